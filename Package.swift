@@ -1,0 +1,82 @@
+// swift-tools-version: 6.2
+// Martlet: an online serving cache and storage tier.
+// SPDX-License-Identifier: Apache-2.0
+
+import PackageDescription
+
+/// The settings of every Swift target, one array: see docs/style.md.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+/// A system library of Debian 12, found by pkg-config.
+func library(_ name: String, _ pkgConfig: String, _ package: String) -> Target {
+    .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([package])])
+}
+
+let package = Package(
+    name: "martlet",
+    products: [
+        .executable(name: "martlet-server", targets: ["martlet-server"])
+    ],
+    targets: [
+        // Level C: system libraries and shims, no logic.
+        .target(name: "CPlatform"),
+        .target(name: "CXXHash"),
+        library("CJemalloc", "jemalloc", "libjemalloc-dev"),
+        library("CMicroHTTPD", "libmicrohttpd", "libmicrohttpd-dev"),
+        library("CYAML", "yaml-0.1", "libyaml-dev"),
+        .target(name: "COpenSSL", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+
+        // Level 0
+        .target(name: "Platform", dependencies: ["CPlatform"]),
+        .target(
+            name: "Memory", dependencies: ["CJemalloc", "CXXHash", "CPlatform"],
+            // jemalloc replaces malloc for the whole process: linked by name, or nothing would pull it in.
+            linkerSettings: [.linkedLibrary("jemalloc")]),
+        .target(name: "Telemetry", dependencies: ["Platform", "Memory"]),
+
+        // Level 1
+        .target(name: "MemcacheProtocol", dependencies: ["Memory"]),
+        .target(name: "CacheEngine", dependencies: ["Memory", "Platform"]),
+        .target(name: "Settings", dependencies: ["CYAML"]),
+
+        // Level 2
+        .target(name: "Reactor", dependencies: ["Platform", "Memory", "Telemetry", "CPlatform", "COpenSSL"]),
+        .target(name: "Admin", dependencies: ["Platform", "Telemetry", "CMicroHTTPD"]),
+
+        // Level 3
+        .target(
+            name: "NodeServer",
+            dependencies: [
+                "Platform", "Memory", "Telemetry", "MemcacheProtocol", "CacheEngine", "Settings", "Reactor", "Admin",
+            ]),
+
+        .executableTarget(name: "martlet-server", dependencies: ["NodeServer", "Settings", "Platform"]),
+
+        .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
+        .testTarget(name: "MemoryTests", dependencies: ["Memory"]),
+        .testTarget(name: "TelemetryTests", dependencies: ["Telemetry"]),
+        .testTarget(name: "MemcacheProtocolTests", dependencies: ["MemcacheProtocol", "Memory"]),
+        .testTarget(name: "CacheEngineTests", dependencies: ["CacheEngine", "Memory", "Platform"]),
+        .testTarget(name: "SettingsTests", dependencies: ["Settings"]),
+        .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Platform", "Memory"]),
+        .testTarget(name: "AdminTests", dependencies: ["Admin", "Telemetry"]),
+        .testTarget(
+            name: "NodeServerTests",
+            dependencies: ["NodeServer", "CacheEngine", "MemcacheProtocol", "Memory", "Platform", "Settings"]),
+        .testTarget(name: "RepositoryTests"),
+    ]
+)
+
+for target in package.targets where [.regular, .executable, .test].contains(target.type) {
+    guard !target.name.hasPrefix("C") || target.name.hasPrefix("Cache") else { continue }
+    target.swiftSettings = strict
+}
