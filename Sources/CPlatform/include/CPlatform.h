@@ -1,9 +1,6 @@
 // Martlet: Linux system calls and processor hints that Swift cannot spell. No logic.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>

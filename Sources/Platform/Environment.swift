@@ -1,0 +1,24 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CPlatform
+internal import Glibc
+
+/// The process's environment variables.
+package enum Environment {
+    /// The value of `name`; nil when it is not set.
+    package static func value(_ name: String) -> String? {
+        // SAFETY: getenv gives a terminated string, or nothing, that we copy at once; we never change the environment.
+        guard let text = unsafe getenv(name) else { return nil }
+        return unsafe String(cString: text)
+    }
+}
+
+/// The device and inode behind a descriptor as `device:inode`, which is how systemd writes JOURNAL_STREAM; nil when
+/// the descriptor is not open.
+package func fileIdentity(_ fd: Int32) -> String? {
+    var status = stat()
+    // SAFETY: the kernel fills the local structure.
+    guard unsafe fstat(fd, &status) == 0 else { return nil }
+    return "\(status.st_dev):\(status.st_ino)"
+}

@@ -1,0 +1,182 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Memory
+internal import Platform
+internal import Synchronization
+
+/// Structured log lines: one JSON object or one logfmt line per event, one write(2) each, on standard error.
+///
+/// A message is a constant; what varies goes into fields. So lines can be counted and searched by message, and repeats
+/// be limited. Cached values never go into a log, and keys only as ``Field/key(_:)``, which hashes them. May be
+/// called from any thread; takes a short lock and may block on a slow terminal, so not on the request path.
+package final class Log: Sendable {
+    /// How much an event matters, from least to most.
+    package enum Level: String, CaseIterable, Comparable, Sendable {
+        case debug, info, warning, error
+
+        package static func < (left: Level, right: Level) -> Bool { left.rank < right.rank }
+
+        /// The syslog priority, for systemd.
+        var priority: Int {
+            switch self {
+            case .debug: 7
+            case .info: 6
+            case .warning: 4
+            case .error: 3
+            }
+        }
+
+        private var rank: Int { 7 - priority }
+    }
+
+    /// How lines are written.
+    package enum Format: String, CaseIterable, Sendable {
+        case json, logfmt
+    }
+
+    /// A field's value.
+    package enum Field: Sendable, ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral {
+        case text(String)
+        case integer(Int64)
+        case unsigned(UInt64)
+        case number(Double)
+        case boolean(Bool)
+
+        package init(stringLiteral value: String) { self = .text(value) }
+        package init(integerLiteral value: Int64) { self = .integer(value) }
+        package init(booleanLiteral value: Bool) { self = .boolean(value) }
+
+        /// A whole number.
+        package static func count(_ value: some BinaryInteger) -> Field { .integer(Int64(clamping: value)) }
+
+        /// A cache key, as 16 hexadecimal digits of its hash: a key can be personal data.
+        package static func key(_ bytes: Span<UInt8>) -> Field { .text(hexadecimal(stableHash(bytes))) }
+
+        /// Anything that describes itself, such as an error.
+        package static func of(_ value: some CustomStringConvertible) -> Field { .text(value.description) }
+    }
+
+    /// What a log does with its events.
+    package struct Configuration: Sendable {
+        /// The spelling of lines.
+        package var format = Format.json
+        /// Events below it are dropped.
+        package var level = Level.info
+        /// Where lines go; standard error unless a test says otherwise.
+        package var fd: Int32 = 2
+        /// Whether lines begin with `<N>`, which the journal takes for the priority.
+        package var hasPriorityPrefix = false
+        /// How many lines with the same message go out in an interval.
+        package var burst = 20
+        /// The interval of `burst`, in nanoseconds.
+        package var intervalNanoseconds: UInt64 = 10_000_000_000
+        /// How many messages are watched for repeats; the table starts afresh beyond it.
+        package var repeatTableLimit = 512
+        /// A text field longer than this many bytes is cut.
+        package var fieldLimitBytes = 1024
+        /// A line longer than this many bytes is cut after a whole field.
+        package var lineLimitBytes = 8192
+
+        package init() {}
+
+        /// The defaults for this process: with priorities when standard error is the journal.
+        package static func forProcess(format: Format, level: Level) -> Configuration {
+            var configuration = Configuration()
+            configuration.format = format
+            configuration.level = level
+            configuration.hasPriorityPrefix = standardErrorIsJournal()
+            return configuration
+        }
+    }
+
+    private struct Repeats {
+        var windowStart: UInt64
+        var written: Int
+        var suppressed: UInt64
+    }
+
+    private let configuration: Configuration
+    private let minimum: Atomic<Int>
+    private let state = LockedState()
+
+    package init(_ configuration: Configuration) {
+        self.configuration = configuration
+        minimum = Atomic(configuration.level.priority)
+    }
+
+    /// Changes the least level that is written, while running.
+    package func setLevel(_ level: Level) { minimum.store(level.priority, ordering: .relaxed) }
+
+    /// Whether events of `level` are written: to skip work that only a log line needs.
+    package func isEnabled(_ level: Level) -> Bool { level.priority <= minimum.load(ordering: .relaxed) }
+
+    package func debug(_ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:]) {
+        write(.debug, message, fields)
+    }
+
+    package func info(_ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:]) {
+        write(.info, message, fields)
+    }
+
+    package func warning(_ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:]) {
+        write(.warning, message, fields)
+    }
+
+    package func error(_ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:]) {
+        write(.error, message, fields)
+    }
+
+    /// Writes an event, unless its level is too low or its message repeats too fast. A line after suppressed ones has
+    /// the field `suppressed` with their number.
+    package func write(_ level: Level, _ message: StaticString, _ fields: KeyValuePairs<StaticString, Field>) {
+        guard isEnabled(level) else { return }
+        let text = message.description
+        guard let suppressed = state.admit(text, at: Clock.monotonicNanoseconds(), configuration) else { return }
+        var line = LogLine(configuration)
+        line.begin(level, text, at: Clock.realtimeNanoseconds())
+        for (name, value) in fields { line.append(name.description, value) }
+        if suppressed > 0 { line.append("suppressed", .unsigned(suppressed)) }
+        line.end()
+        writeWhole(line.bytes, to: configuration.fd)
+    }
+
+    /// The table of repeats behind its lock.
+    private final class LockedState: @unchecked Sendable {
+        // SAFETY (Sendable): `repeats` is touched only under `lock`.
+        private let lock = Lock()
+        private var repeats: [String: Repeats] = [:]
+
+        /// How many lines with this message were suppressed before this one; nil when this one is suppressed too.
+        func admit(_ message: String, at now: UInt64, _ limits: Configuration) -> UInt64? {
+            lock.withLock {
+                if repeats.count >= limits.repeatTableLimit, repeats[message] == nil { repeats.removeAll() }
+                var entry = repeats[message] ?? Repeats(windowStart: now, written: 0, suppressed: 0)
+                defer { repeats[message] = entry }
+                if now &- entry.windowStart >= limits.intervalNanoseconds {
+                    entry.windowStart = now
+                    entry.written = 0
+                }
+                guard entry.written < limits.burst else {
+                    entry.suppressed += 1
+                    return nil
+                }
+                entry.written += 1
+                defer { entry.suppressed = 0 }
+                return entry.suppressed
+            }
+        }
+    }
+}
+
+/// 16 lower-case hexadecimal digits.
+func hexadecimal(_ value: UInt64) -> String {
+    let digits = String(value, radix: 16)
+    return String(repeating: "0", count: 16 - digits.count) + digits
+}
+
+/// Whether systemd started this process with standard error connected to the journal.
+private func standardErrorIsJournal() -> Bool {
+    if let stream = Environment.value("JOURNAL_STREAM") { return stream == fileIdentity(2) }
+    return false
+}
