@@ -4,3 +4,22 @@
 #include <openssl/ssl.h>
 #include <openssl/err.h>
 #include <openssl/x509.h>
+
+static inline int martlet_tls_set_minimum(SSL_CTX *context, int version) {
+    return SSL_CTX_set_min_proto_version(context, version);
+}
+static inline void martlet_tls_set_mode(SSL_CTX *context, long mode) { SSL_CTX_set_mode(context, mode); }
+static inline void martlet_tls_set_cache(SSL_CTX *context, long mode, long limit) {
+    SSL_CTX_set_session_cache_mode(context, mode);
+    if (limit > 0) SSL_CTX_sess_set_cache_size(context, limit);
+}
+static inline void martlet_tls_set_read_ahead(SSL_CTX *context, size_t bytes) {
+    SSL_CTX_set_read_ahead(context, 1);
+    SSL_CTX_set_default_read_buffer_len(context, bytes);
+}
+static inline int martlet_tls_get_ticket_keys(SSL_CTX *context, void *keys, int count) {
+    return (int)SSL_CTX_get_tlsext_ticket_keys(context, keys, count);
+}
+static inline int martlet_tls_set_ticket_keys(SSL_CTX *context, void *keys, int count) {
+    return (int)SSL_CTX_set_tlsext_ticket_keys(context, keys, count);
+}

@@ -13,7 +13,9 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -28,6 +30,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <linux/futex.h>
+#include <linux/sockios.h>
 
 static inline int martlet_errno(void) { return errno; }
 
@@ -47,6 +50,12 @@ static inline int martlet_futex_wake(const void *word, int count) {
     return (int)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 }
 
+// As martlet_futex_wait, giving up after a relative time.
+static inline int martlet_futex_wait_for(const void *word, uint32_t expected, uint64_t nanoseconds) {
+    struct timespec limit = {.tv_sec = (time_t)(nanoseconds / 1000000000u), .tv_nsec = (long)(nanoseconds % 1000000000u)};
+    return (int)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &limit, NULL, 0);
+}
+
 static inline int martlet_epoll_control(int epoll, int operation, int fd, uint32_t events, uint64_t user) {
     struct epoll_event event = {.events = events, .data = {.u64 = user}};
     return epoll_ctl(epoll, operation, fd, &event);
@@ -61,9 +70,19 @@ static inline int martlet_open(const char *path, int flags, unsigned mode) { ret
 #ifndef TCP_INQ
 #define TCP_INQ 36
 #endif
-#define MARTLET_EPOLLIN ((uint32_t)EPOLLIN)
-#define MARTLET_EPOLLOUT ((uint32_t)EPOLLOUT)
-#define MARTLET_EPOLLERR ((uint32_t)EPOLLERR)
-#define MARTLET_EPOLLHUP ((uint32_t)EPOLLHUP)
-#define MARTLET_EPOLLRDHUP ((uint32_t)EPOLLRDHUP)
-#define MARTLET_EPOLLEXCLUSIVE ((uint32_t)EPOLLEXCLUSIVE)
+static const uint32_t MARTLET_EPOLLIN = (uint32_t)EPOLLIN;
+static const uint32_t MARTLET_EPOLLOUT = (uint32_t)EPOLLOUT;
+static const uint32_t MARTLET_EPOLLERR = (uint32_t)EPOLLERR;
+static const uint32_t MARTLET_EPOLLHUP = (uint32_t)EPOLLHUP;
+static const uint32_t MARTLET_EPOLLRDHUP = (uint32_t)EPOLLRDHUP;
+static const uint32_t MARTLET_EPOLLEXCLUSIVE = (uint32_t)EPOLLEXCLUSIVE;
+static const uint32_t MARTLET_EPOLLET = (uint32_t)EPOLLET;
+
+// Bytes that wait in a socket's receive queue, or -1.
+static inline int martlet_unread_bytes(int fd) {
+    int count = 0;
+    return ioctl(fd, SIOCINQ, &count) == 0 ? count : -1;
+}
+// The calling thread's name, cut to 15 bytes.
+static inline void martlet_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+static inline int martlet_is_socket(unsigned mode) { return S_ISSOCK(mode); }

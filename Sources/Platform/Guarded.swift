@@ -1,0 +1,18 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+/// A value that several threads reach, each under the same short lock.
+package final class Guarded<Value>: @unchecked Sendable {
+    // SAFETY (Sendable): `value` is touched only under `lock`.
+    private let lock = Lock()
+    private var value: Value
+
+    package init(_ value: sending Value) { self.value = value }
+
+    /// Runs `body` with the value; nobody else has it meanwhile. `body` must not block or come back here.
+    package func withLock<R, E: Error>(_ body: (inout Value) throws(E) -> R) throws(E) -> R {
+        lock.lock()
+        defer { lock.unlock() }
+        return try body(&value)
+    }
+}

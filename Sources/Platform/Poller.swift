@@ -1,0 +1,109 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+public import CPlatform
+
+/// What a descriptor is ready for, or watched for.
+@usableFromInline
+package struct Readiness: OptionSet, BitwiseCopyable, Sendable {
+    @usableFromInline package let rawValue: UInt32
+    @inlinable package init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    @inlinable package static var input: Self { Self(rawValue: MARTLET_EPOLLIN) }
+    @inlinable package static var output: Self { Self(rawValue: MARTLET_EPOLLOUT) }
+    /// Always watched for.
+    @inlinable package static var error: Self { Self(rawValue: MARTLET_EPOLLERR) }
+    /// Both directions are shut; always watched for.
+    @inlinable package static var hangup: Self { Self(rawValue: MARTLET_EPOLLHUP) }
+    /// Tell once per change instead of as long as it lasts.
+    @inlinable package static var edge: Self { Self(rawValue: MARTLET_EPOLLET) }
+    /// Of several pollers that watch the same file, wake one. Only for `add`.
+    @inlinable package static var exclusive: Self { Self(rawValue: MARTLET_EPOLLEXCLUSIVE) }
+}
+
+/// An epoll instance and its event buffer, for one thread.
+@safe
+package struct Poller: ~Copyable {
+    private let epoll: Descriptor
+    private let events: UnsafeMutablePointer<epoll_event>
+    private let capacity: Int
+
+    /// Makes a poller that takes up to `capacity` events at once. Allocates.
+    package init(capacity: Int) throws(SystemError) {
+        let number = epoll_create1(EPOLL_CLOEXEC_FLAG)
+        guard number >= 0 else { throw SystemError("epoll_create1") }
+        epoll = Descriptor(owning: number)
+        self.capacity = capacity
+        // SAFETY: freed in deinit; the kernel writes at most `capacity` events.
+        unsafe events = UnsafeMutablePointer<epoll_event>.allocate(capacity: capacity)
+    }
+
+    deinit { unsafe events.deallocate() }
+
+    /// Watches `fd`; `user` comes back with its events.
+    package func add(_ fd: Int32, _ interest: Readiness, user: UInt64) throws(SystemError) {
+        guard martlet_epoll_control(epoll.number, EPOLL_CTL_ADD, fd, interest.rawValue, user) == 0 else {
+            throw SystemError("epoll_ctl", subject: "add descriptor \(fd)")
+        }
+    }
+
+    /// Changes what `fd`, which was added, is watched for.
+    package func change(_ fd: Int32, _ interest: Readiness, user: UInt64) {
+        // Fails only for a descriptor that is not there, which is a defect, or for want of kernel memory on ADD.
+        let result = martlet_epoll_control(epoll.number, EPOLL_CTL_MOD, fd, interest.rawValue, user)
+        precondition(result == 0, "a descriptor is watched that was never added")
+    }
+
+    /// Stops watching `fd`. Closing a descriptor that has no duplicate does so by itself.
+    package func remove(_ fd: Int32) {
+        _ = martlet_epoll_control(epoll.number, EPOLL_CTL_DEL, fd, 0, 0)
+    }
+
+    /// Waits up to `timeoutMilliseconds` (-1: for ever) and returns how many events there are, 0 when interrupted.
+    package func wait(timeoutMilliseconds: Int) -> Int {
+        // SAFETY: the buffer has room for `capacity` events and is used by this thread only.
+        let count = unsafe epoll_wait(epoll.number, events, Int32(capacity), Int32(timeoutMilliseconds))
+        if count < 0 { precondition(martlet_errno() == EINTR, "epoll_wait refused its own instance") }
+        return max(Int(count), 0)
+    }
+
+    /// The user word of event `index` of the last wait.
+    @inline(__always)
+    package func user(_ index: Int) -> UInt64 {
+        precondition(index >= 0 && index < capacity)
+        // SAFETY: in bounds by the line above.
+        return unsafe martlet_event_user(events + index)
+    }
+
+    /// What event `index` of the last wait says.
+    @inline(__always)
+    package func readiness(_ index: Int) -> Readiness {
+        precondition(index >= 0 && index < capacity)
+        // SAFETY: in bounds by the line above.
+        return unsafe Readiness(rawValue: martlet_event_bits(events + index))
+    }
+}
+
+/// EPOLL_CLOEXEC: the header has it in an enumeration that Swift imports with another type.
+private let EPOLL_CLOEXEC_FLAG = Int32(O_CLOEXEC)
+
+/// An eventfd: wakes a thread that waits in a ``Poller``.
+package struct WakeEvent: ~Copyable, Sendable {
+    private let descriptor: Descriptor
+
+    package init() throws(SystemError) {
+        let number = eventfd(0, Int32(O_CLOEXEC | O_NONBLOCK))
+        guard number >= 0 else { throw SystemError("eventfd") }
+        descriptor = Descriptor(owning: number)
+    }
+
+    /// To watch with ``Readiness/edge``: every signal is a new edge, and nobody needs to read.
+    package var fd: Int32 { descriptor.number }
+
+    /// Wakes whoever watches. From any thread.
+    package func signal() {
+        var one: UInt64 = 1
+        // SAFETY: the eight bytes are local. The only failure, a counter near 2^64, still is a wake-up.
+        unsafe _ = write(descriptor.number, &one, 8)
+    }
+}
