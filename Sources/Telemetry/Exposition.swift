@@ -57,7 +57,7 @@ package struct Exposition: Sendable {
         var shown = name
         var type = kind.rawValue
         if format == .openMetrics, kind == .counter {
-            // A counter's samples end in _total there; one that does not (as memcached_exporter has) is of type unknown.
+            // A counter's samples end in _total there; one that does not, as memcached_exporter has, is unknown.
             if name.hasSuffix("_total") { shown = String(name.dropLast(6)) } else { type = "unknown" }
         }
         append("# HELP \(shown) ")
