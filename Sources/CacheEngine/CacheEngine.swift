@@ -1,0 +1,198 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+public import Memory
+public import Platform
+internal import Synchronization
+
+/// A shard and the lock in front of it.
+@usableFromInline
+struct Shard: ~Copyable {
+    @usableFromInline let lock = Lock()
+    @usableFromInline var state: ShardState
+
+    init(_ state: consuming ShardState) { self.state = state }
+}
+
+/// The cache: many small shards, each behind a short lock, over one budget of bytes. Safe to use from any thread.
+///
+/// A key's hash picks its shard; everything about the key happens in ``withShard(_:_:)`` on that shard. Nothing is
+/// allocated on the way of a hit or of an overwrite of the same size.
+@usableFromInline
+package final class CacheEngine: Sendable {
+    @usableFromInline let shards: FixedArray<Shard>
+    @usableFromInline let shardShift: UInt64
+    /// Seed for `stableHash` of keys.
+    @usableFromInline package let hashSeed: UInt64
+    package let configuration: EngineConfiguration
+    package let itemArena: Arena
+    package let indexArena: Arena
+    private let budget: Budget
+    private let nextVersion = Atomic<UInt64>(0)
+    private let reclaimCursor = Atomic<Int>(0)
+
+    /// Creates an empty cache.
+    package init(_ configuration: EngineConfiguration) {
+        self.configuration = configuration
+        hashSeed = configuration.hashSeed
+        let budget = Budget(limitBytes: configuration.limitBytes)
+        let itemArena = Arena(decayMilliseconds: 0)
+        let indexArena = Arena(decayMilliseconds: 0)
+        self.budget = budget
+        self.itemArena = itemArena
+        self.indexArena = indexArena
+        let count = configuration.effectiveShardCount
+        precondition(count & (count - 1) == 0, "the number of shards is a power of two")
+        shardShift = UInt64(64 - count.trailingZeroBitCount)
+        shards = FixedArray(count: count) { number in
+            Shard(
+                ShardState(
+                    number: number, configuration: configuration, budget: budget, itemArena: itemArena,
+                    indexArena: indexArena))
+        }
+    }
+
+    deinit {
+        for number in 0..<shards.count { withShard(number: number) { $0.destroy() } }
+    }
+
+    /// Shards, a power of two.
+    package var shardCount: Int { shards.count }
+
+    @inlinable @inline(__always)
+    package func shardNumber(_ hash: UInt64) -> Int {
+        // Swift's smart shift gives 0 when a single shard makes the shift 64.
+        Int(truncatingIfNeeded: hash >> shardShift)
+    }
+
+    /// Runs `body` on the shard of `hash`, under its lock. `body` must be short and must not block.
+    @inlinable @inline(__always)
+    package func withShard<R>(_ hash: UInt64, _ body: (inout ShardState) -> R) -> R {
+        withShard(number: shardNumber(hash), body)
+    }
+
+    @inlinable @inline(__always)
+    package func withShard<R>(number: Int, _ body: (inout ShardState) -> R) -> R {
+        shards[number].lock.lock()
+        defer { shards[number].lock.unlock() }
+        return body(&shards[number].state)
+    }
+
+    /// Prefetches the index line of `hash`, unless its shard is busy.
+    @inlinable @inline(__always)
+    package func prefetchIndex(_ hash: UInt64) {
+        let number = shardNumber(hash)
+        guard shards[number].lock.tryLock() else { return }
+        shards[number].state.prefetchIndex(hash)
+        shards[number].lock.unlock()
+    }
+
+    /// Prefetches the items that may be the one of `hash`, unless its shard is busy.
+    @inlinable @inline(__always)
+    package func prefetchItem(_ hash: UInt64) {
+        let number = shardNumber(hash)
+        guard shards[number].lock.tryLock() else { return }
+        shards[number].state.prefetchItem(hash)
+        shards[number].lock.unlock()
+    }
+
+    /// A version larger than every one given before.
+    package func newVersion() -> UInt64 { nextVersion.wrappingAdd(1, ordering: .relaxed).newValue }
+
+    /// Whether an item of these lengths is within `itemSizeMax`, by memcached's accounting of its own item: a header of 48
+    /// bytes, 8 for CAS, the key and its terminator, 4 for flags unless they are 0, and the value with its line end.
+    package func allows(keyLength: Int, valueLength: Int, clientFlags: UInt32) -> Bool {
+        48 + 8 + keyLength + 1 + (clientFlags == 0 ? 0 : 4) + valueLength + 2 <= configuration.itemSizeMax
+    }
+
+    /// The bytes that items and index may use. Lowering it evicts at once.
+    package var limitBytes: Int { budget.limitBytes }
+
+    /// What items and index use now, in bytes.
+    package var usedBytes: Int { budget.usedBytes }
+
+    /// Changes the limit, and evicts down to a lower one.
+    package func setLimit(bytes: Int, now: UInt32) {
+        budget.limitBytes = bytes
+        while budget.isExceeded {
+            guard reclaimAnywhere(now: now) else { return }
+        }
+    }
+
+    /// Takes memory from the shards in turn until `bytes` are free, for a shard that cannot free so much by itself.
+    /// False when nothing more can be had.
+    package func makeRoom(bytes: Int, now: UInt32) -> Bool {
+        guard bytes <= budget.limitBytes else { return false }
+        while budget.limitBytes - budget.usedBytes < bytes {
+            guard reclaimAnywhere(now: now) else { return false }
+        }
+        return true
+    }
+
+    /// Takes `bytes` of the budget, evicting for it; false when that cannot be.
+    func charge(_ bytes: Int, now: UInt32) -> Bool {
+        while !budget.tryCharge(bytes) {
+            guard bytes <= budget.limitBytes, reclaimAnywhere(now: now) else { return false }
+        }
+        return true
+    }
+
+    func refund(_ bytes: Int) { budget.charge(-bytes) }
+
+    private func reclaimAnywhere(now: UInt32) -> Bool {
+        for attempt in 0..<shards.count * 2 {
+            let number = reclaimCursor.wrappingAdd(1, ordering: .relaxed).newValue & (shards.count - 1)
+            let before = budget.usedBytes
+            let reclaimed = withShard(number: number) { $0.reclaimOne(now: now, force: attempt >= shards.count) }
+            if reclaimed, budget.usedBytes < before { return true }
+        }
+        return false
+    }
+
+    /// Lets go of a pinned item's segment.
+    package func unpin(_ token: UInt64) {
+        withShard(number: Int(token >> 32)) { $0.unpin(slot: Int(token & 0xFFFF_FFFF)) }
+    }
+
+    /// Drops every item, shard by shard.
+    package func removeAll() {
+        for number in 0..<shards.count { withShard(number: number) { $0.removeAll() } }
+    }
+
+    /// All shards' statistics added up.
+    package func statistics() -> EngineStatistics {
+        var total = EngineStatistics()
+        for number in 0..<shards.count { withShard(number: number) { $0.addStatistics(to: &total) } }
+        total.limitBytes = limitBytes
+        total.usedBytes = usedBytes
+        return total
+    }
+
+    /// Sets the counters (not the gauges) back to 0.
+    package func resetStatistics() {
+        for number in 0..<shards.count {
+            withShard(number: number) { shard in
+                var fresh = ShardStatistics()
+                fresh.items = shard.statistics.items
+                fresh.itemBytes = shard.statistics.itemBytes
+                shard.statistics = fresh
+            }
+        }
+    }
+
+    /// Drops expired items of one shard, a segment under each hold of the lock. Returns how many segments it looked at.
+    package func sweepExpired(shard number: Int, now: UInt32) -> Int {
+        let count = withShard(number: number) { $0.segments.count }
+        for slot in 1..<count { withShard(number: number) { $0.sweep(slot, now: now) } }
+        return count - 1
+    }
+
+    /// Calls `body` for each item of one bucket of a shard, under the lock; false when the shard has no such bucket.
+    package func forEachItem(shard number: Int, bucket: Int, _ body: (Item) -> Void) -> Bool {
+        withShard(number: number) { shard in
+            guard bucket < shard.index.bucketCount else { return false }
+            shard.index.forEach(inBucket: UInt32(bucket)) { body(shard.item(at: $0)) }
+            return true
+        }
+    }
+}

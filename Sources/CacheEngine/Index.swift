@@ -1,0 +1,277 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+public import Memory
+
+/// A shard's index: linear hashing over cache lines of ten entries, with overflow lines where a bucket has more.
+///
+/// A line holds ten 16-bit tags, the number of its overflow line, and ten 32-bit locations. A lookup compares all tags
+/// of a line with three word operations and touches an item only where a tag matches, so a miss rarely leaves the line.
+/// The table grows by one bucket at a time; the tag holds hash bits 6 to 21, so a split needs no keys. Line numbers:
+/// primary lines count from 0; overflow lines have the highest bit set. Source: Litwin, "Linear Hashing" (VLDB 1980).
+@usableFromInline
+struct Index: ~Copyable {
+    @usableFromInline static var entriesPerLine: Int { 10 }
+    @usableFromInline static var linesPerChunk: Int { 64 }
+    @usableFromInline static var chunkBytes: Int { 4096 }
+    @usableFromInline static var overflowBit: UInt32 { 1 << 31 }
+    @usableFromInline static var firstLevel: Int { 6 }
+    /// Past this level the tag has no more bits to split by, and chains grow instead: 4 million buckets a shard.
+    static var lastLevel: Int { 22 }
+
+    @usableFromInline var primary: Table<MemoryBlock>
+    @usableFromInline var overflow: Table<MemoryBlock>
+    @usableFromInline var level = Index.firstLevel
+    @usableFromInline var bucketCount = 1 << Index.firstLevel
+    /// Entries in the index.
+    @usableFromInline var count = 0
+    private var freeOverflow: UInt32 = 0
+    private var overflowLines: UInt32 = 0
+    private var scratch: Table<UInt64>
+    private let arena: Arena
+
+    init(arena: Arena) {
+        self.arena = arena
+        primary = Table(capacity: 4)
+        overflow = Table(capacity: 4)
+        scratch = Table(capacity: 32)
+        primary.append(Self.newChunk(arena))
+    }
+
+    /// Gives all memory back; the index is not used afterwards. A method and not a deinit, because the 6.3.1 compiler
+    /// crashes on a deinit of a type that other modules inline.
+    func destroy() {
+        for index in 0..<primary.count { arena.free(primary[index]) }
+        for index in 0..<overflow.count { arena.free(overflow[index]) }
+    }
+
+    private static func newChunk(_ arena: Arena) -> MemoryBlock {
+        guard let chunk = arena.allocate(chunkBytes) else { preconditionFailure("no memory left for the index") }
+        chunk.fill(0, from: 0, length: chunkBytes)
+        return chunk
+    }
+
+    /// Bytes of index memory.
+    var byteCount: Int { (primary.count + overflow.count) * Self.chunkBytes }
+
+    /// Forgets every entry and gives the memory of all but the first chunk back.
+    mutating func removeAll() {
+        while primary.count > 1, let chunk = primary.popLast() { arena.free(chunk) }
+        while let chunk = overflow.popLast() { arena.free(chunk) }
+        primary[0].fill(0, from: 0, length: Self.chunkBytes)
+        level = Self.firstLevel
+        bucketCount = 1 << Self.firstLevel
+        count = 0
+        freeOverflow = 0
+        overflowLines = 0
+    }
+}
+
+/// Where an entry is: a line and one of its ten places.
+@usableFromInline
+struct IndexPosition: BitwiseCopyable {
+    @usableFromInline let line: UInt32
+    @usableFromInline let place: Int
+
+    @inlinable @inline(__always)
+    init(line: UInt32, place: Int) {
+        self.line = line
+        self.place = place
+    }
+}
+
+extension Index {
+    @inlinable @inline(__always)
+    static func tag(_ hash: UInt64) -> UInt16 { UInt16(truncatingIfNeeded: hash >> 6) }
+
+    @inlinable @inline(__always)
+    func bucket(_ hash: UInt64) -> UInt32 {
+        let wide = Int(truncatingIfNeeded: hash) & ((2 << level) &- 1)
+        return UInt32(truncatingIfNeeded: wide < bucketCount ? wide : wide & ((1 << level) &- 1))
+    }
+
+    /// The chunk that holds `line`.
+    @inlinable @inline(__always)
+    func chunk(_ line: UInt32) -> MemoryBlock {
+        let number = Int(truncatingIfNeeded: line & ~Self.overflowBit) >> 6
+        return line & Self.overflowBit == 0 ? primary[number] : overflow[number]
+    }
+
+    @inlinable @inline(__always)
+    static func offset(_ line: UInt32) -> Int { (Int(truncatingIfNeeded: line) & 63) << 6 }
+
+    @inlinable @inline(__always)
+    func prefetch(_ hash: UInt64) {
+        let line = bucket(hash)
+        chunk(line).prefetch(Self.offset(line))
+    }
+
+    @inlinable @inline(__always)
+    func location(_ position: IndexPosition) -> UInt32 {
+        chunk(position.line).load(Self.offset(position.line) &+ 24 &+ position.place &* 4, as: UInt32.self)
+    }
+
+    @inlinable @inline(__always)
+    func setLocation(_ location: UInt32, at position: IndexPosition) {
+        chunk(position.line).store(location, at: Self.offset(position.line) &+ 24 &+ position.place &* 4)
+    }
+
+    /// Calls `accept` for each entry whose tag matches, until it returns true; gives that entry's position.
+    @inlinable @inline(__always)
+    func search(_ hash: UInt64, _ accept: (UInt32) -> Bool) -> IndexPosition? {
+        let pattern = UInt64(Self.tag(hash)) &* 0x0001_0001_0001_0001
+        var line = bucket(hash)
+        while true {
+            let chunk = self.chunk(line)
+            let base = Self.offset(line)
+            var next: UInt32 = 0
+            var firstPlace = 0
+            while firstPlace < Self.entriesPerLine {
+                let tags = chunk.load(base &+ firstPlace &* 2, as: UInt64.self)
+                let difference = tags ^ pattern
+                var matches = (difference &- 0x0001_0001_0001_0001) & ~difference & 0x8000_8000_8000_8000
+                if firstPlace == 8 {
+                    matches &= 0x8000_8000
+                    next = UInt32(truncatingIfNeeded: tags >> 32)
+                }
+                while matches != 0 {
+                    let place = firstPlace &+ matches.trailingZeroBitCount >> 4
+                    let location = chunk.load(base &+ 24 &+ place &* 4, as: UInt32.self)
+                    if location != 0, accept(location) { return IndexPosition(line: line, place: place) }
+                    matches &= matches &- 1
+                }
+                firstPlace &+= 4
+            }
+            if next == 0 { return nil }
+            line = next
+        }
+    }
+
+    /// The position of the entry that points to `location`.
+    @inlinable @inline(__always)
+    func position(of location: UInt32, hash: UInt64) -> IndexPosition? { search(hash) { $0 == location } }
+
+    /// Adds an entry. The key must not be in the index yet.
+    mutating func insert(_ hash: UInt64, _ location: UInt32) {
+        place(Self.tag(hash), location, from: bucket(hash))
+        count += 1
+        // Split when buckets hold 8.5 entries on average: see docs/decisions on the index's load.
+        if count &* 2 > bucketCount &* 17 { split() }
+    }
+
+    /// Removes the entry at `position`, which belongs to `hash`.
+    mutating func remove(_ position: IndexPosition, hash: UInt64) {
+        let chunk = self.chunk(position.line)
+        let base = Self.offset(position.line)
+        chunk.store(UInt32(0), at: base + 24 + position.place * 4)
+        chunk.store(UInt16(0), at: base + position.place * 2)
+        count -= 1
+        if position.line & Self.overflowBit != 0 { freeIfEmpty(position.line, from: bucket(hash)) }
+    }
+
+    private mutating func place(_ tag: UInt16, _ location: UInt32, from first: UInt32) {
+        var line = first
+        while true {
+            let chunk = self.chunk(line)
+            let base = Self.offset(line)
+            for place in 0..<Self.entriesPerLine where chunk.load(base + 24 + place * 4, as: UInt32.self) == 0 {
+                chunk.store(location, at: base + 24 + place * 4)
+                chunk.store(tag, at: base + place * 2)
+                return
+            }
+            let next = chunk.load(base + 20, as: UInt32.self)
+            if next != 0 {
+                line = next
+            } else {
+                let fresh = allocateOverflow()
+                self.chunk(line).store(fresh, at: base + 20)
+                line = fresh
+            }
+        }
+    }
+
+    private mutating func allocateOverflow() -> UInt32 {
+        if freeOverflow != 0 {
+            let line = freeOverflow
+            let chunk = self.chunk(line)
+            freeOverflow = chunk.load(Self.offset(line) + 20, as: UInt32.self)
+            chunk.fill(0, from: Self.offset(line), length: 64)
+            return line
+        }
+        if Int(overflowLines) == overflow.count * Self.linesPerChunk { overflow.append(Self.newChunk(arena)) }
+        let line = overflowLines | Self.overflowBit
+        overflowLines += 1
+        return line
+    }
+
+    private mutating func freeOverflow(_ line: UInt32) {
+        chunk(line).store(freeOverflow, at: Self.offset(line) + 20)
+        freeOverflow = line
+    }
+
+    private mutating func freeIfEmpty(_ line: UInt32, from first: UInt32) {
+        let chunk = self.chunk(line)
+        let base = Self.offset(line)
+        for place in 0..<Self.entriesPerLine where chunk.load(base + 24 + place * 4, as: UInt32.self) != 0 { return }
+        let next = chunk.load(base + 20, as: UInt32.self)
+        var before = first
+        while true {
+            let after = self.chunk(before).load(Self.offset(before) + 20, as: UInt32.self)
+            precondition(after != 0, "an overflow line is not in its bucket's chain")
+            if after == line { break }
+            before = after
+        }
+        self.chunk(before).store(next, at: Self.offset(before) + 20)
+        freeOverflow(line)
+    }
+
+    private mutating func split() {
+        guard level < Self.lastLevel else { return }
+        let old = UInt32(bucketCount - 1 << level)
+        let new = UInt32(bucketCount)
+        if bucketCount == primary.count * Self.linesPerChunk { primary.append(Self.newChunk(arena)) }
+        collect(old)
+        bucketCount += 1
+        let bit = level - Self.firstLevel
+        for index in 0..<scratch.count {
+            let entry = scratch[index]
+            let tag = UInt16(truncatingIfNeeded: entry >> 32)
+            place(tag, UInt32(truncatingIfNeeded: entry), from: (tag >> bit) & 1 == 0 ? old : new)
+        }
+        if bucketCount == 2 << level { level += 1 }
+    }
+
+    /// Takes every entry out of a bucket's chain into `scratch`.
+    private mutating func collect(_ bucket: UInt32) {
+        scratch.removeAll()
+        var line = bucket
+        while true {
+            let chunk = self.chunk(line)
+            let base = Self.offset(line)
+            for place in 0..<Self.entriesPerLine {
+                let location = chunk.load(base + 24 + place * 4, as: UInt32.self)
+                guard location != 0 else { continue }
+                scratch.append(UInt64(chunk.load(base + place * 2, as: UInt16.self)) << 32 | UInt64(location))
+            }
+            let next = chunk.load(base + 20, as: UInt32.self)
+            if line == bucket { chunk.fill(0, from: base, length: 64) } else { freeOverflow(line) }
+            if next == 0 { return }
+            line = next
+        }
+    }
+
+    /// Calls `body` with the location of each entry of a bucket.
+    func forEach(inBucket bucket: UInt32, _ body: (UInt32) -> Void) {
+        var line = bucket
+        while true {
+            let chunk = self.chunk(line)
+            let base = Self.offset(line)
+            for place in 0..<Self.entriesPerLine {
+                let location = chunk.load(base + 24 + place * 4, as: UInt32.self)
+                if location != 0 { body(location) }
+            }
+            line = chunk.load(base + 20, as: UInt32.self)
+            if line == 0 { return }
+        }
+    }
+}

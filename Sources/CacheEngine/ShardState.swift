@@ -1,0 +1,244 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+public import Memory
+
+/// One shard's items, index and queues. Everything here happens under the shard's lock.
+///
+/// New items go to the tail of the small queue's open segment. Reclaiming takes the oldest segment of a queue: items
+/// read since move to the main queue, the others leave (see ShardState+Reclaim). An ``Item`` or position found earlier is
+/// valid until the next call that may reclaim; those calls say so.
+@usableFromInline
+package struct ShardState: ~Copyable {
+    @usableFromInline var index: Index
+    @usableFromInline var segments: Table<Segment>
+    @usableFromInline let segmentShift: UInt32
+    @usableFromInline let hashSeed: UInt64
+    @usableFromInline package var statistics = ShardStatistics()
+
+    let segmentBytes: Int
+    let largeItemBytes: Int
+    let number: Int
+    let evicts: Bool
+    let smallQueuePercent: Int
+    let reclaimAttemptsMax: Int
+    let budget: Budget
+    let arena: Arena
+    var ghost: Ghost
+    var small = SegmentQueue()
+    var main = SegmentQueue()
+    /// The segments that new items are written to; 0 when none is open.
+    var openSmall: UInt32 = 0
+    var openMain: UInt32 = 0
+    var freeSlots: UInt32 = 0
+    /// Bytes in segments that no live item uses.
+    var deadBytes = 0
+    /// Counts reclaims: an Item found before the count changed may have moved.
+    var relocations: UInt64 = 0
+
+    init(number: Int, configuration: EngineConfiguration, budget: Budget, itemArena: Arena, indexArena: Arena) {
+        self.number = number
+        self.budget = budget
+        arena = itemArena
+        index = Index(arena: indexArena)
+        ghost = Ghost(arena: indexArena)
+        segmentBytes = configuration.effectiveSegmentBytes
+        segmentShift = UInt32(segmentBytes.trailingZeroBitCount)
+        largeItemBytes = min(segmentBytes / 4, 32 << 10)
+        hashSeed = configuration.hashSeed
+        evicts = configuration.evicts
+        smallQueuePercent = configuration.smallQueuePercent
+        reclaimAttemptsMax = configuration.reclaimAttemptsMax
+        segments = Table(capacity: 64)
+        // Slot 0 stands for "none", and location 0 for an empty place in the index.
+        segments.append(Segment(block: index.primary[0]))
+        budget.charge(index.byteCount)
+    }
+
+    /// Gives all memory back, when the engine ends.
+    func destroy() {
+        index.destroy()
+        ghost.destroy()
+        for slot in 1..<segments.count where segments[slot].place != .free { arena.free(segments[slot].block) }
+    }
+}
+
+/// What a shard counts, all since the start or the last reset unless said otherwise.
+@usableFromInline
+package struct ShardStatistics: BitwiseCopyable, Sendable {
+    /// Items now.
+    @usableFromInline package var items = 0
+    /// Bytes of items now, headers included.
+    @usableFromInline package var itemBytes = 0
+    @usableFromInline package var totalItems: UInt64 = 0
+    @usableFromInline package var evictions: UInt64 = 0
+    @usableFromInline package var evictedUnfetched: UInt64 = 0
+    @usableFromInline package var expiredUnfetched: UInt64 = 0
+    /// Expired items whose memory was taken back.
+    @usableFromInline package var reclaimed: UInt64 = 0
+    @usableFromInline package var promotions: UInt64 = 0
+    @usableFromInline package var reinsertions: UInt64 = 0
+    @usableFromInline package var ghostHits: UInt64 = 0
+    @usableFromInline package var compactions: UInt64 = 0
+    @usableFromInline package var outOfMemory: UInt64 = 0
+    /// Seconds since access of the item evicted last.
+    @usableFromInline package var lastEvictedAge: UInt32 = 0
+}
+
+extension ShardState {
+    @inlinable @inline(__always)
+    func item(at location: UInt32) -> Item {
+        let segment = segments[Int(truncatingIfNeeded: location >> segmentShift)]
+        let offset = Int(truncatingIfNeeded: location & ((1 << segmentShift) &- 1))
+        return Item(block: segment.block.slice(offset, segment.block.count &- offset), location: location)
+    }
+
+    @inlinable @inline(__always)
+    func slot(of location: UInt32) -> Int { Int(truncatingIfNeeded: location >> segmentShift) }
+
+    /// Asks the processor for the index line of `hash`.
+    @inlinable @inline(__always)
+    package func prefetchIndex(_ hash: UInt64) { index.prefetch(hash) }
+
+    /// Asks the processor for the first items whose tag matches `hash`.
+    @inlinable @inline(__always)
+    package func prefetchItem(_ hash: UInt64) {
+        _ = index.search(hash) { location in
+            let block = segments[slot(of: location)].block
+            let offset = Int(truncatingIfNeeded: location & ((1 << segmentShift) &- 1))
+            block.prefetch(offset)
+            block.prefetch(offset &+ 64)
+            return false
+        }
+    }
+
+    /// The item of `key`, or nil when there is none; an expired one is removed and counts as none.
+    @inlinable @inline(__always)
+    package mutating func find(_ hash: UInt64, _ key: Span<UInt8>, now: UInt32) -> Item? {
+        var found: Item?
+        _ = index.search(hash) { location in
+            let item = self.item(at: location)
+            guard item.hasKey(key) else { return false }
+            found = item
+            return true
+        }
+        guard let item = found else { return nil }
+        let expiry = item.expiry
+        if expiry != 0 && expiry <= now {
+            removeExpired(item, hash)
+            return nil
+        }
+        return item
+    }
+
+    @usableFromInline @inline(never)
+    mutating func removeExpired(_ item: Item, _ hash: UInt64) {
+        statistics.reclaimed += 1
+        if !item.isFetched { statistics.expiredUnfetched += 1 }
+        remove(item, hash)
+    }
+
+    /// Removes an item found under this lock. Other items stay where they are.
+    package mutating func remove(_ item: Item, _ hash: UInt64) {
+        guard let position = index.position(of: item.location, hash: hash) else {
+            preconditionFailure("an item is not in the index")
+        }
+        index.remove(position, hash: hash)
+        kill(item)
+    }
+
+    /// Marks an item's bytes dead; its index entry is gone or points elsewhere already.
+    mutating func kill(_ item: Item) {
+        var item = item
+        let size = item.size
+        item.write(item.word | Item.Mark.dead)
+        statistics.items -= 1
+        statistics.itemBytes -= size
+        let slot = slot(of: item.location)
+        segments[slot].liveBytes -= UInt32(size)
+        segments[slot].liveItems -= 1
+        deadBytes += size
+        if segments[slot].liveItems == 0, slot != Int(openSmall), slot != Int(openMain) { release(UInt32(slot)) }
+    }
+
+    /// Takes a segment without live items out of its queue and frees it, or leaves it to whoever still sends from it.
+    mutating func release(_ slot: UInt32) {
+        let index = Int(slot)
+        if segments[index].place == .small { small.remove(slot, &segments) } else { main.remove(slot, &segments) }
+        if slot == openSmall { openSmall = 0 }
+        if slot == openMain { openMain = 0 }
+        deadBytes -= Int(segments[index].usedBytes - segments[index].liveBytes)
+        if segments[index].pins > 0 {
+            segments[index].place = .detached
+        } else {
+            freeSegment(slot)
+        }
+    }
+
+    mutating func freeSegment(_ slot: UInt32) {
+        let index = Int(slot)
+        budget.charge(-segments[index].block.count)
+        arena.free(segments[index].block)
+        segments[index].place = .free
+        segments[index].next = freeSlots
+        freeSlots = slot
+    }
+
+    /// Puts a fresh block into a slot, at the tail of a queue.
+    mutating func adopt(_ block: MemoryBlock, isLarge: Bool, place: Segment.Place) -> UInt32 {
+        var segment = Segment(block: block)
+        segment.isLarge = isLarge
+        segment.place = place
+        let slot: UInt32
+        if freeSlots != 0 {
+            slot = freeSlots
+            freeSlots = segments[Int(slot)].next
+            segments[Int(slot)] = segment
+        } else {
+            slot = UInt32(segments.count)
+            precondition(Int(slot) << Int(segmentShift) <= Int(UInt32.max) - segmentBytes, "a shard is out of segment numbers")
+            segments.append(segment)
+        }
+        if place == .small { small.append(slot, &segments) } else { main.append(slot, &segments) }
+        return slot
+    }
+
+    /// Keeps the segment of a large item alive for a sender. Returns the token to give to `unpin`.
+    package mutating func pin(_ item: Item) -> UInt64 {
+        let slot = slot(of: item.location)
+        segments[slot].pins += 1
+        return UInt64(number) << 32 | UInt64(slot)
+    }
+
+    mutating func unpin(slot: Int) {
+        precondition(segments[slot].pins > 0, "unpinned more often than pinned")
+        segments[slot].pins -= 1
+        if segments[slot].pins == 0, segments[slot].place == .detached { freeSegment(UInt32(slot)) }
+    }
+
+    /// Whether the item has a segment of its own, and so may be pinned and sent without copying.
+    package func isLarge(_ item: Item) -> Bool { segments[slot(of: item.location)].isLarge }
+
+    /// Drops every item.
+    package mutating func removeAll() {
+        relocations += 1
+        let before = index.byteCount + ghost.byteCount
+        for queue in [small, main] {
+            var slot = queue.head
+            while slot != 0 {
+                let next = segments[Int(slot)].next
+                let segment = segments[Int(slot)]
+                statistics.items -= Int(segment.liveItems)
+                statistics.itemBytes -= Int(segment.liveBytes)
+                segments[Int(slot)].liveItems = 0
+                deadBytes += Int(segment.liveBytes)
+                segments[Int(slot)].liveBytes = 0
+                release(slot)
+                slot = next
+            }
+        }
+        index.removeAll()
+        ghost.removeAll()
+        budget.charge(index.byteCount + ghost.byteCount - before)
+    }
+}

@@ -1,0 +1,35 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CPlatform
+
+extension OutputBuffer {
+    /// Removes the first `length` own bytes and the first `externalCount` external pieces, which all lie before them, and
+    /// moves the rest to the front. Costs a copy of the rest; keeps the room.
+    package mutating func discardFirst(_ length: Int, externalCount: Int) {
+        precondition(length >= 0 && length <= count && externalCount <= externals.count)
+        // SAFETY: [length, count) are valid bytes, and memmove allows overlap.
+        unsafe _ = memmove(base, base + length, count - length)
+        count -= length
+        externals.removeFirst(externalCount)
+        for index in externals.indices {
+            let piece = externals[index]
+            precondition(piece.position >= length, "an external piece stays before bytes that are removed")
+            externals[index] = ExternalBytes(position: piece.position - length, block: piece.block, token: piece.token)
+        }
+    }
+
+    /// Appends what follows own byte `start` and external piece `externalStart` of `other`, which stays as it is: its own
+    /// bytes are copied, its external pieces and their tokens taken over.
+    package mutating func append(_ other: borrowing OutputBuffer, from start: Int, externalStart: Int) {
+        precondition(start >= 0 && start <= other.count && externalStart <= other.externals.count)
+        let shift = count - start
+        for piece in other.externals[externalStart...] {
+            externals.append(ExternalBytes(position: piece.position + shift, block: piece.block, token: piece.token))
+        }
+        reserve(other.count - start)
+        // SAFETY: the source range is valid, and reserve made room for it.
+        unsafe _ = memcpy(base + count, other.base + start, other.count - start)
+        count += other.count - start
+    }
+}
