@@ -21,9 +21,10 @@ package struct Readiness: OptionSet, BitwiseCopyable, Sendable {
     @inlinable package static var exclusive: Self { Self(rawValue: MARTLET_EPOLLEXCLUSIVE) }
 }
 
-/// An epoll instance and its event buffer, for one thread.
+/// An epoll instance and its event buffer, for one waiting thread.
 @safe
-package struct Poller: ~Copyable {
+package struct Poller: ~Copyable, @unchecked Sendable {
+    // SAFETY (Sendable): epoll_ctl is thread-safe, and only the thread that waits touches the event buffer.
     private let epoll: Descriptor
     private let events: UnsafeMutablePointer<epoll_event>
     private let capacity: Int

@@ -2,10 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CPlatform
+internal import Synchronization
 
 /// A kernel thread with a name, on which no signal is delivered.
-package struct Thread: ~Copyable, Sendable {
+package final class Thread: Sendable {
     private let handle: pthread_t
+    private let joined = Atomic<Bool>(false)
 
     /// Starts `body` on a new thread. `name` is cut to 15 bytes, what the kernel keeps. All signals are blocked in it, so
     /// that they reach the thread that waits for them; faults of its own still end the process.
@@ -28,9 +30,14 @@ package struct Thread: ~Copyable, Sendable {
         self.handle = handle
     }
 
-    /// Waits until the body returned.
-    package consuming func join() {
-        // The handle is of a joinable thread; `consuming` makes this the only join.
+    deinit {
+        if !joined.load(ordering: .relaxed) { pthread_detach(handle) }
+    }
+
+    /// Waits until the body returned. Once only.
+    package func join() {
+        precondition(!joined.exchange(true, ordering: .relaxed), "a thread is joined twice")
+        // The handle is of a joinable thread, and the line above makes this the only join.
         pthread_join(handle, nil)
     }
 

@@ -1,9 +1,130 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import CPlatform
 internal import Memory
 
-/// Output of one connection that its socket did not take.
+/// How far an ``OutputBuffer`` is sent.
+struct OutputCursor {
+    /// Own bytes sent.
+    var own = 0
+    /// External pieces sent whole.
+    var external = 0
+    /// Bytes sent of the external piece after those.
+    var externalBytes = 0
+}
+
+/// Output of one connection that its socket did not take. Exists only for slow readers.
 final class Backlog {
-    var remaining: Int { 0 }
+    var buffer: OutputBuffer
+    var cursor = OutputCursor()
+    /// Bytes that wait, external ones included.
+    private(set) var remaining: Int
+
+    /// Takes over what `output` has after `cursor`.
+    init(_ output: borrowing OutputBuffer, from cursor: OutputCursor) {
+        buffer = OutputBuffer(capacity: output.count - cursor.own)
+        buffer.append(output, from: cursor.own, externalStart: cursor.external)
+        self.cursor.externalBytes = cursor.externalBytes
+        remaining = buffer.totalCount - cursor.externalBytes
+    }
+
+    /// Adds all of `output`.
+    func append(_ output: borrowing OutputBuffer) {
+        compact()
+        buffer.append(output, from: 0, externalStart: 0)
+        remaining += output.totalCount
+    }
+
+    /// Adds bytes of another thread.
+    func append(_ bytes: [UInt8]) {
+        compact()
+        buffer.append(bytes.span)
+        remaining += bytes.count
+    }
+
+    /// Says that `count` more bytes are sent; calls `release` with the token of each external piece that is done.
+    func sent(_ count: Int, release: (UInt64) -> Void) {
+        remaining -= count
+        cursor.advance(count, in: buffer, release: release)
+    }
+
+    /// Calls `release` for every external piece not sent whole.
+    func drop(release: (UInt64) -> Void) {
+        for piece in buffer.externals[cursor.external...] { release(piece.token) }
+        buffer.removeAll()
+        remaining = 0
+    }
+
+    /// Keeps a stream that never quite drains from growing for ever.
+    private func compact() {
+        guard cursor.own >= 64 * 1024, cursor.own >= buffer.count / 2 else { return }
+        buffer.discardFirst(cursor.own, externalCount: cursor.external)
+        cursor = OutputCursor(externalBytes: cursor.externalBytes)
+    }
+}
+
+extension OutputCursor {
+    /// Moves `count` bytes on; calls `release` with the token of each external piece that is passed.
+    mutating func advance(_ count: Int, in buffer: borrowing OutputBuffer, release: (UInt64) -> Void) {
+        var left = count
+        while true {
+            if external < buffer.externals.count, buffer.externals[external].position == own {
+                let piece = buffer.externals[external]
+                let step = min(left, piece.block.count - externalBytes)
+                externalBytes += step
+                left -= step
+                guard externalBytes == piece.block.count else { return }
+                release(piece.token)
+                external += 1
+                externalBytes = 0
+            } else {
+                guard left > 0 else { return }
+                let end = external < buffer.externals.count ? buffer.externals[external].position : buffer.count
+                let step = min(left, end - own)
+                precondition(step > 0, "more bytes sent than there were")
+                own += step
+                left -= step
+            }
+        }
+    }
+
+    /// Whether all of `buffer` is sent.
+    func isAtEnd(of buffer: borrowing OutputBuffer) -> Bool {
+        own == buffer.count && external == buffer.externals.count
+    }
+
+    /// The next bytes to send as vectors, at most `limit` of them; returns how many.
+    func gather(_ buffer: borrowing OutputBuffer, _ vectors: UnsafeMutablePointer<iovec>, limit: Int) -> Int {
+        var cursor = self
+        var used = 0
+        // SAFETY: own bytes and external blocks stay where they are until the cursor has passed them, which is after the
+        // system call that uses the vectors; `used` stays below `limit`, which the caller has room for.
+        while used < limit {
+            if cursor.external < buffer.externals.count, buffer.externals[cursor.external].position == cursor.own {
+                let rest = cursor.rest(of: buffer.externals[cursor.external].block)
+                unsafe vectors[used] = iovec(iov_base: rest.unsafeBase, iov_len: rest.count)
+                cursor.external += 1
+                cursor.externalBytes = 0
+            } else {
+                let end = cursor.ownEnd(buffer)
+                guard end > cursor.own else { break }
+                unsafe buffer.withUnsafeBytes(from: cursor.own) { bytes in
+                    unsafe vectors[used] = iovec(
+                        iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: end - cursor.own)
+                }
+                cursor.own = end
+            }
+            used += 1
+        }
+        return used
+    }
+
+    /// What is left of an external piece.
+    func rest(of block: MemoryBlock) -> MemoryBlock { block.slice(externalBytes, block.count - externalBytes) }
+
+    /// Where the own bytes before the next external piece end.
+    func ownEnd(_ buffer: borrowing OutputBuffer) -> Int {
+        external < buffer.externals.count ? buffer.externals[external].position : buffer.count
+    }
 }

@@ -38,6 +38,7 @@ extension Connection {
     /// the socket where possible, and then calls `filled`. The block stays valid until `filled` or `closed`. One at a time.
     @inlinable package mutating func fill(_ block: MemoryBlock, count: Int) {
         precondition(fillTarget == nil, "a fill begins while another is under way")
+        precondition(count > 0, "a fill of no bytes")
         fillTarget = block.slice(0, count)
         fillCount = 0
     }

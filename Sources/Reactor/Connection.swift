@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import Memory
+internal import Platform
+internal import Synchronization
 
 /// How a peer reaches us.
 @usableFromInline
@@ -31,7 +33,7 @@ package struct Connection: ~Copyable {
     /// What was asked for and what is going on.
     @usableFromInline var flags: ConnectionFlags = []
     /// What epoll reports of the descriptor now.
-    var interest: UInt32
+    var interest: Readiness
     /// Input that the handler left, or has not seen yet.
     var kept = KeptInput()
     /// `received` is not called with fewer bytes.
@@ -50,12 +52,17 @@ package struct Connection: ~Copyable {
     var stream: ConnectionStream?
     /// The OpenSSL session.
     var session: OpaquePointer?
+    /// What was last published of what it is doing.
+    var shownState = ConnectionState.reading
     /// When the reactor gives up waiting (handshake, last bytes), in monotonic nanoseconds; 0 when it does not.
     var deadline: UInt64 = 0
-    /// When the peer last had something executed, in monotonic nanoseconds.
-    @usableFromInline package internal(set) var lastActivityNanoseconds: UInt64
+    /// What other threads see of it.
+    let status: UnsafeMutablePointer<SlotStatus>
 
-    init(id: ConnectionID, fd: Int32, origin: Origin, interest: UInt32, inputLimitBytes: Int, now: UInt64) {
+    init(
+        id: ConnectionID, fd: Int32, origin: Origin, interest: Readiness, inputLimitBytes: Int,
+        status: UnsafeMutablePointer<SlotStatus>
+    ) {
         self.id = id
         self.fd = fd
         tag = origin.tag
@@ -63,7 +70,7 @@ package struct Connection: ~Copyable {
         transport = origin.transport
         self.interest = interest
         self.inputLimitBytes = inputLimitBytes
-        lastActivityNanoseconds = now
+        unsafe self.status = status
     }
 
     /// Where a connection came from.
@@ -75,6 +82,12 @@ package struct Connection: ~Copyable {
 
     /// A small number, dense from 0, that no other open connection of the reactor has: for tables of the handler.
     @inlinable package var slot: Int { @inline(__always) get { id.slot } }
+
+    /// When something of the peer's was last executed, in monotonic nanoseconds.
+    package var lastActivityNanoseconds: UInt64 {
+        // SAFETY: the registry keeps the status as long as the reactor lives.
+        unsafe status.pointee.activity.load(ordering: .relaxed)
+    }
 }
 
 /// What a handler asked for, and states of a connection.
@@ -107,8 +120,22 @@ struct ConnectionFlags: OptionSet, BitwiseCopyable {
     @inlinable static var opened: Self { Self(rawValue: 1 << 10) }
     /// Input may wait in OpenSSL's buffer, which epoll does not see.
     @inlinable static var hasHiddenInput: Self { Self(rawValue: 1 << 11) }
-    /// Input was consumed during the present call of the handler or before it: the idle clock starts again.
+    /// Something was executed: the idle clock starts again.
     @inlinable static var active: Self { Self(rawValue: 1 << 12) }
-    /// A graceful stop waits for its output.
-    @inlinable static var stopping: Self { Self(rawValue: 1 << 13) }
+    /// Kept input waits that the handler has not seen or not finished with.
+    @inlinable static var hasUnseenInput: Self { Self(rawValue: 1 << 13) }
+    /// The handler was told that it closed.
+    @inlinable static var goodbye: Self { Self(rawValue: 1 << 14) }
+
+    /// Any of these stops input for now.
+    @inlinable static var stopsInput: Self {
+        [.closeAfterFlush, .closeNow, .paused, .yielded, .inputEnded, .lingering, .handshaking]
+    }
+    /// Any of these wants more than a look at the output after the handler's call.
+    @inlinable static var needsCare: Self {
+        [
+            .closeAfterFlush, .closeNow, .paused, .yielded, .held, .inputEnded, .readWantsWrite, .hasHiddenInput,
+            .hasUnseenInput,
+        ]
+    }
 }

@@ -2,10 +2,86 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Platform
+internal import Synchronization
 
-/// A reactor's connections as other threads may see them.
-final class ConnectionRegistry: Sendable {
-    init() {}
+/// What other threads may see of a connection.
+@usableFromInline
+struct SlotStatus: ~Copyable {
+    /// When something was last executed, in monotonic nanoseconds.
+    let activity = Atomic<UInt64>(0)
+    /// A ``ConnectionState``.
+    let state = Atomic<UInt8>(0)
+    /// The descriptor, -1 when the slot is free; under the registry's lock.
+    var fd: Int32 = -1
+    /// A ``Transport``; under the registry's lock.
+    var transport = Transport.tcp
+}
+
+/// A reactor's connections as other threads may see them, by slot.
+@safe
+final class ConnectionRegistry: @unchecked Sendable {
+    // SAFETY (Sendable): `chunks` and what a status says of its descriptor are touched under `lock`, the rest is atomic.
+    private static var perChunk: Int { 64 }
+    private let lock = Lock()
+    private var chunks: [UnsafeMutablePointer<SlotStatus>]
+
+    init() { unsafe chunks = [] }
+
+    deinit {
+        for unsafe chunk in unsafe chunks {
+            // SAFETY: every chunk was allocated and initialised whole.
+            unsafe chunk.deinitialize(count: Self.perChunk)
+            unsafe chunk.deallocate()
+        }
+    }
+
+    /// Enters a connection; the status stays where it is as long as the registry lives.
+    func enter(_ slot: Int, fd: Int32, transport: Transport) -> UnsafeMutablePointer<SlotStatus> {
+        lock.lock()
+        defer { lock.unlock() }
+        while unsafe slot / Self.perChunk >= chunks.count {
+            let chunk = UnsafeMutablePointer<SlotStatus>.allocate(capacity: Self.perChunk)
+            // SAFETY: freshly allocated with room for as many.
+            for index in 0..<Self.perChunk { unsafe (chunk + index).initialize(to: SlotStatus()) }
+            unsafe chunks.append(chunk)
+        }
+        let status = unsafe chunks[slot / Self.perChunk] + slot % Self.perChunk
+        unsafe status.pointee.fd = fd
+        unsafe status.pointee.transport = transport
+        return unsafe status
+    }
+
+    /// Forgets a connection, before its descriptor is closed.
+    func leave(_ status: UnsafeMutablePointer<SlotStatus>) {
+        lock.withLock { unsafe status.pointee.fd = -1 }
+    }
+
+    /// Appends every open connection to `list`. Holds the lock for a chunk at a time.
+    func describe(into list: inout [ConnectionDescription], now: UInt64) {
+        var index = 0
+        while appendChunk(index, to: &list, now: now) { index += 1 }
+    }
+
+    private func appendChunk(_ index: Int, to list: inout [ConnectionDescription], now: UInt64) -> Bool {
+        lock.lock()
+        defer { lock.unlock() }
+        guard unsafe index < chunks.count else { return false }
+        for slot in 0..<Self.perChunk {
+            let status = unsafe chunks[index] + slot
+            let fd = unsafe status.pointee.fd
+            guard fd >= 0 else { continue }
+            let activity = unsafe status.pointee.activity.load(ordering: .relaxed)
+            list.append(
+                ConnectionDescription(
+                    fd: fd,
+                    address: SocketAddress.peer(of: fd).description(isDatagram: false),
+                    listenAddress: SocketAddress.local(of: fd).description(isDatagram: false),
+                    state: unsafe ConnectionState(rawValue: status.pointee.state.load(ordering: .relaxed)) ?? .reading,
+                    transport: unsafe status.pointee.transport,
+                    idleSeconds: now > activity ? Int((now - activity) / 1_000_000_000) : 0))
+        }
+        return true
+    }
 }
 
 /// A connection or listener as `stats conns` shows it.
@@ -26,5 +102,5 @@ package struct ConnectionDescription: Sendable {
 
 /// What a connection is doing.
 package enum ConnectionState: UInt8, Sendable {
-    case listening, reading, filling, swallowing, writing, paused, streaming, handshaking, closing
+    case reading, filling, swallowing, writing, paused, streaming, handshaking, closing, listening
 }

@@ -16,6 +16,8 @@ package final class Reactor: Sendable {
     let mailbox: Mailbox
     /// Its connections, for statistics.
     let registry: ConnectionRegistry
+    /// What it waits with; for its thread, and for adding descriptors before it runs.
+    let poller: Poller
     @usableFromInline let ready = Atomic<UInt64>(0)
     @usableFromInline let now = Atomic<UInt64>(0)
 
@@ -23,6 +25,7 @@ package final class Reactor: Sendable {
         self.index = index
         mailbox = try Mailbox(limit: messageLimit)
         registry = ConnectionRegistry()
+        poller = try Poller(capacity: 256)
     }
 
     /// When epoll last returned, in monotonic nanoseconds: the events of this turn were ready then.

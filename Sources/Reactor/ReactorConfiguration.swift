@@ -18,12 +18,18 @@ package struct ReactorConfiguration: Sendable {
     package var readBufferBytes = 256 * 1024
     /// The reply buffer that a reactor's connections share starts with this and shrinks back to `outputKeptBytes`.
     package var outputBufferBytes = 64 * 1024
-    /// Capacity beyond this is given back when a batch needed more.
+    /// Capacity beyond this is given back when a batch needed more. Also what a handler should stop at and yield: see
+    /// ``Connection/yield()``.
     package var outputKeptBytes = 1 << 20
     /// The most unconsumed input of one connection; a handler may set each connection's.
     package var inputLimitBytes = 64 << 20
-    /// The most output of one connection that waits for its peer to read; beyond, the connection is closed.
+    /// The most output of one connection that waits for its peer to read; beyond, the connection is closed. The external
+    /// bytes of a first batch do not count, so that one large value always gets through.
     package var pendingOutputLimitBytes = 64 << 20
+    /// The most unconsumed input of all connections of a reactor; what would exceed it is closed.
+    package var keptInputTotalBytes = 256 << 20
+    /// The most waiting output of all connections of a reactor; a connection that would exceed it is closed.
+    package var pendingOutputTotalBytes = 512 << 20
     /// Reads of one connection in one turn, before the others have theirs.
     package var readsPerTurn = 8
     /// How long a TLS handshake may take, in milliseconds.
@@ -78,18 +84,4 @@ package struct ListenerConfiguration: Sendable {
         self.tag = tag
         self.security = security
     }
-}
-
-/// A listener that is bound: one per address that a ``ListenerConfiguration`` resolved to.
-package struct BoundListener: Sendable {
-    /// What it was made from.
-    package let configuration: ListenerConfiguration
-    /// Its descriptor's number.
-    package let fd: Int32
-    /// Its address as `stats conns` shows it, such as `tcp:127.0.0.1:11211`.
-    package let address: String
-    /// The port, the kernel's choice where 0 was asked for; 0 for unix sockets.
-    package let port: UInt16
-    /// Whether the address is IPv6.
-    package let isIPv6: Bool
 }

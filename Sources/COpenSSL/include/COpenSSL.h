@@ -23,3 +23,10 @@ static inline int martlet_tls_get_ticket_keys(SSL_CTX *context, void *keys, int 
 static inline int martlet_tls_set_ticket_keys(SSL_CTX *context, void *keys, int count) {
     return (int)SSL_CTX_set_tlsext_ticket_keys(context, keys, count);
 }
+
+static const uint64_t MARTLET_TLS_NO_RENEGOTIATION = SSL_OP_NO_RENEGOTIATION;
+static const uint64_t MARTLET_TLS_IGNORE_EOF = SSL_OP_IGNORE_UNEXPECTED_EOF;
+static const uint64_t MARTLET_TLS_KERNEL = SSL_OP_ENABLE_KTLS;
+static const uint64_t MARTLET_TLS_NO_TICKET = SSL_OP_NO_TICKET;
+static const long MARTLET_TLS_MODE =
+    SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS;

@@ -86,3 +86,12 @@ static inline int martlet_unread_bytes(int fd) {
 // The calling thread's name, cut to 15 bytes.
 static inline void martlet_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
 static inline int martlet_is_socket(unsigned mode) { return S_ISSOCK(mode); }
+
+// Constants that glibc has as enumerations of different types.
+static const int martlet_stream = SOCK_STREAM;
+static const int martlet_datagram = SOCK_DGRAM;
+static const int martlet_nonblocking = SOCK_NONBLOCK | SOCK_CLOEXEC;
+static const int martlet_tcp = IPPROTO_TCP;
+static const int martlet_ipv6 = IPPROTO_IPV6;
+// accept4, which glibc shows with _GNU_SOURCE only.
+static inline int martlet_accept(int fd) { return (int)syscall(SYS_accept4, fd, NULL, NULL, martlet_nonblocking); }

@@ -1,0 +1,150 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Memory
+internal import Platform
+internal import Synchronization
+internal import Telemetry
+
+/// Turns of the loop.
+extension ReactorLoop {
+    /// Runs until told to stop; everything is closed afterwards.
+    mutating func run() {
+        refreshTime(isReady: true)
+        handler.started(&self)
+        nextTick = reactor.nowNanoseconds
+        while isRunning { turn() }
+        reactor.mailbox.close()
+        drainMailbox()
+        closeAll(.stopping)
+        handler.stopped()
+    }
+
+    private mutating func turn() {
+        let count = reactor.poller.wait(timeoutMilliseconds: sleepMilliseconds())
+        reactor.mailbox.awake()
+        refreshTime(isReady: true)
+        reactor.counters.add(.turns)
+        for index in 0..<count {
+            handleEvent(reactor.poller.user(index), reactor.poller.readiness(index))
+        }
+        if reactor.mailbox.hasLetters || !queue.isEmpty {
+            refreshTime(isReady: false)
+            if reactor.mailbox.hasLetters { drainMailbox() }
+            if !queue.isEmpty { runQueue() }
+        }
+        if reactor.nowNanoseconds >= nextTick { tick() }
+        if let deadline = stopDeadline, connectionCount == 0 || reactor.nowNanoseconds >= deadline {
+            isRunning = false
+        }
+    }
+
+    /// How long epoll may wait: not at all while work waits, else until the next tick.
+    private mutating func sleepMilliseconds() -> Int {
+        guard queue.isEmpty, reactor.mailbox.fallAsleep() else { return 0 }
+        let now = reactor.nowNanoseconds
+        // Rounded up, or the last turns before a tick would spin.
+        return now >= nextTick ? 0 : Int((nextTick - now) / 1_000_000) + 1
+    }
+
+    private func refreshTime(isReady: Bool) {
+        let now = Clock.monotonicNanoseconds()
+        reactor.now.store(now, ordering: .relaxed)
+        if isReady { reactor.ready.store(now, ordering: .relaxed) }
+    }
+
+    private mutating func tick() {
+        let now = reactor.nowNanoseconds
+        nextTick = now &+ Self.tickNanoseconds
+        sweep(now)
+        if stopDeadline != nil { closeIdle() }
+        output.shrink(to: configuration.outputKeptBytes)
+        handler.tick(&self, now: now)
+    }
+
+    private mutating func handleEvent(_ user: UInt64, _ readiness: Readiness) {
+        guard user &>> 56 != Self.ownMark else {
+            if user != Self.mailboxWord { readDatagrams(Int(truncatingIfNeeded: user & 0xFFFF)) }
+            return
+        }
+        // Closed earlier in this turn: nothing to do.
+        guard let connection = unsafe table.find(ConnectionID(rawValue: user)) else { return }
+        unsafe serve(connection, readiness)
+    }
+
+    /// Does what an event asks for.
+    @inline(__always)
+    private mutating func serve(_ connection: UnsafeMutablePointer<Connection>, _ readiness: Readiness) {
+        let rare: ConnectionFlags = [.handshaking, .lingering, .readWantsWrite]
+        if unsafe !connection.pointee.flags.isDisjoint(with: rare) {
+            guard unsafe serveRare(connection) else { return }
+        }
+        if readiness.contains(.output), unsafe connection.pointee.backlog != nil {
+            guard unsafe drain(connection) else { return }
+        }
+        guard !readiness.isDisjoint(with: [.input, .hangup, .error]) else { return }
+        if unsafe wantsInput(connection) {
+            unsafe readInput(connection)
+        } else {
+            unsafe ignoreInput(connection, readiness)
+        }
+    }
+
+    /// Handshakes, goodbyes, and TLS that could not read before it wrote. False when there is no more to do.
+    private mutating func serveRare(_ connection: UnsafeMutablePointer<Connection>) -> Bool {
+        if unsafe connection.pointee.flags.contains(.lingering) {
+            unsafe linger(connection)
+            return false
+        }
+        if unsafe connection.pointee.flags.contains(.handshaking) {
+            unsafe shakeHands(connection)
+            return false
+        }
+        unsafe connection.pointee.flags.remove(.readWantsWrite)
+        unsafe watch(connection, .input)
+        guard unsafe wantsInput(connection) else { return true }
+        unsafe readInput(connection)
+        return false
+    }
+
+    /// An event that a connection does not want now.
+    private mutating func ignoreInput(_ connection: UnsafeMutablePointer<Connection>, _ readiness: Readiness) {
+        if !readiness.isDisjoint(with: [.hangup, .error]) {
+            // Both directions are down: nobody will read what we write.
+            unsafe close(connection, .peer)
+        } else if unsafe !connection.pointee.flags.contains(.queued) {
+            unsafe watch(connection, connection.pointee.interest.subtracting(.input))
+        }
+    }
+
+    /// Changes what epoll reports of a connection.
+    func watch(_ connection: UnsafeMutablePointer<Connection>, _ interest: Readiness) {
+        guard unsafe connection.pointee.interest != interest else { return }
+        unsafe connection.pointee.interest = interest
+        unsafe reactor.poller.change(connection.pointee.fd, interest, user: connection.pointee.id.rawValue)
+    }
+
+    /// Lets a connection go on in this turn, after those before it, or in the next.
+    mutating func enqueue(_ connection: UnsafeMutablePointer<Connection>) {
+        guard unsafe !connection.pointee.flags.contains(.queued) else { return }
+        unsafe connection.pointee.flags.insert(.queued)
+        unsafe queue.append(connection.pointee.id)
+    }
+
+    private mutating func runQueue() {
+        swap(&queue, &queueInTurn)
+        for index in queueInTurn.indices {
+            guard let connection = unsafe table.find(queueInTurn[index]) else { continue }
+            if unsafe connection.pointee.flags.contains(.yielded) { reactor.counters.add(.yields) }
+            unsafe connection.pointee.flags.subtract([.queued, .yielded])
+            guard unsafe wantsInput(connection) else { continue }
+            if unsafe connection.pointee.flags.contains(.hasUnseenInput) {
+                guard unsafe offerKept(connection) else { continue }
+            }
+            if unsafe connection.pointee.flags.contains(.hasHiddenInput), unsafe wantsInput(connection) {
+                unsafe readInput(connection)
+            }
+        }
+        queueInTurn.removeAll(keepingCapacity: true)
+    }
+}

@@ -1,0 +1,105 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import COpenSSL
+internal import Platform
+
+/// Calls on one connection's OpenSSL session, on its reactor's thread. Results as ``StreamSocket``'s.
+enum TLSSession {
+    /// The session must write before it can read on.
+    static var wantsWrite: Int { -3 }
+
+    /// How a handshake stands.
+    enum Handshake {
+        case done, wantsRead, wantsWrite, failed
+    }
+
+    /// Goes on with the handshake.
+    static func handshake(_ session: OpaquePointer) -> Handshake {
+        ERR_clear_error()
+        // SAFETY: the session is the connection's, alive until it closes.
+        let result = unsafe SSL_do_handshake(session)
+        if result == 1 { return .done }
+        switch unsafe SSL_get_error(session, result) {
+        case SSL_ERROR_WANT_READ: return .wantsRead
+        case SSL_ERROR_WANT_WRITE: return .wantsWrite
+        default:
+            ERR_clear_error()
+            return .failed
+        }
+    }
+
+    /// Reads up to `count` decrypted bytes: as many records as fit and are there without another system call.
+    static func read(_ session: OpaquePointer, _ target: UnsafeMutableRawPointer, _ count: Int) -> Int {
+        var total = 0
+        ERR_clear_error()
+        while total < count {
+            var length = 0
+            // SAFETY: the caller gives `count` writable bytes, of which `total` are used.
+            let result = unsafe SSL_read_ex(session, target + total, count - total, &length)
+            guard result == 1 else {
+                return total > 0 ? total : unsafe outcome(session, result)
+            }
+            total += length
+            guard unsafe SSL_has_pending(session) == 1 else { break }
+        }
+        return total
+    }
+
+    /// Whether bytes wait inside the session, where epoll does not see them.
+    static func hasHiddenInput(_ session: OpaquePointer) -> Bool { unsafe SSL_has_pending(session) == 1 }
+
+    /// Encrypts and writes up to one record. After ``StreamSocket/wouldBlock`` the same bytes must come again.
+    static func write(_ session: OpaquePointer, _ source: UnsafeRawPointer, _ count: Int) -> Int {
+        var length = 0
+        ERR_clear_error()
+        // SAFETY: the caller gives `count` readable bytes.
+        let result = unsafe SSL_write_ex(session, source, count, &length)
+        guard result == 1 else {
+            let outcome = unsafe outcome(session, result)
+            // 0 means that the peer closed, which for a write is a failure.
+            return outcome == 0 ? StreamSocket.failed : outcome == wantsWrite ? StreamSocket.wouldBlock : outcome
+        }
+        return length
+    }
+
+    private static func outcome(_ session: OpaquePointer, _ result: Int32) -> Int {
+        let error = unsafe SSL_get_error(session, result)
+        switch error {
+        case SSL_ERROR_WANT_READ: return StreamSocket.wouldBlock
+        case SSL_ERROR_WANT_WRITE: return wantsWrite
+        case SSL_ERROR_ZERO_RETURN: return 0
+        default:
+            ERR_clear_error()
+            return error == SSL_ERROR_SSL ? protocolError : StreamSocket.failed
+        }
+    }
+
+    /// The peer broke the protocol.
+    static var protocolError: Int { -4 }
+
+    /// Says goodbye, if the socket takes it.
+    static func shutDown(_ session: OpaquePointer) {
+        ERR_clear_error()
+        _ = unsafe SSL_shutdown(session)
+        ERR_clear_error()
+    }
+
+    /// Frees the session.
+    static func free(_ session: OpaquePointer) { unsafe SSL_free(session) }
+
+    /// The subject of the certificate that the peer showed: its common name, or all of it as one line.
+    static func peerSubject(_ session: OpaquePointer, commonNameOnly: Bool) -> String? {
+        // SAFETY: the certificate's reference is ours and freed below; the name is part of it; text is copied before.
+        guard let certificate = unsafe SSL_get1_peer_certificate(session) else { return nil }
+        defer { unsafe X509_free(certificate) }
+        guard let name = unsafe X509_get_subject_name(certificate) else { return nil }
+        var text = [CChar](repeating: 0, count: 512)
+        if commonNameOnly {
+            guard unsafe X509_NAME_get_text_by_NID(name, NID_commonName, &text, Int32(text.count)) >= 0 else { return nil }
+        } else {
+            guard unsafe X509_NAME_oneline(name, &text, Int32(text.count)) != nil else { return nil }
+        }
+        return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+}
