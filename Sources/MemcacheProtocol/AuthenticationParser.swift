@@ -16,11 +16,11 @@ package enum AuthenticationOutcome: Sendable, Equatable {
     case close
 }
 
-/// The login of a text connection under `-Y`: until it succeeds, every line must be
-/// `set <any key> <any> <any> <bytes>` with `user password` as its data.
+/// The login of a text connection under `-Y`: until it succeeds, every line must be `set <any key> <any> <any> <bytes>`
+/// with `user password` as its data.
 ///
-/// Lines that are something else are answered with ``ErrorReply/unauthenticated``. Bounded: a line of 2,048 bytes, login
-/// data of 16,384.
+/// Lines that are something else are answered with ``ErrorReply/unauthenticated``. Bounded: a line of 2,048 bytes,
+/// login data of 16,384.
 package struct AuthenticationParser: Sendable {
     /// Bytes of login data that a `set` line announced, with the line end; 0 before one came.
     private var announced = 0

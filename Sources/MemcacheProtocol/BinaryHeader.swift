@@ -86,7 +86,8 @@ package enum BinaryHeader {
 }
 
 extension OutputBuffer {
-    /// Appends the header of a reply to `request`. Extras, key and value follow; `bodyLength` is what they have together.
+    /// Appends the header of a reply to `request`. Extras, key and value follow; `bodyLength` is what they have
+    /// together.
     @inlinable
     package mutating func appendBinaryHeader(
         replyTo request: borrowing Request, status: BinaryStatus = .success, extrasLength: Int = 0, keyLength: Int = 0,

@@ -55,7 +55,8 @@ package enum MetaStep: UInt8, Sendable {
     case setTTL, vivify, recache
 }
 
-/// The reply's steps in the order of the request's flags: at most 11 of 4 bits each, so that no reply reads the line again.
+/// The reply's steps in the order of the request's flags: at most 11 of 4 bits each, so that no reply reads the line
+/// again.
 @usableFromInline
 package struct MetaSteps: BitwiseCopyable, Sendable, Equatable {
     @usableFromInline package var rawValue: UInt64

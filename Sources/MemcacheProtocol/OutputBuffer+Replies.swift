@@ -4,7 +4,8 @@
 public import Memory
 
 extension OutputBuffer {
-    /// Appends the line before a value of a classic get: `VALUE <key> <flags> <bytes>`, and the CAS value of gets and gats.
+    /// Appends the line before a value of a classic get: `VALUE <key> <flags> <bytes>`, and the CAS value of gets and
+    /// gats.
     @inlinable @inline(__always)
     package mutating func appendValueLine(key: Span<UInt8>, clientFlags: UInt32, length: Int, cas: UInt64?) {
         append("VALUE ")

@@ -20,7 +20,8 @@ package struct Request: BitwiseCopyable, Sendable {
     @usableFromInline package var options: MetaOptions = []
     /// The flags that answer something or act while the answer is built, in the order of the line.
     @usableFromInline package var steps: MetaSteps = MetaSteps()
-    /// The expiry time as the client sent it (relative, absolute or negative): classic, meta `T`, binary (0 ... 2^32 - 1).
+    /// The expiry time as the client sent it (relative, absolute or negative): classic, meta `T`, binary (0 ... 2^32 -
+    /// 1).
     @usableFromInline package var exptime: Int64 = 0
     @usableFromInline var keyStart: UInt32 = 0
     @usableFromInline var valueStart: UInt32 = 0
@@ -79,7 +80,8 @@ package struct Request: BitwiseCopyable, Sendable {
         @inline(__always) get { Int(lineStart) }
         @inline(__always) set { lineStart = UInt32(truncatingIfNeeded: newValue) }
     }
-    /// Bytes of the command's line with its line end. Only for commands of operators, `stats` and `config`; 0 for the rest.
+    /// Bytes of the command's line with its line end. Only for commands of operators, `stats` and `config`; 0 for the
+    /// rest.
     @inlinable package var lineLength: Int {
         @inline(__always) get { Int(lineCount) }
         @inline(__always) set { lineCount = UInt32(truncatingIfNeeded: newValue) }
@@ -109,7 +111,8 @@ package struct Request: BitwiseCopyable, Sendable {
     /// The binary reply carries the key: GETK, GETKQ, GATK, GATKQ.
     @inlinable package var returnsKey: Bool { @inline(__always) get { traits.contains(.returnsKey) } }
 
-    /// What `ms` does, as the classic verb with the same meaning: its mode, and `cas` where `C` compares a set or replace.
+    /// What `ms` does, as the classic verb with the same meaning: its mode, and `cas` where `C` compares a set or
+    /// replace.
     ///
     /// (Append and prepend compare as well when `options` has `C`; add does not.)
     @inlinable package var storeVerb: Verb {

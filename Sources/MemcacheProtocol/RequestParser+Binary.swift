@@ -77,8 +77,8 @@ private struct BinaryCommand {
         }
     }
 
-    /// Whether memcached takes a body of these lengths. (It ignores what `touch` and `stat` have too much: those bytes are
-    /// read as the next request.)
+    /// Whether memcached takes a body of these lengths. (It ignores what `touch` and `stat` have too much: those bytes
+    /// are read as the next request.)
     func accepts(extras: Int, key: Int, body: Int) -> Bool {
         switch shape {
         case .empty: body == 0

@@ -19,7 +19,8 @@ struct CommandLine {
 }
 
 extension RequestParser {
-    /// The command of the line of `length` bytes at `offset`, whatever it is; the exact way, for what the fast ways leave.
+    /// The command of the line of `length` bytes at `offset`, whatever it is; the exact way, for what the fast ways
+    /// leave.
     ///
     /// `request` is empty but for where its line starts.
     mutating func line(

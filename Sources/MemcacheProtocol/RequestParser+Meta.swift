@@ -10,7 +10,8 @@ private struct MetaToken {
     var end: Int { @inline(__always) get { start &+ count } }
 }
 
-/// What a meta line came to so far. Which fault is answered depends on all of the line, so faults are noted, not returned.
+/// What a meta line came to so far. Which fault is answered depends on all of the line, so faults are noted, not
+/// returned.
 private struct MetaLine {
     var key: MetaToken
     /// Tokens so far, the command's name included.
@@ -28,8 +29,8 @@ private struct MetaLine {
 }
 
 extension RequestParser {
-    /// `mg`, `ms`, `md` or `ma` at `offset`, the name's length and one byte after it taken as read; nil when the line is
-    /// not all there, or too long.
+    /// `mg`, `ms`, `md` or `ma` at `offset`, the name's length and one byte after it taken as read; nil when the line
+    /// is not all there, or too long.
     @inline(__always)
     func meta(
         _ verb: Verb, _ input: Span<UInt8>, at offset: inout Int, into request: inout Request,
@@ -69,8 +70,8 @@ extension RequestParser {
         return nil
     }
 
-    /// The next token, with `cursor` moved to what ends it, or past the line feed for the empty token at the line's end;
-    /// nil when the input ends first.
+    /// The next token, with `cursor` moved to what ends it, or past the line feed for the empty token at the line's
+    /// end; nil when the input ends first.
     @inline(__always)
     private func nextToken(_ input: Span<UInt8>, _ cursor: inout Int) -> MetaToken? {
         while cursor < input.count, input[cursor] == UInt8(ascii: " ") { cursor &+= 1 }
@@ -155,7 +156,8 @@ extension RequestParser {
             }
         case UInt8(ascii: "C"), UInt8(ascii: "E"), UInt8(ascii: "J"), UInt8(ascii: "D"):
             let fault: ErrorReply =
-                letter == UInt8(ascii: "J") ? .invalidInitialFlag : letter == UInt8(ascii: "D") ? .invalidDeltaFlag : .badToken
+                letter == UInt8(ascii: "J")
+                ? .invalidInitialFlag : letter == UInt8(ascii: "D") ? .invalidDeltaFlag : .badToken
             guard !isBare, let value = input.uint64(start, token.end) else { return line.fault = fault }
             switch letter {
             case UInt8(ascii: "C"): request.cas = value
@@ -209,12 +211,16 @@ extension RequestParser {
     ) -> ParseOutcome {
         guard !line.isMalformed, let announced = line.announced, announced >= 0,
             announced <= ProtocolLimits.valueBytes
-        else { return refuse(.badCommandLine, &request) }
+        else {
+            request.traits = []
+            return refuse(.badCommandLine, &request)
+        }
         if !request.traits.contains(.keyIsDecoded) { request.keyLength = min(line.key.count, ProtocolLimits.keyBytes) }
         let error = fault(line, &request)
         if !error.isNone {
             let hasValue = request.verb == .metaSet
-            request.traits.remove(.quiet)
+            // No fault of a meta command is hidden by q.
+            request.traits = []
             _ = refuse(error, &request)
             return hasValue ? .swallow(count: Int(announced) + 2) : .complete
         }

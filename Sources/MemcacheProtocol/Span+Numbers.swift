@@ -13,8 +13,19 @@ extension Span where Element == UInt8 {
 
     /// The bytes of [start, end) as a strict number below 2^64: at most 22 digits and nothing else.
     func uint64(_ start: Int, _ end: Int) -> UInt64? {
-        guard end - start <= 22 else { return nil }
         var value: UInt64 = 0
+        if end &- start <= 19 {
+            // No number of 19 digits overflows.
+            var index = start
+            while index < end {
+                let digit = self[index] &- 48
+                guard digit < 10 else { return nil }
+                value = value &* 10 &+ UInt64(digit)
+                index &+= 1
+            }
+            return value
+        }
+        guard end &- start <= 22 else { return nil }
         for index in start..<end {
             let digit = self[index] &- 48
             guard digit < 10 else { return nil }

@@ -5,7 +5,8 @@ internal import Memory
 
 /// The first 23 tokens of a command line, cut at spaces as memcached cuts them.
 ///
-/// For commands off the hot path; 96 bytes, no allocation. It keeps offsets only: every member wants the same line again.
+/// For commands off the hot path; 96 bytes, no allocation. It keeps offsets only: every member wants the same line
+/// again.
 package struct Tokenizer: BitwiseCopyable, Sendable {
     /// How many tokens were found: 0 to 23.
     package private(set) var count = 0
@@ -41,8 +42,8 @@ package struct Tokenizer: BitwiseCopyable, Sendable {
         return range.count == word.utf8CodeUnitCount && !range.isEmpty && line.holds(word, at: range.lowerBound)
     }
 
-    /// Whether token `index` begins `word`: `stats r` means `stats reset`, since memcached compares sub-commands only as
-    /// far as the client's token goes (or to a NUL in it). False when there is no such token.
+    /// Whether token `index` begins `word`: `stats r` means `stats reset`, since memcached compares sub-commands only
+    /// as far as the client's token goes (or to a NUL in it). False when there is no such token.
     package func abbreviates(_ index: Int, _ word: StaticString, in line: Span<UInt8>) -> Bool {
         guard index >= 0, index < count else { return false }
         let wordLength = word.utf8CodeUnitCount
@@ -81,7 +82,8 @@ package struct Tokenizer: BitwiseCopyable, Sendable {
         return range.isEmpty ? nil : line.int64(range.lowerBound, range.upperBound)
     }
 
-    /// Token `index` as a decimal fraction (`0.5`, `.5`, `1e-3`, with a sign); nil when it is none or longer than 31 bytes.
+    /// Token `index` as a decimal fraction (`0.5`, `.5`, `1e-3`, with a sign); nil when it is none or longer than 31
+    /// bytes.
     package func double(_ index: Int, in line: Span<UInt8>) -> Double? {
         let range = range(index)
         guard !range.isEmpty, range.count < 32 else { return nil }
