@@ -53,6 +53,7 @@ extension RequestParser {
             line.announced = input.int32(length.start, length.end)
         }
         if isShort {
+            guard cursor &- offset <= ProtocolLimits.lineBytes else { return nil }
             offset = cursor
             return refuse(.badCommandLine, &request)
         }

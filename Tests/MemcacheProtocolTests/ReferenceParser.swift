@@ -209,13 +209,14 @@ extension ReferenceParser {
         return event
     }
 
+    private static let operatorVerbs: [String: Verb] = [
+        "shutdown": .shutdown, "slabs": .slabs, "cache_memlimit": .cacheMemlimit, "debugtime": .debugtime,
+        "flush_all": .flushAll, "lru_crawler": .lruCrawler, "verbosity": .verbosity, "lru": .lru,
+        "extstore": .extstore, "refresh_certs": .refreshCerts, "config": .config,
+    ]
+
     private mutating func operators(_ line: Line) {
-        let verbs: [String: Verb] = [
-            "shutdown": .shutdown, "slabs": .slabs, "cache_memlimit": .cacheMemlimit, "debugtime": .debugtime,
-            "flush_all": .flushAll, "lru_crawler": .lruCrawler, "verbosity": .verbosity, "lru": .lru,
-            "extstore": .extstore, "refresh_certs": .refreshCerts, "config": .config,
-        ]
-        guard let verb = verbs[String(decoding: line.token(0), as: UTF8.self)] else {
+        guard let verb = Self.operatorVerbs[String(decoding: line.token(0), as: UTF8.self)] else {
             if line.tokens.count > 1, let last = line.tokens.last, last.starts(with: Array("HTTP/".utf8)) {
                 return close()
             }
@@ -281,8 +282,8 @@ extension ReferenceParser {
 
     private mutating func keyed(_ line: Line, _ name: String) {
         guard line.tokens.count >= (name == "delete" ? 2 : 3) else { return refuse(.badCommandLine) }
-        let verbs: [String: Verb] = ["delete": .delete, "incr": .incr, "decr": .decr, "touch": .touch]
-        var event = event(verbs[name] ?? .protocolError, quiet: line.noreply)
+        let verb: Verb = name == "delete" ? .delete : name == "incr" ? .incr : name == "decr" ? .decr : .touch
+        var event = event(verb, quiet: line.noreply)
         event.key = line.token(1)
         guard event.key.count <= 250 else { return refuse(.badCommandLine, quiet: line.noreply) }
         if name == "touch" {
@@ -298,9 +299,10 @@ extension ReferenceParser {
 
 // MARK: - Meta
 
+private let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+
 /// Base64 by text, as memcached takes it: other bytes are skipped, padding ends it.
 func referenceDecode(_ text: [UInt8]) -> [UInt8]? {
-    let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
     let letters = text.filter { alphabet.contains($0) || $0 == UInt8(ascii: "=") }
     guard !letters.isEmpty, letters.count % 4 == 0 else { return nil }
     var result: [UInt8] = []
@@ -340,6 +342,11 @@ extension ReferenceParser {
         emit(event)
     }
 
+    private static let answeredSteps: [Verb: [MetaStep]] = [
+        .metaSet: [.opaque, .key, .cas, .size], .metaDelete: [.opaque, .key],
+        .metaArithmetic: [.opaque, .key, .cas, .ttl, .setTTL, .vivify],
+    ]
+
     private mutating func meta(_ line: Line, _ verb: Verb) {
         let first = verb == .metaSet ? 3 : 2
         guard line.tokens.count >= first, areFlags(line, from: first) else {
@@ -363,20 +370,17 @@ extension ReferenceParser {
             return refuse(error, form: .meta, swallow: verb == .metaSet ? length + 2 : 0)
         }
         if event.traits.contains(.quiet), verb == .metaGet { event.traits.insert(.hidesMiss) }
-        let answered: [Verb: [MetaStep]] = [
-            .metaSet: [.opaque, .key, .cas, .size], .metaDelete: [.opaque, .key],
-            .metaArithmetic: [.opaque, .key, .cas, .ttl, .setTTL, .vivify],
-        ]
-        if let answered = answered[verb] { event.steps = event.steps.filter(answered.contains) }
+        if let answered = Self.answeredSteps[verb] { event.steps = event.steps.filter(answered.contains) }
         if verb == .metaSet { store(event, length: length) } else { emit(event) }
     }
 
+    private static let canonicalModes: [Verb: [Character: Character]] = [
+        .metaSet: ["\0": "S", "S": "S", "E": "E", "A": "A", "P": "P", "R": "R"],
+        .metaArithmetic: ["\0": "I", "I": "I", "+": "I", "D": "D", "-": "D"],
+    ]
+
     private func mode(_ event: inout Event) -> ErrorReply? {
-        let canonical: [Verb: [Character: Character]] = [
-            .metaSet: ["\0": "S", "S": "S", "E": "E", "A": "A", "P": "P", "R": "R"],
-            .metaArithmetic: ["\0": "I", "I": "I", "+": "I", "D": "D", "-": "D"],
-        ]
-        guard let modes = canonical[event.verb] else { return nil }
+        guard let modes = Self.canonicalModes[event.verb] else { return nil }
         let given = Character(Unicode.Scalar(event.mode))
         guard let mode = modes[given]?.asciiValue else {
             return event.verb == .metaSet ? .invalidSetMode : .invalidArithmeticMode
@@ -490,14 +494,15 @@ extension ReferenceParser {
         at = min(at + swallow, stream.count)
     }
 
+    private static let quietTwins: [UInt8: UInt8] = [
+        0x09: 0, 0x0d: 0x0c, 0x11: 1, 0x12: 2, 0x13: 3, 0x14: 4, 0x15: 5, 0x16: 6, 0x17: 7, 0x18: 8, 0x19: 0xe,
+        0x1a: 0xf, 0x1e: 0x1d, 0x24: 0x23,
+    ]
+
     private mutating func binaryCommand(_ given: Event, extras: Int, first: Int, body: Int) {
         var event = given
         let rest = body - extras - event.key.count
-        let quiets: [UInt8: UInt8] = [
-            0x09: 0, 0x0d: 0x0c, 0x11: 1, 0x12: 2, 0x13: 3, 0x14: 4, 0x15: 5, 0x16: 6, 0x17: 7, 0x18: 8, 0x19: 0xe,
-            0x1a: 0xf, 0x1e: 0x1d, 0x24: 0x23,
-        ]
-        let loud = quiets[event.opcode] ?? event.opcode
+        let loud = Self.quietTwins[event.opcode] ?? event.opcode
         if loud != event.opcode { event.traits.insert(.quiet) }
         if loud != event.opcode, [0, 0x0c, 0x1d, 0x23].contains(loud) { event.traits.insert(.hidesMiss) }
         if [0x0c, 0x23].contains(loud) { event.traits.insert(.returnsKey) }

@@ -80,6 +80,12 @@ struct Event: Equatable, CustomStringConvertible {
 
 /// Plays a connection: hands a parser a stream as it arrives in pieces, and takes data blocks as an executor does.
 struct Transcript: ~Copyable {
+    /// Commands without a key.
+    private static let keyless: Set<Verb> = [
+        .metaNoop, .flushAll, .version, .verbosity, .quit, .stats, .shutdown, .watch, .cacheMemlimit, .lruCrawler,
+        .lru, .slabs, .extstore, .refreshCerts, .debugtime, .config, .noop,
+    ]
+
     private var parser: RequestParser
     private var decodedKeys = OutputBuffer(capacity: 4096)
     private let stream: [UInt8]
@@ -247,11 +253,7 @@ struct Transcript: ~Copyable {
                 return violate("key with a space or line feed")
             }
         }
-        let keyless: Set<Verb> = [
-            .metaNoop, .flushAll, .version, .verbosity, .quit, .stats, .shutdown, .watch, .cacheMemlimit, .lruCrawler,
-            .lru, .slabs, .extstore, .refreshCerts, .debugtime, .config, .noop,
-        ]
-        guard event.key.count <= 250, keyless.contains(request.verb) || !event.key.isEmpty else {
+        guard event.key.count <= 250, Self.keyless.contains(request.verb) || !event.key.isEmpty else {
             return violate("key of \(event.key.count) bytes")
         }
         if request.verb.stores, outcome == .complete {
@@ -274,7 +276,8 @@ struct Transcript: ~Copyable {
 }
 
 private func bytes(_ span: Span<UInt8>, _ start: Int, _ count: Int) -> [UInt8] {
-    var result: [UInt8] = []
-    for index in start..<start + count { result.append(span[index]) }
-    return result
+    unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+        for index in 0..<count { unsafe buffer.initializeElement(at: index, to: span[start + index]) }
+        initialized = count
+    }
 }
