@@ -118,6 +118,12 @@ private func checkSmallParsers(_ stream: [UInt8]) {
     let decoded = output.withSpan { bytes in (0..<bytes.count).map { bytes[$0] } }
     guard decoded.count == length, decoded == (referenceDecode(stream) ?? []) else { fail("base64 \(decoded)") }
     output.removeAll()
+    Base64.encode(span, into: &output)
+    let encoded = output.withSpan { bytes in (0..<bytes.count).map { bytes[$0] } }
+    guard encoded.count == (stream.count + 2) / 3 * 4, stream.isEmpty || referenceDecode(encoded) == stream else {
+        fail("base64 of \(stream)")
+    }
+    output.removeAll()
     if let header = DatagramHeader(span) {
         header.append(to: &output)
         let written = output.withSpan { bytes in (0..<bytes.count).map { bytes[$0] } }

@@ -208,6 +208,10 @@ struct Transcript: ~Copyable {
 
     /// Turns a request into an event; nil, with the violation noted, when its fields make no sense.
     private mutating func check(_ request: Request, _ outcome: ParseOutcome, _ input: Span<UInt8>) -> Event? {
+        guard parser.isBinary == (request.form == .binary) else {
+            violation = "\(request.form) on a connection whose isBinary is \(String(describing: parser.isBinary))"
+            return nil
+        }
         var event = Event()
         event.verb = request.verb
         event.form = request.form
