@@ -1,0 +1,147 @@
+# Martlet
+# SPDX-License-Identifier: Apache-2.0
+"""A memcached-compatible server as a child process."""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+START_SECONDS = 20
+
+
+def default_command():
+    """The command of the server under test: MARTLET_SERVER, else the release build."""
+    return os.environ.get("MARTLET_SERVER") or str(ROOT / ".build/release/martlet-server")
+
+
+def memcached_command():
+    """The command of the original to compare with: MEMCACHED, else Debian's."""
+    return os.environ.get("MEMCACHED") or "/usr/bin/memcached"
+
+
+def free_port(kind=socket.SOCK_STREAM, host="127.0.0.1"):
+    """A port nobody uses at this moment."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, kind) as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
+
+
+class StartError(Exception):
+    """The server ended, or never listened; carries what it printed."""
+
+
+class Server:
+    """One server, listening when the constructor returns and gone when `stop` does.
+
+    `arguments` is a list or a string of flags. By default the server gets one TCP port on 127.0.0.1; `unix=PATH`
+    gives it a socket instead, and `listen=False` leaves listening to the arguments (with `wait=(host, port)`).
+    """
+
+    def __init__(self, arguments=(), command=None, unix=None, listen=True, wait=None, environment=None, user=True):
+        arguments = shlex.split(arguments) if isinstance(arguments, str) else list(arguments)
+        self.unix = unix
+        self.host, self.port = "127.0.0.1", None
+        line = shlex.split(command or default_command())
+        if user and os.geteuid() == 0 and "-u" not in arguments:
+            line += ["-u", "root"]
+        if unix:
+            line += ["-s", str(unix)]
+            self.address = str(unix)
+        elif listen:
+            self.port = free_port()
+            line += ["-l", self.host, "-p", str(self.port)]
+            self.address = (self.host, self.port)
+        else:
+            self.address = wait
+            self.port = wait[1] if isinstance(wait, tuple) else None
+        self.line = line + [str(argument) for argument in arguments]
+        self.errors = tempfile.TemporaryFile()
+        # The admin port is one fixed port: many servers at once leave it off unless a test says otherwise.
+        variables = dict(os.environ, MARTLET_ADMIN="off")
+        variables.update(environment or {})
+        self.process = subprocess.Popen(
+            self.line, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors, env=variables)
+        self.pid = self.process.pid
+        if self.address is not None:
+            self.await_listening()
+
+    def await_listening(self):
+        """Returns when the address accepts; raises StartError when it never does."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                self.connect(timeout=1).close()
+                return
+            except OSError:
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.005)
+        self.stop()
+        raise StartError(f"{shlex.join(self.line)}\nended with {self.process.returncode}: {self.output()}")
+
+    def connect(self, timeout=10):
+        """A connected blocking socket."""
+        if isinstance(self.address, str):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(timeout)
+            connection.connect(self.address)
+            return connection
+        connection = socket.create_connection(self.address, timeout)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def client(self, timeout=10):
+        """A text-protocol client on a new connection."""
+        from .client import Client
+
+        return Client(self.connect(timeout))
+
+    def output(self):
+        """What the server has printed so far."""
+        self.errors.seek(0)
+        return self.errors.read().decode("utf-8", "replace")
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def rss(self):
+        """Resident bytes."""
+        with open(f"/proc/{self.pid}/status") as status:
+            for row in status:
+                if row.startswith("VmRSS"):
+                    return int(row.split()[1]) * 1024
+        return 0
+
+    def descriptors(self):
+        """How many file descriptors are open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, seconds=10):
+        """Waits for the end of the process; returns its exit code."""
+        return self.process.wait(seconds)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        return self.process.returncode
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()

@@ -1,0 +1,78 @@
+# Martlet
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the outside-in tests. The server under test is MARTLET_SERVER, by default the release build."""
+
+import os
+import shlex
+import shutil
+import subprocess
+
+import pytest
+
+from bed import Server, default_command, memcached_command
+
+
+def is_original(command):
+    """Whether the command is a memcached rather than ours, judged by its help text."""
+    shown = subprocess.run(shlex.split(command) + ["-h"], capture_output=True, text=True, timeout=20)
+    return "Martlet" not in shown.stdout + shown.stderr
+
+
+def pytest_configure(config):
+    program = shlex.split(default_command())[0]
+    if not (os.path.exists(program) or shutil.which(program)):
+        raise pytest.UsageError(f"no server to test at {program}: run `make build`, or set MARTLET_SERVER")
+    config.addinivalue_line("markers", "ours: what Martlet does and memcached does not; skipped on a memcached")
+
+
+@pytest.fixture(scope="session")
+def original():
+    """Whether the server under test is a memcached itself, with which these suites are baselined."""
+    return is_original(default_command())
+
+
+@pytest.fixture(scope="session")
+def version():
+    """The version of the server under test, as a tuple."""
+    shown = subprocess.run(shlex.split(default_command()) + ["-V"], capture_output=True, text=True, timeout=20)
+    return tuple(int(part) for part in shown.stdout.split()[1].split(".")[:3])
+
+
+@pytest.fixture(autouse=True)
+def only_ours(request):
+    if request.node.get_closest_marker("ours") and request.getfixturevalue("original"):
+        pytest.skip("a memcached does not do this")
+
+
+@pytest.fixture
+def start():
+    """Starts servers that are stopped when the test ends."""
+    running = []
+
+    def begin(*arguments, **options):
+        server = Server(*arguments, **options)
+        running.append(server)
+        return server
+
+    yield begin
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def server():
+    """One server for the tests of a module that leave no trace in each other's way."""
+    with Server("-m 64 -t 2") as one:
+        yield one
+
+
+@pytest.fixture
+def client(server):
+    with server.client() as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def memcached():
+    """The command of an original memcached to compare with."""
+    return memcached_command()
