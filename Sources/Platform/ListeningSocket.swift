@@ -74,9 +74,19 @@ package enum ListeningSocket {
     }
 
     /// Removes a unix socket's path.
-    package static func remove(path: String) {
+    ///
+    /// Only if the file there still is the one that `identity` names: a successor may have put its own in its place.
+    package static func remove(path: String, identity: UInt64?) {
+        guard identity == fileIdentity(path) else { return }
         // SAFETY: the path lives for the call.
         unsafe _ = unlink(path)
+    }
+
+    /// The number of the file at `path`, or nil.
+    package static func fileIdentity(_ path: String) -> UInt64? {
+        var found = stat()
+        // SAFETY: the path lives for the call, the structure is local.
+        return unsafe lstat(path, &found) == 0 ? UInt64(found.st_ino) : nil
     }
 
     /// Takes a connection, non-blocking: its number, or nil with the errno. EAGAIN means that none waits.

@@ -57,7 +57,9 @@ final class Acceptor: @unchecked Sendable {
         }
         for listener in listeners where !listener.isDatagram {
             StreamSocket.closeNumber(listener.fd)
-            if case .unix(let path, _) = listener.configuration.endpoint { ListeningSocket.remove(path: path) }
+            if case .unix(let path, _) = listener.configuration.endpoint {
+                ListeningSocket.remove(path: path, identity: listener.fileIdentity)
+            }
         }
     }
 

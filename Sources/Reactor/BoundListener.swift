@@ -15,6 +15,8 @@ package struct BoundListener: Sendable {
     package let port: UInt16
     /// Whether the address is IPv6.
     package let isIPv6: Bool
+    /// The file of a unix socket.
+    let fileIdentity: UInt64?
 
     /// Whether it takes datagrams.
     package var isDatagram: Bool { configuration.isDatagram }
@@ -35,6 +37,7 @@ package struct BoundListener: Sendable {
         fd = descriptor.release()
         let local = SocketAddress.local(of: fd)
         port = local.port
+        fileIdentity = if case .unix(let path, _) = configuration.endpoint { ListeningSocket.fileIdentity(path) } else { nil }
         isIPv6 = local.isIPv6
         address = local.description(isDatagram: configuration.isDatagram)
     }

@@ -64,12 +64,19 @@ package final class ConnectionStream: Sendable {
         reactor.mailbox.put(.finish(connection, closing: closing))
     }
 
-    /// The reactor took `count` bytes out of its mailbox.
-    func arrived(_ count: Int) { posted.subtract(count, ordering: .sequentiallyConsistent) }
+    /// The reactor dealt with `count` bytes of its mailbox: they are with the kernel, or counted by ``waits(_:)``.
+    func arrived(_ count: Int) {
+        posted.subtract(count, ordering: .sequentiallyConsistent)
+        announceRoom()
+    }
 
     /// `count` bytes wait for the socket.
     func waits(_ count: Int) {
         unsent.store(count, ordering: .sequentiallyConsistent)
+        announceRoom()
+    }
+
+    private func announceRoom() {
         if queuedBytes <= limitBytes / 2 { parking.announce() }
     }
 

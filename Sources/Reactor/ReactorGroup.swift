@@ -134,6 +134,9 @@ package final class ReactorGroup: Sendable {
         return totals
     }
 
+    /// The sum of one counter.
+    package func total(of counter: ReactorCounter) -> UInt64 { totals()[counter] }
+
     /// Connections that were accepted and are not closed.
     package var connectionCount: Int { admission.count.load(ordering: .relaxed) }
 

@@ -32,9 +32,10 @@ extension ReactorLoop {
 
     private mutating func send(_ bytes: [UInt8], to id: ConnectionID) {
         guard let connection = unsafe table.find(id), unsafe !connection.pointee.flags.contains(.goodbye) else { return }
-        unsafe connection.pointee.stream?.arrived(bytes.count)
+        let stream = unsafe connection.pointee.stream
         output.append(bytes.span)
         _ = unsafe settle(connection)
+        stream?.arrived(bytes.count)
     }
 
     private mutating func finishStream(_ id: ConnectionID, closing: Bool) {
