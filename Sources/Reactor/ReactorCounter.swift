@@ -25,7 +25,8 @@ package enum ReactorCounter: Int, CounterIndex {
     case slowReaders, inputLimits
     /// Writes that the socket did not take whole.
     case partialWrites
-    /// TLS: handshakes that failed or took too long, failures after the handshake, sessions established anew.
+    /// TLS: handshakes that failed or took too long, failures after the handshake, sessions
+    /// established anew while there is a session cache.
     case handshakeErrors, protocolErrors, newSessions
     /// Messages and closures from other threads.
     case messages

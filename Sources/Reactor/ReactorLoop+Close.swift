@@ -74,6 +74,9 @@ extension ReactorLoop {
             unsafe watch(connection, .input)
             unsafe connection.pointee.flags.remove(.handshaking)
             unsafe connection.pointee.deadline = 0
+            if tls?.configuration.hasSessionCache == true, unsafe !TLSSession.isResumed(session) {
+                reactor.counters.add(.newSessions)
+            }
             // The first request may have come with the last of the handshake.
             if unsafe TLSSession.hasHiddenInput(session) { unsafe connection.pointee.flags.insert(.hasHiddenInput) }
             unsafe begin(connection)

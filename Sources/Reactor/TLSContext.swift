@@ -16,13 +16,11 @@ package final class TLSContext: @unchecked Sendable {
     private let lock = Lock()
     private var context: OpaquePointer
     private let loaded: Atomic<UInt64>
-    private let sessions: SessionCount
 
     /// Loads the files. Errors name the file.
     package init(_ configuration: TLSConfiguration) throws(TLSError) {
         self.configuration = configuration
-        sessions = SessionCount()
-        unsafe context = try Self.load(configuration, sessions)
+        unsafe context = try Self.load(configuration)
         loaded = Atomic(Clock.monotonicNanoseconds())
     }
 
@@ -34,7 +32,7 @@ package final class TLSContext: @unchecked Sendable {
     /// Loads the files again. New connections use them; those that are open go on, and tickets stay valid. On an error
     /// the old ones stay. Blocks on the files.
     package func reload() throws(TLSError) {
-        let fresh = unsafe try Self.load(configuration, sessions)
+        let fresh = unsafe try Self.load(configuration)
         let old = unsafe lock.withLock {
             let old = unsafe context
             unsafe Self.copyTicketKeys(from: old, to: fresh)
@@ -47,9 +45,6 @@ package final class TLSContext: @unchecked Sendable {
 
     /// When the files were last loaded, in monotonic nanoseconds.
     package var loadedNanoseconds: UInt64 { loaded.load(ordering: .relaxed) }
-
-    /// Sessions established anew, not resumed, while there is a session cache.
-    package var newSessions: UInt64 { sessions.count.load(ordering: .relaxed) }
 
     /// A server session on `fd`; nil for want of memory.
     func makeSession(_ fd: Int32, _ security: ListenerConfiguration.Security) -> OpaquePointer? {
@@ -66,16 +61,9 @@ package final class TLSContext: @unchecked Sendable {
         return unsafe session
     }
 
-    /// What OpenSSL's callback counts in.
-    private final class SessionCount: Sendable {
-        let count = Atomic<UInt64>(0)
-    }
-
     // MARK: Loading
 
-    private static func load(_ configuration: TLSConfiguration, _ sessions: SessionCount) throws(TLSError)
-        -> OpaquePointer
-    {
+    private static func load(_ configuration: TLSConfiguration) throws(TLSError) -> OpaquePointer {
         ERR_clear_error()
         guard let context = unsafe SSL_CTX_new(TLS_server_method()) else {
             throw lastError("start TLS", "")
@@ -84,7 +72,7 @@ package final class TLSContext: @unchecked Sendable {
             // SAFETY: the context was just made and nobody else has it yet.
             try unsafe loadCertificates(configuration, context)
             try unsafe apply(configuration, context)
-            unsafe applyCache(configuration, context, sessions)
+            unsafe applyCache(configuration, context)
         } catch {
             unsafe SSL_CTX_free(context)
             throw error
@@ -136,11 +124,8 @@ package final class TLSContext: @unchecked Sendable {
         unsafe martlet_tls_set_read_ahead(context, 32 * 1024)
     }
 
-    private static func applyCache(
-        _ configuration: TLSConfiguration, _ context: OpaquePointer, _ sessions: SessionCount
-    ) {
-        // SAFETY: the context is alive. The count outlives it: this object's property, and no callback comes without one of
-        // the reactors' connections, which hold this object.
+    private static func applyCache(_ configuration: TLSConfiguration, _ context: OpaquePointer) {
+        // SAFETY: the context is alive, and copies the scope.
         guard configuration.hasSessionCache else {
             unsafe martlet_tls_set_cache(context, Int(SSL_SESS_CACHE_OFF), 0)
             unsafe SSL_CTX_set_num_tickets(context, 0)
@@ -149,14 +134,6 @@ package final class TLSContext: @unchecked Sendable {
         unsafe martlet_tls_set_cache(context, Int(SSL_SESS_CACHE_SERVER), configuration.sessionCacheLimit)
         let scope: [UInt8] = Array("martlet".utf8)
         unsafe SSL_CTX_set_session_id_context(context, scope, UInt32(scope.count))
-        unsafe SSL_CTX_set_ex_data(context, 0, Unmanaged.passUnretained(sessions).toOpaque())
-        unsafe SSL_CTX_sess_set_new_cb(context) { session, _ in
-            guard let session = unsafe session, let context = unsafe SSL_get_SSL_CTX(session),
-                let raw = unsafe SSL_CTX_get_ex_data(context, 0)
-            else { return 0 }
-            unsafe Unmanaged<SessionCount>.fromOpaque(raw).takeUnretainedValue().count.add(1, ordering: .relaxed)
-            return 0
-        }
     }
 
     /// Lets clients resume with tickets of `old` after a reload.

@@ -29,6 +29,9 @@ enum TLSSession {
         }
     }
 
+    /// Whether the handshake took up an earlier session.
+    static func isResumed(_ session: OpaquePointer) -> Bool { unsafe SSL_session_reused(session) == 1 }
+
     /// Reads up to `count` decrypted bytes: as many records as fit and are there without another system call.
     static func read(_ session: OpaquePointer, _ target: UnsafeMutableRawPointer, _ count: Int) -> Int {
         var total = 0
