@@ -17,7 +17,8 @@ STREAMS = 6000
 
 def test_agrees_with_memcached_stream_by_stream(memcached, original):
     counts, rules, failures, unstable = campaign.run(
-        default_command(), memcached, STREAMS, SEED, jobs=4, limit=3, original=original)
+        default_command(), memcached, STREAMS, SEED, jobs=4, limit=3, original=original
+    )
     print(f"seed {SEED}: {dict(counts)} {dict(rules)}")
     text = "\n\n".join(f"{failure['detail']}\nreplay: {failure['stream']}" for failure in failures)
     assert not failures, f"seed {SEED}: {counts['different'] + counts['died']} streams differ\n{text}"
@@ -56,7 +57,9 @@ def test_notices_a_single_wrong_byte():
 
     assert same(b"VALUE a 0 1 7\r\nx\r\nEND\r\n", b"VALUE a 0 1 9\r\nx\r\nEND\r\n")
     assert not same(b"VALUE a 0 1 7\r\nx\r\nEND\r\n", b"VALUE a 0 1 9\r\ny\r\nEND\r\n")
-    assert not same(b"VALUE a 0 1 7\r\nx\r\nVALUE b 0 1 7\r\nx\r\nEND\r\n", b"VALUE a 0 1 9\r\nx\r\nVALUE b 0 1 8\r\nx\r\nEND\r\n")
+    assert not same(
+        b"VALUE a 0 1 7\r\nx\r\nVALUE b 0 1 7\r\nx\r\nEND\r\n", b"VALUE a 0 1 9\r\nx\r\nVALUE b 0 1 8\r\nx\r\nEND\r\n"
+    )
     assert not same(b"HD c0\r\n", b"HD c5\r\n")
     assert same(b"HD t100\r\n", b"HD t99\r\n")
     assert not same(b"HD t100\r\n", b"HD t90\r\n")

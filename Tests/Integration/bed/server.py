@@ -67,7 +67,8 @@ class Server:
         variables = dict(os.environ, MARTLET_ADMIN="off")
         variables.update(environment or {})
         self.process = subprocess.Popen(
-            self.line, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors, env=variables)
+            self.line, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors, env=variables
+        )
         self.pid = self.process.pid
         if self.address is not None:
             self.await_listening()
@@ -83,8 +84,11 @@ class Server:
                 if self.process.poll() is not None:
                     break
                 time.sleep(0.005)
+        code, said = self.process.poll(), self.output()
         self.stop()
-        raise StartError(f"{shlex.join(self.line)}\nended with {self.process.returncode}: {self.output()}")
+        raise StartError(
+            f"{shlex.join(self.line)}\n{'never listened' if code is None else f'ended with {code}'}: {said}"
+        )
 
     def connect(self, timeout=10):
         """A connected blocking socket."""
@@ -105,6 +109,8 @@ class Server:
 
     def output(self):
         """What the server has printed so far."""
+        if self.errors.closed:
+            return ""
         self.errors.seek(0)
         return self.errors.read().decode("utf-8", "replace")
 
@@ -131,13 +137,11 @@ class Server:
         return self.process.wait(seconds)
 
     def stop(self):
+        """Ends the process at once: a memcached takes a second or more over SIGTERM. Its exit code, when it had one."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            self.process.kill()
+            self.process.wait()
+        self.errors.close()
         return self.process.returncode
 
     def __enter__(self):

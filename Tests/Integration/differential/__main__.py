@@ -24,6 +24,7 @@ from .judge import Judge
 from .pair import Pair
 from .streams import Stream, show
 
+
 def replay(a, b, stream, original):
     """One stream, each step shown; returns the verdict."""
     pair = Pair(a, b)
@@ -45,8 +46,12 @@ def replay(a, b, stream, original):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="differential", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--a", default=default_command(), help="server under test (default: MARTLET_SERVER or the release build)")
+    parser = argparse.ArgumentParser(
+        prog="differential", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--a", default=default_command(), help="server under test (default: MARTLET_SERVER or the release build)"
+    )
     parser.add_argument("--b", default=memcached_command(), help="the original (default: MEMCACHED or Debian's)")
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=int(os.environ.get("MARTLET_SEED") or time.time()))
@@ -67,16 +72,36 @@ def main():
         return 0 if replay(options.a, options.b, stream, options.original).outcome in ("same", "allowed") else 1
     began = time.monotonic()
     counts, rules, failures, unstable = run(
-        options.a, options.b, options.streams, options.seed, options.start, options.jobs, options.failures, not options.whole,
-        options.original)
+        options.a,
+        options.b,
+        options.streams,
+        options.seed,
+        options.start,
+        options.jobs,
+        options.failures,
+        not options.whole,
+        options.original,
+    )
     seconds = time.monotonic() - began
     if options.json:
-        print(json.dumps({"seed": options.seed, "counts": counts, "rules": rules, "failures": failures, "unstable": unstable,
-                          "seconds": round(seconds, 1)}))
+        print(
+            json.dumps(
+                {
+                    "seed": options.seed,
+                    "counts": counts,
+                    "rules": rules,
+                    "failures": failures,
+                    "unstable": unstable,
+                    "seconds": round(seconds, 1),
+                }
+            )
+        )
     else:
-        print(f"seed {options.seed}, streams {options.start} to {options.start + options.streams - 1}: "
-              + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-              + f"; {options.streams / seconds:.0f} streams/s")
+        print(
+            f"seed {options.seed}, streams {options.start} to {options.start + options.streams - 1}: "
+            + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+            + f"; {options.streams / seconds:.0f} streams/s"
+        )
         for name, count in rules.most_common():
             print(f"  allowed {count:>6}  {name}")
         for detail in unstable[:5]:

@@ -53,8 +53,11 @@ def work(job):
 
 def died(pair, stream, error):
     """A failure that took a server with it."""
-    ends = [f"{name} {'alive' if side.server.alive() else 'ended with %s' % side.server.process.returncode}: "
-            f"{side.server.output()[-2000:]}" for name, side in zip("AB", pair.sides)]
+    ends = [
+        f"{name} {'alive' if side.server.alive() else 'ended with %s' % side.server.process.returncode}: "
+        f"{side.server.output()[-2000:]}"
+        for name, side in zip("AB", pair.sides)
+    ]
     return {"stream": stream.to_json(), "detail": f"stream {stream.name}: {error!r}\n" + "\n".join(ends)}
 
 
@@ -62,6 +65,7 @@ def minimal(pair, judge, stream, verdict, minimise):
     """The failure, made small when asked."""
     detail = verdict.detail
     if minimise:
+
         def fails(candidate):
             return judge.judge(candidate).outcome == "different"
 
@@ -75,8 +79,9 @@ def minimal(pair, judge, stream, verdict, minimise):
 def run(a, b, streams, seed, start=0, jobs=2, limit=5, minimise=True, original=False):
     """Compares `streams` streams; returns (counts, rules used, failures, unstable)."""
     jobs = max(1, min(jobs, streams))
-    work_lists = [(a, b, seed, range(start + job, start + streams, jobs), limit, minimise, original)
-                  for job in range(jobs)]
+    work_lists = [
+        (a, b, seed, range(start + job, start + streams, jobs), limit, minimise, original) for job in range(jobs)
+    ]
     counts, rules, failures, unstable = Counter(), Counter(), [], []
     if jobs == 1:
         results = [work(work_lists[0])]

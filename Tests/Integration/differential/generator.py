@@ -5,7 +5,20 @@
 import random
 
 from .binary import (
-    DECREMENT, DECREMENTQ, GAT, GATK, GATKQ, GATQ, GET, GETK, GETKQ, GETQ, INCREMENT, INCREMENTQ, BinaryWords)
+    DECREMENT,
+    DECREMENTQ,
+    GAT,
+    GATK,
+    GATKQ,
+    GATQ,
+    GET,
+    GETK,
+    GETKQ,
+    GETQ,
+    INCREMENT,
+    INCREMENTQ,
+    BinaryWords,
+)
 from .grammar import well_formed
 from .meta import MetaWords
 from .streams import Command, Stream
@@ -14,8 +27,16 @@ from .values import Values
 
 # Kinds of streams and their weights.
 KINDS = [
-    ("text", 34), ("meta", 26), ("mixed", 12), ("binary", 18), ("admin", 4), ("garbage", 2.5), ("lines", 2),
-    ("big", 0.7), ("multiget", 0.4), ("truncated", 2),
+    ("text", 34),
+    ("meta", 26),
+    ("mixed", 12),
+    ("binary", 18),
+    ("admin", 4),
+    ("garbage", 2.5),
+    ("lines", 2),
+    ("big", 0.7),
+    ("multiget", 0.4),
+    ("truncated", 2),
 ]
 
 
@@ -89,8 +110,9 @@ class Generator(TextWords, MetaWords, BinaryWords, Values):
             draw = self.sound if self.random.random() < 0.5 else lambda words: self.random.choice(words)()
             commands = [draw(words) for _ in range(count)]
         elif kind == "admin":
-            commands = [self.admin_command() if self.random.random() < 0.5 else self.text_command()
-                        for _ in range(count)]
+            commands = [
+                self.admin_command() if self.random.random() < 0.5 else self.text_command() for _ in range(count)
+            ]
         elif kind == "garbage":
             commands = [self.garbage() for _ in range(self.random.randint(1, 4))]
         elif kind == "lines":
@@ -105,7 +127,7 @@ class Generator(TextWords, MetaWords, BinaryWords, Values):
             commands = [words() for _ in range(count)]
             last = commands[-1]
             if last.cas is None and len(last.before) > 1:
-                last.before = last.before[:self.random.randint(1, len(last.before) - 1)]
+                last.before = last.before[: self.random.randint(1, len(last.before) - 1)]
             dangling = True
         else:
             protocol = "binary"
@@ -122,8 +144,16 @@ class Generator(TextWords, MetaWords, BinaryWords, Values):
         if dangling:
             commands[-1].alone = True
         length = sum(len(command.before) for command in commands)
-        return Stream(protocol, commands, self.split(length), self.random.getrandbits(32), dangling,
-                      sorted(self.used), self.dirty, self.name)
+        return Stream(
+            protocol,
+            commands,
+            self.split(length),
+            self.random.getrandbits(32),
+            dangling,
+            sorted(self.used),
+            self.dirty,
+            self.name,
+        )
 
     def sound(self, words):
         """A command that is well formed in every version."""

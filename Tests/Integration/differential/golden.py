@@ -56,8 +56,10 @@ def recorded():
     """(stream, transcripts in one go, transcripts by step, time) of each row."""
     for line in lzma.decompress(PATH.read_bytes()).decode().splitlines():
         row = json.loads(line)
-        whole, steps = ([Transcript(base64.b64decode(data), closed, half, False) for data, closed, half in row[name]]
-                        for name in ("whole", "steps"))
+        whole, steps = (
+            [Transcript(base64.b64decode(data), closed, half, False) for data, closed, half in row[name]]
+            for name in ("whole", "steps")
+        )
         yield Stream.from_json(row["stream"]), whole, steps, row["time"]
 
 

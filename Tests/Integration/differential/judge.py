@@ -23,8 +23,11 @@ def differing(stream, steps, later=0):
     """The numbers of the steps on which the two sides differ; A replied `later` seconds after B."""
     same = replies.same_binary if stream.protocol == "binary" else replies.same_text
     ids = replies.Correspondence(later)
-    return [number for number, (a, b) in enumerate(steps)
-            if a.closed != b.closed or a.hung or b.hung or not same(a.data, b.data, ids)]
+    return [
+        number
+        for number, (a, b) in enumerate(steps)
+        if a.closed != b.closed or a.hung or b.hung or not same(a.data, b.data, ids)
+    ]
 
 
 def lost(stream, steps, bad, both):
@@ -53,9 +56,12 @@ def lost(stream, steps, bad, both):
         head += 1
     if head == len(rows_b):
         return "replies lost at close" if a.closed or a.half else None
-    rest = rows_a[head + gone:]
-    if (not binary and rest[0][0] == b"CLIENT_ERROR bad command line format"
-            and all(same(one, other, ids) for one, other in zip(rest, rows_b[head:]))):
+    rest = rows_a[head + gone :]
+    if (
+        not binary
+        and rest[0][0] == b"CLIENT_ERROR bad command line format"
+        and all(same(one, other, ids) for one, other in zip(rest, rows_b[head:]))
+    ):
         return "replies lost at a refused get"
     return None
 
@@ -136,7 +142,11 @@ def describe(stream, steps, bad):
     number = bad[0]
     a, b = steps[number]
     if len(steps) == len(stream.commands):
-        sent = show(stream.commands[number].before + (b"<cas>" + stream.commands[number].after if stream.commands[number].cas else b""), 400)
+        sent = show(
+            stream.commands[number].before
+            + (b"<cas>" + stream.commands[number].after if stream.commands[number].cas else b""),
+            400,
+        )
     else:
         sent = f"{len(stream.commands)} commands, split {stream.split}"
     at = next((i for i, (x, y) in enumerate(zip(a.data, b.data)) if x != y), min(len(a.data), len(b.data)))

@@ -8,13 +8,25 @@ from .streams import Command
 
 # Flags that make sense on each command, and all that the protocol knows.
 SENSIBLE = {
-    b"mg": b"cfhklOqstuvvvvCENRTbPL", b"ms": b"cCEFIkOqsTMNbPL", b"md": b"CEIkOqTxbPL", b"ma": b"CENJDTMOqtcvkbPL",
+    b"mg": b"cfhklOqstuvvvvCENRTbPL",
+    b"ms": b"cCEFIkOqsTMNbPL",
+    b"md": b"CEIkOqTxbPL",
+    b"ma": b"CENJDTMOqtcvkbPL",
     b"me": b"b",
 }
 KNOWN = b"bcCDEfFhIJklLMNOPqRsStTuvVxX"
 OPAQUES = [b"1", b"abc", b"", b"o" * 31, b"o" * 32, b"o" * 33, b"\xff", b"0"]
 # Explicit CAS ids stay clear of the small numbers that servers count up themselves.
-IDS = [b"1099511627776", b"18446744073709551615", b"9223372036854775807", b"0", b"-1", b"x", b"", b"18446744073709551616"]
+IDS = [
+    b"1099511627776",
+    b"18446744073709551615",
+    b"9223372036854775807",
+    b"0",
+    b"-1",
+    b"x",
+    b"",
+    b"18446744073709551616",
+]
 
 
 class MetaWords:
@@ -39,7 +51,9 @@ class MetaWords:
             value = self.value()
             length = b"%d" % len(value)
             if self.random.random() < 0.02:
-                length = self.random.choice((b"-1", b"x", b"S%d" % len(value), b"", b"%d" % (len(value) + 1), b"2147483646"))
+                length = self.random.choice(
+                    (b"-1", b"x", b"S%d" % len(value), b"", b"%d" % (len(value) + 1), b"2147483646")
+                )
                 if length == b"2147483646":
                     length = b"2147483647"  # refused at once: a length that is accepted would swallow for ever
             line.append(length)
@@ -49,9 +63,12 @@ class MetaWords:
             return Command(data + (self.body(value) if verb == b"ms" else b""))
         at = flags.index(cas)
         before = separator.join(line + flags[:at] + [cas])
-        after = separator.join([b""] + flags[at + 1:]) if flags[at + 1:] else b""
-        return Command(before, (plain, self.random.choice((0, 0, 0, 1, -1)), "text"),
-                       after + b"\r\n" + (self.body(value) if verb == b"ms" else b""))
+        after = separator.join([b""] + flags[at + 1 :]) if flags[at + 1 :] else b""
+        return Command(
+            before,
+            (plain, self.random.choice((0, 0, 0, 1, -1)), "text"),
+            after + b"\r\n" + (self.body(value) if verb == b"ms" else b""),
+        )
 
     def encoded(self, key):
         """The key in Base64, or something that only looks like it."""
@@ -91,9 +108,16 @@ class MetaWords:
         if letter in b"JD":
             return self.number()
         if letter == b"M":
-            modes = (b"E", b"A", b"P", b"R", b"S", b"e", b"a", b"p", b"r", b"s") if verb == b"ms" else (
-                b"I", b"D", b"+", b"-", b"i", b"d", b"incr", b"decr")
-            return self.random.choice(modes) if self.random.random() < 0.93 else self.random.choice((b"", b"X", b"SET", b"0"))
+            modes = (
+                (b"E", b"A", b"P", b"R", b"S", b"e", b"a", b"p", b"r", b"s")
+                if verb == b"ms"
+                else (b"I", b"D", b"+", b"-", b"i", b"d", b"incr", b"decr")
+            )
+            return (
+                self.random.choice(modes)
+                if self.random.random() < 0.93
+                else self.random.choice((b"", b"X", b"SET", b"0"))
+            )
         if letter in b"PL":
             return self.random.choice((b"", b"x", b"/a/b", b"123"))
         return b"" if self.random.random() < 0.97 else self.random.choice((b"1", b"x", b"0"))

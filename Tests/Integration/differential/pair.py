@@ -106,7 +106,9 @@ class Line:
         self.count += 1
         if self.protocol == "binary":
             opaque = SENTINEL_OPAQUE + self.count
-            return binary.packet(binary.NOOP, opaque=opaque), binary.HEADER.pack(0x81, binary.NOOP, 0, 0, 0, 0, 0, opaque, 0)
+            return binary.packet(binary.NOOP, opaque=opaque), binary.HEADER.pack(
+                0x81, binary.NOOP, 0, 0, 0, 0, 0, opaque, 0
+            )
         word = b"sentinel%d" % self.count
         return b"md " + word + b" k O" + word + b"\r\n", b"NF k" + word + b" O" + word + b"\r\n"
 
@@ -159,11 +161,16 @@ class Pair:
 
     def clean(self, stream):
         """Removes what the stream may have left, on both servers."""
-        order = b"".join(b"md %s b q\r\n" % base64.b64encode(key) if key.split() != [key] or b"\0" in key
-                         else b"md %s q\r\n" % key for key in stream.keys if key)
+        order = b"".join(
+            b"md %s b q\r\n" % base64.b64encode(key) if key.split() != [key] or b"\0" in key else b"md %s q\r\n" % key
+            for key in stream.keys
+            if key
+        )
         if stream.dirty:
-            order += (b"flush_all\r\nverbosity 0\r\nlru_crawler enable\r\nstats detail off\r\nlru mode segmented\r\n"
-                      b"cache_memlimit 1024\r\nstats reset\r\n")
+            order += (
+                b"flush_all\r\nverbosity 0\r\nlru_crawler enable\r\nstats detail off\r\nlru mode segmented\r\n"
+                b"cache_memlimit 1024\r\nstats reset\r\n"
+            )
         for side in self.sides:
             side.order(order)
 

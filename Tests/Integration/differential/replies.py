@@ -18,9 +18,28 @@ import struct
 CLOCK_SLACK = 2
 NEVER = 0x8000_0000
 COUNTERS = {
-    b"cmd_get", b"cmd_set", b"cmd_flush", b"cmd_touch", b"cmd_meta", b"get_hits", b"get_misses", b"get_expired",
-    b"delete_misses", b"delete_hits", b"incr_misses", b"incr_hits", b"decr_misses", b"decr_hits", b"cas_misses", b"cas_hits",
-    b"cas_badval", b"touch_hits", b"touch_misses", b"store_too_large", b"auth_cmds", b"auth_errors",
+    b"cmd_get",
+    b"cmd_set",
+    b"cmd_flush",
+    b"cmd_touch",
+    b"cmd_meta",
+    b"get_hits",
+    b"get_misses",
+    b"get_expired",
+    b"delete_misses",
+    b"delete_hits",
+    b"incr_misses",
+    b"incr_hits",
+    b"decr_misses",
+    b"decr_hits",
+    b"cas_misses",
+    b"cas_hits",
+    b"cas_badval",
+    b"touch_hits",
+    b"touch_misses",
+    b"store_too_large",
+    b"auth_cmds",
+    b"auth_errors",
 }
 DEBUG = re.compile(rb"^(ME .*) exp=(-?\d+) la=(\d+) cas=(\d+) fetch=(yes|no) cls=\d+ size=\d+$", re.S)
 DUMP = re.compile(rb"^key=(\S+) exp=(-?\d+) la=(\d+) cas=(\d+) fetch=(yes|no) cls=\d+ size=\d+( flags=\d+)?$")
@@ -46,7 +65,7 @@ def records(data):
         if size is None:
             found.append((line, None))
         else:
-            found.append((line, data[at:at + size + 2]))
+            found.append((line, data[at : at + size + 2]))
             at += size + 2
     return found
 
@@ -82,8 +101,11 @@ def same_row(a, b, ids):
 
 def interesting(rows):
     """Without the statistics that are the process's own."""
-    return [row for row in rows if not row[0].startswith(b"STAT ") or row[0].split(b" ")[1] in COUNTERS
-            or b":" in row[0].split(b" ")[1]]
+    return [
+        row
+        for row in rows
+        if not row[0].startswith(b"STAT ") or row[0].split(b" ")[1] in COUNTERS or b":" in row[0].split(b" ")[1]
+    ]
 
 
 def same_line(a, b, ids):
@@ -91,19 +113,36 @@ def same_line(a, b, ids):
         return True
     if a.startswith(b"VALUE ") and b.startswith(b"VALUE "):
         parts_a, parts_b = a.split(b" "), b.split(b" ")
-        return (len(parts_a) == len(parts_b) == 5 and parts_a[:4] == parts_b[:4]
-                and parts_a[4].isdigit() and parts_b[4].isdigit() and ids.same(parts_a[4], parts_b[4]))
+        return (
+            len(parts_a) == len(parts_b) == 5
+            and parts_a[:4] == parts_b[:4]
+            and parts_a[4].isdigit()
+            and parts_b[4].isdigit()
+            and ids.same(parts_a[4], parts_b[4])
+        )
     if a[:2] == b[:2] and a[:2] in (b"VA", b"HD", b"EX", b"NS", b"NF", b"EN"):
         parts_a, parts_b = a.split(b" "), b.split(b" ")
         return len(parts_a) == len(parts_b) and all(same_flag(x, y, ids) for x, y in zip(parts_a, parts_b))
     if a.startswith(b"ME ") and b.startswith(b"ME "):
         match_a, match_b = DEBUG.match(a), DEBUG.match(b)
-        return bool(match_a and match_b and match_a[1] == match_b[1] and match_a[5] == match_b[5]
-                    and near(match_a[2], match_b[2], ids.later) and near(match_a[3], match_b[3]) and ids.same(match_a[4], match_b[4]))
+        return bool(
+            match_a
+            and match_b
+            and match_a[1] == match_b[1]
+            and match_a[5] == match_b[5]
+            and near(match_a[2], match_b[2], ids.later)
+            and near(match_a[3], match_b[3])
+            and ids.same(match_a[4], match_b[4])
+        )
     if a.startswith(b"key=") and b.startswith(b"key="):
         match_a, match_b = DUMP.match(a), DUMP.match(b)
-        return bool(match_a and match_b and match_a[1] == match_b[1] and near(match_a[2], match_b[2], ids.later)
-                    and ids.same(match_a[4], match_b[4]))
+        return bool(
+            match_a
+            and match_b
+            and match_a[1] == match_b[1]
+            and near(match_a[2], match_b[2], ids.later)
+            and ids.same(match_a[4], match_b[4])
+        )
     return False
 
 
@@ -138,7 +177,7 @@ def packets(data):
     found, at = [], 0
     while at + 24 <= len(data) and data[at] == 0x81:
         fields = HEADER.unpack_from(data, at)
-        body = data[at + 24:at + 24 + fields[6]]
+        body = data[at + 24 : at + 24 + fields[6]]
         if len(body) < fields[6]:
             break
         found.append((fields, body))

@@ -27,52 +27,119 @@ class Rule:
 
 
 RULES = [
-    Rule("version", "The version is the version: ours answers 1.6.45's, whatever B is.",
-         r"version", r"VERSION \S+\r\n", r"VERSION \S+\r\n"),
+    Rule(
+        "version",
+        "The version is the version: ours answers 1.6.45's, whatever B is.",
+        r"version",
+        r"VERSION \S+\r\n",
+        r"VERSION \S+\r\n",
+    ),
     Rule("version, binary", "The same.", r"\x80\x0b", r"\x81\x0b.*", r"\x81\x0b.*"),
-    Rule("blank line behind a refused get",
-         "1.6.45 answers a get with a key that is too long with an error and an empty line more, which puts a client out "
-         "of step; Debian's does not. Either is right.",
-         r" *(get|gat)s? ", r"CLIENT_ERROR bad command line format\r\n(\r\n)?", r"CLIENT_ERROR bad command line format\r\n(\r\n)?"),
-    Rule("stats of the process", "`stats` names what the process has: the names are tested in test_stats.py.",
-         r"stats\r", r"STAT .*END\r\n", r"STAT .*END\r\n"),
-    Rule("shutdown text", "1.6.45 says SERVER_ERROR, 1.6.18 only ERROR.",
-         r"shutdown", r"SERVER_ERROR: shutdown not enabled\r\n", r"ERROR: shutdown not enabled\r\n", older=True),
-    Rule("ms returns the size", "Since 1.6.23 ms answers its flag s with the size stored.",
-         r"ms [^\r\n]* s[ \r]", r"(HD|NS|EX|NF).*", r"(HD|NS|EX|NF).*", older=True),
-    Rule("ma is quiet when it creates", "1.6.18 let q hide the reply only where the number existed already.",
-         r"ma .*\bq\b", r"", r"(HD|VA).*", older=True),
-    Rule("binary lengths beyond 2 GiB", "1.6.45 refuses the header; 1.6.18 waits for the body, or calls it too large.",
-         r"\x80.{7}[\x7f-\xff]", r"\x81.{6}\x04.*Invalid arguments(<closed>)?", r".*", older=True),
-    Rule("numbers from 2^63 on",
-         "1.6.18 looked for a minus sign behind such a number, in whatever memory followed the item.",
-         r"(incr|decr|ma) ", r".*", r"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n", older=True,
-         diverges=True),
-    Rule("binary counter without an end",
-         "1.6.18 creates a number without the line end behind it, and later reads on into what lay in memory before.",
-         r"\x80[\x05\x06\x15\x16]", r".*", r".*Non-numeric server-side value.*|", older=True, diverges=True),
+    Rule(
+        "blank line behind a refused get",
+        "1.6.45 answers a get with a key that is too long with an error and an empty line more, which puts a client out "
+        "of step; Debian's does not. Either is right.",
+        r" *(get|gat)s? ",
+        r"CLIENT_ERROR bad command line format\r\n(\r\n)?",
+        r"CLIENT_ERROR bad command line format\r\n(\r\n)?",
+    ),
+    Rule(
+        "stats of the process",
+        "`stats` names what the process has: the names are tested in test_stats.py.",
+        r"stats\r",
+        r"STAT .*END\r\n",
+        r"STAT .*END\r\n",
+    ),
+    Rule(
+        "shutdown text",
+        "1.6.45 says SERVER_ERROR, 1.6.18 only ERROR.",
+        r"shutdown",
+        r"SERVER_ERROR: shutdown not enabled\r\n",
+        r"ERROR: shutdown not enabled\r\n",
+        older=True,
+    ),
+    Rule(
+        "ms returns the size",
+        "Since 1.6.23 ms answers its flag s with the size stored.",
+        r"ms [^\r\n]* s[ \r]",
+        r"(HD|NS|EX|NF).*",
+        r"(HD|NS|EX|NF).*",
+        older=True,
+    ),
+    Rule(
+        "ma is quiet when it creates",
+        "1.6.18 let q hide the reply only where the number existed already.",
+        r"ma .*\bq\b",
+        r"",
+        r"(HD|VA).*",
+        older=True,
+    ),
+    Rule(
+        "binary lengths beyond 2 GiB",
+        "1.6.45 refuses the header; 1.6.18 waits for the body, or calls it too large.",
+        r"\x80.{7}[\x7f-\xff]",
+        r"\x81.{6}\x04.*Invalid arguments(<closed>)?",
+        r".*",
+        older=True,
+    ),
+    Rule(
+        "numbers from 2^63 on",
+        "1.6.18 looked for a minus sign behind such a number, in whatever memory followed the item.",
+        r"(incr|decr|ma) ",
+        r".*",
+        r"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
+        older=True,
+        diverges=True,
+    ),
+    Rule(
+        "binary counter without an end",
+        "1.6.18 creates a number without the line end behind it, and later reads on into what lay in memory before.",
+        r"\x80[\x05\x06\x15\x16]",
+        r".*",
+        r".*Non-numeric server-side value.*|",
+        older=True,
+        diverges=True,
+    ),
 ]
 
 RESURRECTED = Rule(
     "delayed flush over a flush",
     "A delayed flush made 1.6.18 forget an immediate one before it, and what that had flushed came back.",
-    "", "", "", older=True, diverges=True)
+    "",
+    "",
+    "",
+    older=True,
+    diverges=True,
+)
 DELAYED_FLUSH = re.compile(rb"flush_all 0*[1-9]|\x80[\x08\x18]\x00\x00\x04.{19}(?!\x00\x00\x00\x00)", re.S)
 
 PADDING = Rule(
     "padding of a shortened number",
-    "memcached counts in place and pads with spaces, but stores anew without padding when a background thread of its own "
-    "happens to hold the item.", "", "", "", diverges=True)
+    "memcached counts in place and pads with spaces, but stores anew without padding when a background thread of its "
+    "own happens to hold the item.",
+    "",
+    "",
+    "",
+    diverges=True,
+)
 PADDED_TEXT = re.compile(rb"((?:VALUE \S+ \d+|VA) )\d+([^\r\n]*\r\n\d+) *(?=\r\n)")
 PADDED_BINARY = re.compile(rb"(?<=\d) +\Z")
 
-COMPILED = [(rule, *(re.compile(pattern.encode("latin-1"), re.S) for pattern in (rule.command, rule.ours, rule.theirs)))
-            for rule in RULES]
+COMPILED = [
+    (rule, *(re.compile(pattern.encode("latin-1"), re.S) for pattern in (rule.command, rule.ours, rule.theirs)))
+    for rule in RULES
+]
 
 MALFORMED = Rule(
     "malformed, by an old authority",
     "The text parser of 1.6.45 is not 1.6.18's: see grammar.py. What is outside the common grammar is held against the "
-    "recorded replies of 1.6.45 instead, in test_golden.py.", "", "", "", older=True, diverges=True)
+    "recorded replies of 1.6.45 instead, in test_golden.py.",
+    "",
+    "",
+    "",
+    older=True,
+    diverges=True,
+)
 
 
 def allowed(stream, number, a, b, version):
@@ -88,8 +155,11 @@ def allowed(stream, number, a, b, version):
     for rule, sent, ours, theirs in COMPILED:
         if rule.older and not older:
             continue
-        if (sent.match(text) and ours.fullmatch(a.data + (b"<closed>" if a.closed else b""))
-                and theirs.fullmatch(b.data + (b"<closed>" if b.closed else b""))):
+        if (
+            sent.match(text)
+            and ours.fullmatch(a.data + (b"<closed>" if a.closed else b""))
+            and theirs.fullmatch(b.data + (b"<closed>" if b.closed else b""))
+        ):
             return rule
     if older and any(DELAYED_FLUSH.match(earlier.before) for earlier in stream.commands[:number]):
         return RESURRECTED

@@ -25,7 +25,7 @@ def shrink(stream, fails):
     while True:
         at = 0
         while at < len(stream.commands) and len(stream.commands) > 1:
-            commands = stream.commands[:at] + stream.commands[at + size:]
+            commands = stream.commands[:at] + stream.commands[at + size :]
             last_gone = at + size >= len(stream.commands)
             candidate = replace(stream, commands=commands, dangling=stream.dangling and not last_gone)
             if commands and still(candidate):
@@ -47,9 +47,11 @@ def shorten(stream, still):
         tokens = line.rstrip(b"\r").split(b" ")
         at = len(tokens) - 1
         while at > 0 and len(tokens) < 200:
-            fewer = tokens[:at] + tokens[at + 1:]
+            fewer = tokens[:at] + tokens[at + 1 :]
             commands = list(stream.commands)
-            commands[number] = Command(b" ".join(fewer) + (b"\r" if line.endswith(b"\r") else b"") + newline + rest, alone=command.alone)
+            commands[number] = Command(
+                b" ".join(fewer) + (b"\r" if line.endswith(b"\r") else b"") + newline + rest, alone=command.alone
+            )
             candidate = replace(stream, commands=commands)
             if still(candidate):
                 stream, tokens = candidate, fewer

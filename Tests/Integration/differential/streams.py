@@ -51,10 +51,18 @@ class Stream:
             if command.cas:
                 row += [[escape(command.cas[0]), command.cas[1], command.cas[2]], escape(command.after)]
             rows.append(row + [True] if command.alone else row)
-        return json.dumps({
-            "name": self.name, "protocol": self.protocol, "split": self.split, "seed": self.seed,
-            "dangling": self.dangling, "dirty": self.dirty, "keys": [escape(key) for key in self.keys],
-            "commands": rows})
+        return json.dumps(
+            {
+                "name": self.name,
+                "protocol": self.protocol,
+                "split": self.split,
+                "seed": self.seed,
+                "dangling": self.dangling,
+                "dirty": self.dirty,
+                "keys": [escape(key) for key in self.keys],
+                "commands": rows,
+            }
+        )
 
     @staticmethod
     def from_json(text):
@@ -65,8 +73,16 @@ class Stream:
             row = row[:-1] if alone else row
             cas = (unescape(row[1][0]), row[1][1], row[1][2]) if len(row) > 1 else None
             commands.append(Command(unescape(row[0]), cas, unescape(row[2]) if cas else b"", alone))
-        return Stream(data["protocol"], commands, data["split"], data["seed"], data["dangling"],
-                      [unescape(key) for key in data["keys"]], data["dirty"], data.get("name", ""))
+        return Stream(
+            data["protocol"],
+            commands,
+            data["split"],
+            data["seed"],
+            data["dangling"],
+            [unescape(key) for key in data["keys"]],
+            data["dirty"],
+            data.get("name", ""),
+        )
 
 
 def escape(data):
@@ -81,5 +97,5 @@ def unescape(text):
 def show(data, limit=200):
     """Bytes for people, shortened in the middle."""
     if len(data) > limit:
-        return f"{data[:limit // 2]!r}…({len(data)} bytes)…{data[-limit // 2:]!r}"
+        return f"{data[: limit // 2]!r}…({len(data)} bytes)…{data[-limit // 2 :]!r}"
     return repr(data)

@@ -3,19 +3,89 @@
 """Keys, numbers and values: mostly ordinary, often at a limit, sometimes impossible."""
 
 NUMBERS = [
-    b"0", b"1", b"2", b"9", b"10", b"99", b"255", b"65535", b"65536", b"2147483647", b"2147483648", b"4294967295",
-    b"4294967296", b"9223372036854775807", b"9223372036854775808", b"18446744073709551614", b"18446744073709551615",
-    b"18446744073709551616", b"99999999999999999999999", b"-1", b"-2", b"-0", b"+1", b"00", b"007", b"1.5", b"1e3",
-    b"0x10", b"abc", b"1a", b"a1", b"-", b"+", b"-9223372036854775808", b"-2147483648", b"-2147483649", b"\xb2",
+    b"0",
+    b"1",
+    b"2",
+    b"9",
+    b"10",
+    b"99",
+    b"255",
+    b"65535",
+    b"65536",
+    b"2147483647",
+    b"2147483648",
+    b"4294967295",
+    b"4294967296",
+    b"9223372036854775807",
+    b"9223372036854775808",
+    b"18446744073709551614",
+    b"18446744073709551615",
+    b"18446744073709551616",
+    b"99999999999999999999999",
+    b"-1",
+    b"-2",
+    b"-0",
+    b"+1",
+    b"00",
+    b"007",
+    b"1.5",
+    b"1e3",
+    b"0x10",
+    b"abc",
+    b"1a",
+    b"a1",
+    b"-",
+    b"+",
+    b"-9223372036854775808",
+    b"-2147483648",
+    b"-2147483649",
+    b"\xb2",
 ]
 # Exptimes that are not near "now": no test of this bed may depend on which second it runs in. Seconds of absolute
 # time are in the past (1970 to 2001) or far ahead (2033).
 EXPTIMES = [
-    b"0", b"0", b"0", b"100", b"3600", b"2592000", b"2592001", b"1000000000", b"2000000000", b"2147483647", b"-1",
-    b"-2", b"-100", b"-2147483648", b"2147483648", b"4294967295", b"-2147483649", b"9223372036854775807",
-    b"18446744073709551616", b"abc", b"1x", b"1.5", b"", b"+5000", b"05000",
+    b"0",
+    b"0",
+    b"0",
+    b"100",
+    b"3600",
+    b"2592000",
+    b"2592001",
+    b"1000000000",
+    b"2000000000",
+    b"2147483647",
+    b"-1",
+    b"-2",
+    b"-100",
+    b"-2147483648",
+    b"2147483648",
+    b"4294967295",
+    b"-2147483649",
+    b"9223372036854775807",
+    b"18446744073709551616",
+    b"abc",
+    b"1x",
+    b"1.5",
+    b"",
+    b"+5000",
+    b"05000",
 ]
-FLAGS = [b"0", b"0", b"0", b"1", b"5", b"255", b"65535", b"4294967295", b"4294967296", b"-1", b"x", b"1x", b"01", b"18446744073709551615"]
+FLAGS = [
+    b"0",
+    b"0",
+    b"0",
+    b"1",
+    b"5",
+    b"255",
+    b"65535",
+    b"4294967295",
+    b"4294967296",
+    b"-1",
+    b"x",
+    b"1x",
+    b"01",
+    b"18446744073709551615",
+]
 LENGTHS = [0, 1, 2, 3, 5, 8, 10, 20, 31, 32, 33, 64, 100, 250, 255, 256, 511, 1000]
 
 
@@ -46,7 +116,7 @@ class Values:
         if point < 0.25:
             return (stem + b"m" * 250)[:250]
         if point < 0.40:
-            return (stem + b"n" * 250)[:self.random.choice((249, 248, 200, 128, 127))]
+            return (stem + b"n" * 250)[: self.random.choice((249, 248, 200, 128, 127))]
         if point < 0.55:
             return self.random.choice(b"abcxyz019_-*#").to_bytes(1, "big")
         if point < 0.70:
@@ -60,8 +130,9 @@ class Values:
     def bad_key(self):
         """A key that is refused, or a token where a key should be."""
         self.used.add(b"noreply")
-        return self.random.choice((
-            (self.stem + b"o" * 300)[:251], (self.stem + b"o" * 400)[:300], self.stem + b"o" * 700, b"", b"noreply"))
+        return self.random.choice(
+            ((self.stem + b"o" * 300)[:251], (self.stem + b"o" * 400)[:300], self.stem + b"o" * 700, b"", b"noreply")
+        )
 
     def any_key(self):
         return self.bad_key() if self.random.random() < 0.03 else self.key()
@@ -90,8 +161,22 @@ class Values:
         if point < 0.30:
             return self.random.choice(NUMBERS)
         if point < 0.40:
-            return self.random.choice((b"END\r\n", b"\r\n", b"\n", b"VALUE a 0 1\r\nb\r\nEND", b"HD\r\n", b"a\x00b",
-                                       b"5 ", b" 5", b"12 34", b"10  ", b"\x80\x00\x00", b"STORED"))
+            return self.random.choice(
+                (
+                    b"END\r\n",
+                    b"\r\n",
+                    b"\n",
+                    b"VALUE a 0 1\r\nb\r\nEND",
+                    b"HD\r\n",
+                    b"a\x00b",
+                    b"5 ",
+                    b" 5",
+                    b"12 34",
+                    b"10  ",
+                    b"\x80\x00\x00",
+                    b"STORED",
+                )
+            )
         if point < 0.97:
             return self.filling(self.random.choice(LENGTHS))
         return self.filling(self.random.choice((2047, 2048, 4095, 8191, 8192, 16383, 16384, 16385, 20000)))
@@ -100,7 +185,7 @@ class Values:
         if length < 40:
             return bytes(self.random.choices(b"abcdefghij0123456789 ", k=length))
         start = self.random.randint(0, 200)
-        return (PATTERN * (length // len(PATTERN) + 2))[start:start + length]
+        return (PATTERN * (length // len(PATTERN) + 2))[start : start + length]
 
     def spaces(self):
         """What separates tokens."""
