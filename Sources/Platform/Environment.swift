@@ -12,6 +12,20 @@ package enum Environment {
         guard let text = unsafe getenv(name) else { return nil }
         return unsafe String(cString: text)
     }
+
+    /// All variables.
+    package static func all() -> [String: String] {
+        var result: [String: String] = [:]
+        // SAFETY: the table ends with a null pointer, its entries are terminated strings, and we never change it.
+        guard var entry = unsafe martlet_environment() else { return result }
+        while let text = unsafe entry.pointee {
+            let pair = unsafe String(cString: text)
+            let name = pair.prefix { $0 != "=" }
+            result[String(name)] = String(pair.dropFirst(name.count + 1))
+            unsafe entry += 1
+        }
+        return result
+    }
 }
 
 /// The device and inode behind a descriptor as `device:inode`, which is how systemd writes JOURNAL_STREAM; nil when

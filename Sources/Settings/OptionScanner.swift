@@ -31,8 +31,9 @@ package struct OptionScanner {
     package enum Step: Equatable {
         case short(Character, String?)
         case long(String, String?)
-        /// Something unknown or incomplete, with the message for standard error.
-        case problem(String)
+        /// Something unknown or incomplete, with the message for standard error; and the long option's name, when
+        /// there is none like it.
+        case problem(String, unknown: String?)
     }
 
     private let program: String
@@ -88,13 +89,13 @@ package struct OptionScanner {
     private mutating func nextShort() -> Step {
         let option = cluster.removeFirst()
         switch shorts[option] {
-        case nil: return .problem("\(program): invalid option -- '\(option)'")
+        case nil: return .problem("\(program): invalid option -- '\(option)'", unknown: nil)
         case .required:
             let attached = String(cluster)
             cluster = ""
             if !attached.isEmpty { return .short(option, attached) }
             guard let value = arguments.popFirst() else {
-                return .problem("\(program): option requires an argument -- '\(option)'")
+                return .problem("\(program): option requires an argument -- '\(option)'", unknown: nil)
             }
             return .short(option, value)
         default: return .short(option, nil)
@@ -106,17 +107,19 @@ package struct OptionScanner {
         let attached = name.count < text.count ? String(text.dropFirst(name.count + 1)) : nil
         var matches = longs.filter { $0.name == name }
         if matches.isEmpty { matches = longs.filter { $0.isAbbreviable && $0.name.hasPrefix(name) } }
-        guard let option = matches.first else { return .problem("\(program): unrecognized option '--\(name)'") }
+        guard let option = matches.first else {
+            return .problem("\(program): unrecognized option '--\(name)'", unknown: String(name))
+        }
         if matches.count > 1 {
             let names = matches.map { "'--\($0.name)'" }.joined(separator: " ")
-            return .problem("\(program): option '--\(name)' is ambiguous; possibilities: \(names)")
+            return .problem("\(program): option '--\(name)' is ambiguous; possibilities: \(names)", unknown: nil)
         }
         switch option.argument {
         case .none where attached != nil:
-            return .problem("\(program): option '--\(option.name)' doesn't allow an argument")
+            return .problem("\(program): option '--\(option.name)' doesn't allow an argument", unknown: nil)
         case .required where attached == nil:
             guard let value = arguments.popFirst() else {
-                return .problem("\(program): option '--\(option.name)' requires an argument")
+                return .problem("\(program): option '--\(option.name)' requires an argument", unknown: nil)
             }
             return .long(option.name, value)
         default: return .long(option.name, attached)

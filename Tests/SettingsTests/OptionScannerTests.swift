@@ -71,6 +71,13 @@ private func scan(_ arguments: String...) -> (steps: [OptionScanner.Step], opera
                 .init("port-range", .required, abbreviable: false),
             ],
             arguments: arguments)
-        #expect(scanner.next() == .problem(message))
+        guard case .problem(message, let unknown) = scanner.next() else {
+            Issue.record("not the problem that was expected")
+            return
+        }
+        #expect(
+            unknown
+                == (message.contains("unrecognized")
+                    ? message.split(separator: "'").last.map { String($0.dropFirst(2)) } : nil))
     }
 }

@@ -95,3 +95,9 @@ static const int martlet_tcp = IPPROTO_TCP;
 static const int martlet_ipv6 = IPPROTO_IPV6;
 // accept4, which glibc shows with _GNU_SOURCE only.
 static inline int martlet_accept(int fd) { return (int)syscall(SYS_accept4, fd, NULL, NULL, martlet_nonblocking); }
+
+// Swift hides fork: it is for going into the background while there is one thread.
+static inline int martlet_fork(void) { return (int)fork(); }
+extern char **environ;
+static inline char **martlet_environment(void) { return environ; }
+static inline int martlet_close_on_exec(void) { return SOCK_CLOEXEC; }

@@ -1,0 +1,146 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Settings
+internal import Telemetry
+
+/// The command line of a cache node: memcached's options, our long flags, the configuration file and the environment,
+/// made into one configuration.
+///
+/// Pure: what it reads it is given. memcached's options win over everything, our flags over the environment, that over
+/// the file.
+package struct NodeCommandLine {
+    /// The name that messages begin with.
+    package var program: String
+    /// The arguments after it.
+    package var arguments: [String]
+    /// The environment.
+    package var environment: [String: String]
+    /// Reads a whole file, or tells why not.
+    package var readFile: (String) -> Result<[UInt8], FileProblem>
+
+    /// Why a file could not be read.
+    package struct FileProblem: Error {
+        package let reason: String
+
+        package init(_ reason: String) { self.reason = reason }
+    }
+
+    package init(
+        program: String, arguments: [String], environment: [String: String],
+        readFile: @escaping (String) -> Result<[UInt8], FileProblem>
+    ) {
+        self.program = program
+        self.arguments = arguments
+        self.environment = environment
+        self.readFile = readFile
+    }
+
+    /// What the scan of the arguments found.
+    private struct Findings {
+        var options = MemcachedOptions()
+        var flags: [SettingsSchema.Flag] = []
+        var configurationPath: String?
+        var checksOnly = false
+    }
+
+    /// The configuration to run with. Everything that ends the start instead, `-h` and `--check-config` among it, is
+    /// thrown.
+    package func configuration() throws(StartRefusal) -> NodeConfiguration {
+        let findings = try scan()
+        let (values, notes) = try settings(findings)
+        var problems: [String] = []
+        var draft = NodeConfigurationDraft(values, problems: &problems)
+        if !problems.isEmpty { throw refusal(problems) }
+        draft.warnings += notes
+        findings.options.apply(to: &draft)
+        var configuration = try draft.finished()
+        configuration.portFilePath = environment["MEMCACHED_PORT_FILENAME"]
+        if configuration.verbosity >= 2, !values.isSet("log.level") { configuration.logLevel = .debug }
+        if findings.checksOnly {
+            let lines = NodeConfiguration.schema.describe(values) + configuration.notes.map { "# note: \($0)" }
+            throw StartRefusal(code: 0, output: (["the configuration is valid"] + lines).joined(separator: "\n") + "\n")
+        }
+        return configuration
+    }
+
+    /// The settings of the file, the environment and our flags.
+    private func settings(
+        _ findings: Findings
+    ) throws(StartRefusal) -> (values: SettingsValues, notes: [String]) {
+        var file: (path: String, bytes: [UInt8])?
+        if let path = findings.configurationPath ?? environment["MARTLET_CONFIG"] {
+            switch readFile(path) {
+            case .success(let bytes): file = (path, bytes)
+            case .failure(let problem): throw refusal(["\(path): cannot be read: \(problem.reason)"])
+            }
+        }
+        do throws(SettingsError) {
+            return try NodeConfiguration.schema.resolve(file: file, environment: environment, flags: findings.flags)
+        } catch {
+            throw refusal(error.problems)
+        }
+    }
+
+    private func refusal(_ problems: [String]) -> StartRefusal {
+        let lines = problems.map { "\(program): \($0)\n" }
+        return StartRefusal(code: StartRefusal.Code.configuration, errors: lines.joined())
+    }
+
+    private static let longs: [OptionScanner.Long] = {
+        let shorts = MemcachedOptions.shorts
+        let valued = Set(zip(shorts, shorts.dropFirst()).filter { $0.1 == ":" }.map(\.0))
+        var longs = MemcachedOptions.longs.map { option in
+            let argument = valued.contains(option.short) ? OptionScanner.Argument.required : .none
+            return OptionScanner.Long(option.name, option.short == "v" ? .optional : argument)
+        }
+        longs.append(.init("config", .required, abbreviable: false))
+        longs.append(.init("check-config", .none, abbreviable: false))
+        let taken = Set(longs.map(\.name))
+        for setting in NodeConfiguration.schema.settings where setting.isScalar && !taken.contains(setting.flagName) {
+            var argument = OptionScanner.Argument.required
+            if case .boolean = setting.type { argument = .optional }
+            longs.append(.init(setting.flagName, argument, abbreviable: false))
+        }
+        return longs
+    }()
+
+    private func scan() throws(StartRefusal) -> Findings {
+        var findings = Findings()
+        var scanner = OptionScanner(
+            program: program, shorts: MemcachedOptions.shorts, longs: Self.longs, arguments: arguments)
+        while let step = scanner.next() {
+            switch step {
+            case .problem(let message, let flag): throw unknown(message, flag)
+            case .short(let option, let value): try take(option, value, &findings)
+            case .long("config", let value): findings.configurationPath = value
+            case .long("check-config", _): findings.checksOnly = true
+            case .long(let name, let value):
+                if let option = MemcachedOptions.longs.first(where: { $0.name == name }) {
+                    try take(option.short, value, &findings)
+                } else {
+                    findings.flags.append((name, value ?? "true"))
+                }
+            }
+        }
+        return findings
+    }
+
+    private func take(_ option: Character, _ value: String?, _ findings: inout Findings) throws(StartRefusal) {
+        switch option {
+        case "h": throw StartRefusal(code: 0, output: Self.help)
+        case "i": throw StartRefusal(code: 0, output: Self.license)
+        case "V": throw StartRefusal(code: 0, output: "memcached \(ProductVersion.memcached)\n")
+        default: try findings.options.take(option, value)
+        }
+    }
+
+    /// What getopt cannot read, in getopt's words and memcached's, and what might have been meant.
+    private func unknown(_ message: String, _ flag: String?) -> StartRefusal {
+        var errors = "\(message)\nIllegal argument \"?\"\n"
+        if let flag, let near = suggestion(for: flag, among: Self.longs.map(\.name)) {
+            errors += "Did you mean --\(near)?\n"
+        }
+        return StartRefusal(code: StartRefusal.Code.failure, errors: errors)
+    }
+}

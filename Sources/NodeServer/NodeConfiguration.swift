@@ -1,0 +1,224 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+package import Telemetry
+
+/// Everything that a cache node is told before it starts: memcached's options and our own, checked and merged.
+///
+/// Made by ``NodeCommandLine``. A plain value: nothing in it refers to the system.
+package struct NodeConfiguration: Sendable, Equatable {
+    // MARK: Where it listens
+
+    /// TCP listeners; empty when TCP is off or a unix socket takes its place.
+    package var listeners: [NodeListener] = []
+    /// UDP listeners; empty unless `-U` turns them on.
+    package var datagramListeners: [NodeListener] = []
+    /// The unix socket that replaces the network (`-s`).
+    package var unixSocketPath: String?
+    /// Its access mask (`-a`).
+    package var unixSocketMode: UInt32 = 0o700
+    /// `-l` as it was given, for `stats settings`; nil when nobody gave it, and loopback is the default.
+    package var interfaceText: String?
+    /// `-p`: 0 is off, -1 is a port of the kernel's choice.
+    package var port = 11211
+    /// `-U`: 0 is off.
+    package var datagramPort = 0
+    /// The file that gets the ports (MEMCACHED_PORT_FILENAME).
+    package var portFilePath: String?
+    /// The length of the queue of connections not accepted yet (`-b`).
+    package var backlog = 1024
+    /// What connections speak unless their listener says otherwise (`-B`).
+    package var restriction = ProtocolRestriction.automatic
+
+    // MARK: Threads and connections
+
+    /// Reactor threads (`-t`).
+    package var threads = 4
+    /// Connections at once (`-c`).
+    package var connectionLimit = 1024
+    /// Whether a connection beyond the limit is told so and closed, rather than left waiting (`-o maxconns_fast`).
+    package var refusesBeyondLimit = true
+    /// Seconds without a request after which a connection is closed; 0 is never (`-o idle_timeout`).
+    package var idleTimeoutSeconds = 0
+    /// Requests of one connection before the others get their turn (`-R`).
+    package var requestsPerTurn = 20
+    /// Reply bytes that may wait for one connection that does not read them.
+    package var outputLimitBytes = 64 << 20
+
+    // MARK: The cache
+
+    /// Bytes for items and index (`-m`).
+    package var memoryBytes = 64 << 20
+    /// The largest item (`-I`).
+    package var maximumItemBytes = 1 << 20
+    /// Whether full memory evicts rather than refuses (`-M` refuses).
+    package var evicts = true
+    /// Whether items have CAS values (`-C` turns them off).
+    package var usesCAS = true
+
+    // MARK: What clients may ask
+
+    /// Whether `flush_all` is allowed (`-F` forbids).
+    package var allowsFlush = true
+    /// Whether dumps of keys are allowed (`-X` forbids).
+    package var allowsDump = true
+    /// Whether `watch` is allowed (`-W` forbids).
+    package var allowsWatch = true
+    /// Whether `debugtime` moves the node's clock: for tests of expiry (MARTLET_TEST_CLOCK=1 in the environment).
+    package var allowsClockChanges = false
+    /// Whether `shutdown` is allowed (`-A`).
+    package var allowsShutdown = false
+    /// The file of users and passwords (`-Y`); nil when nobody must log in.
+    package var authenticationPath: String?
+
+    // MARK: Statistics
+
+    /// What ends a key's prefix (`-D`).
+    package var prefixDelimiter = UInt8(ascii: ":")
+    /// Whether statistics by prefix are collected from the start (`-D`).
+    package var collectsPrefixStatistics = false
+    /// Whether hot keys are counted.
+    package var countsHotKeys = true
+    /// Whether hot keys are shown as they are, rather than hashed.
+    package var showsHotKeys = false
+    /// How many hot keys are shown.
+    package var hotKeysShown = 20
+    /// Bytes of a watcher's buffer (`-o watcher_logbuf_size`).
+    package var watcherBufferBytes = 256 << 10
+    /// Bytes of a worker's buffer of log entries for watchers (`-o worker_logbuf_size`).
+    package var workerLogBufferBytes = 64 << 10
+    /// The admin server; nil when it is off.
+    package var admin: AdminEndpoint? = AdminEndpoint()
+    /// `-v`, counted.
+    package var verbosity = 0
+    /// The spelling of log lines.
+    package var logFormat = Log.Format.json
+    /// The least level of log lines.
+    package var logLevel = Log.Level.info
+
+    // MARK: The fleet
+
+    /// The cluster's name.
+    package var clusterName = "main"
+    /// The cluster's nodes, for `config get cluster`; empty when only this one is known.
+    package var members: [ClusterMember] = []
+    /// The version of that list, which must grow when it changes; 0 lets the time of loading count.
+    package var membersVersion = 0
+
+    // MARK: TLS and the process
+
+    /// TLS; nil when it is off (`-Z` turns it on).
+    package var tls: NodeTLS?
+    /// How the process itself runs.
+    package var process = ProcessOptions()
+    /// What memcached's options say about things that do not exist here, for `stats settings`.
+    package var tuning = MemcachedTuning()
+    /// What the operator ought to be told at start.
+    package var notes: [String] = []
+
+    package init() {}
+}
+
+/// What a connection may speak.
+package enum ProtocolRestriction: String, Sendable, CaseIterable {
+    /// Whatever its first byte says.
+    case automatic = "auto"
+    case ascii
+    case binary
+}
+
+/// An address to listen on.
+package struct NodeListener: Sendable, Equatable {
+    /// TLS on a listener.
+    package enum Security: Sendable, Equatable {
+        case plain
+        /// TLS as configured.
+        case tls
+        /// TLS that asks for no client certificate, whatever is configured (`btls:`).
+        case tlsWithoutPeer
+        /// TLS that insists on a client certificate (`mtls:`).
+        case mutualTLS
+    }
+
+    /// A name or an address; nil is every address.
+    package var host: String?
+    /// 0 lets the kernel choose.
+    package var port: UInt16
+    package var security = Security.plain
+    package var restriction = ProtocolRestriction.automatic
+    /// Up to 8 characters that name the listener to a router.
+    package var tag = ""
+    /// Whether the node goes on when this one cannot be had (IPv6 loopback on a machine without IPv6).
+    package var isOptional = false
+
+    package init(host: String?, port: UInt16) {
+        self.host = host
+        self.port = port
+    }
+}
+
+/// The files and rules of TLS (`-Z` and `-o ssl_*`).
+package struct NodeTLS: Sendable, Equatable {
+    /// memcached's four modes of `ssl_verify_mode`, by its numbers.
+    package enum Verification: Int, Sendable, CaseIterable {
+        case none, request, require, once
+    }
+
+    /// The least version, by memcached's numbers.
+    package enum Version: Int, Sendable, CaseIterable {
+        case tls10, tls11, tls12, tls13
+    }
+
+    /// The certificate and those that signed it, in PEM.
+    package var certificatePath = ""
+    /// The key; nil when the certificate's file holds it.
+    package var keyPath: String?
+    /// Whether the key is DER rather than PEM.
+    package var isKeyDER = false
+    /// Who signs clients' certificates.
+    package var authorityPath: String?
+    package var verification = Verification.none
+    package var minimumVersion = Version.tls12
+    /// An OpenSSL cipher list.
+    package var ciphers: String?
+    package var cachesSessions = false
+    package var usesKernelTLS = false
+    package var writeBufferBytes = 16 << 10
+
+    package init() {}
+}
+
+/// Where the admin server listens.
+package struct AdminEndpoint: Sendable, Equatable {
+    /// An address.
+    package var host = "127.0.0.1"
+    package var port: UInt16 = 9150
+    /// Whether somebody asked for it. If not, and the port is taken, the node goes on without.
+    package var isExplicit = false
+
+    package init() {}
+}
+
+/// A node of the cluster, as `config get cluster` tells it.
+package struct ClusterMember: Sendable, Equatable {
+    package var host: String
+    /// May be empty.
+    package var address: String
+    package var port: UInt16
+}
+
+/// How the process runs.
+package struct ProcessOptions: Sendable, Equatable {
+    /// `-d`.
+    package var daemonizes = false
+    /// `-P`.
+    package var pidFilePath: String?
+    /// `-u`; only root may and must give it.
+    package var user: String?
+    /// `-r`.
+    package var raisesCoreLimit = false
+    /// `-k`.
+    package var locksMemory = false
+
+    package init() {}
+}
