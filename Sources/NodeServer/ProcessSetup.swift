@@ -9,12 +9,9 @@ package enum ProcessSetup {
     /// Descriptors beside those of connections: listeners, polls, timers, files.
     private static let reservedDescriptors = 128
 
-    /// Prepares the process, in memcached's order: core files, descriptors, user, background, memory. Before any other
-    /// thread starts. Returns notes for the log.
-    package static func prepare(_ configuration: NodeConfiguration) throws(StartRefusal) -> [String] {
-        var notes: [String] = []
-        let options = configuration.process
-        if options.raisesCoreLimit, !ProcessControl.raiseCoreLimit() {
+    /// Prepares the process, in memcached's order: core files, descriptors, user. Before any other thread starts.
+    package static func prepare(_ configuration: NodeConfiguration) throws(StartRefusal) {
+        if configuration.process.raisesCoreLimit, !ProcessControl.raiseCoreLimit() {
             throw system("failed to ensure corefile creation")
         }
         do throws(SystemError) {
@@ -24,7 +21,13 @@ package enum ProcessSetup {
             throw system(
                 "failed to set rlimit for open files. Try starting as root or requesting smaller maxconns value.")
         }
-        try changeUser(options.user)
+        try changeUser(configuration.process.user)
+    }
+
+    /// Goes into the background if that is wanted, and locks memory then, because a child's is not. Before any other
+    /// thread starts. Returns notes for the log.
+    package static func enterBackground(_ configuration: NodeConfiguration) throws(StartRefusal) -> [String] {
+        let options = configuration.process
         if options.daemonizes {
             do throws(SystemError) {
                 try ProcessControl.daemonize(
@@ -34,14 +37,13 @@ package enum ProcessSetup {
                     code: StartRefusal.Code.failure, errors: "failed to daemon() in order to daemonize\n")
             }
         }
-        if options.locksMemory {
-            do throws(SystemError) {
-                try ProcessControl.lockMemory()
-            } catch {
-                notes.append("-k has no effect: \(error)")
-            }
+        guard options.locksMemory else { return [] }
+        do throws(SystemError) {
+            try ProcessControl.lockMemory()
+            return []
+        } catch {
+            return ["-k has no effect: \(error)"]
         }
-        return notes
     }
 
     private static func changeUser(_ name: String?) throws(StartRefusal) {

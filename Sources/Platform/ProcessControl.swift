@@ -15,6 +15,9 @@ package enum ProcessControl {
     /// Whether a process with this id runs.
     package static func isRunning(_ identifier: Int32) -> Bool { kill(identifier, 0) == 0 }
 
+    /// Sends this process a signal.
+    package static func signalSelf(_ signal: Signal) { kill(getpid(), signal.number) }
+
     /// Goes into the background: a child in a session of its own goes on, and this process ends. Only while there is one
     /// thread. Standard input and output become `/dev/null` unless `keepsOutput`.
     package static func daemonize(keepsDirectory: Bool, keepsOutput: Bool) throws(SystemError) {

@@ -13,7 +13,8 @@ package enum Signal: Sendable, CaseIterable {
     /// SIGUSR1.
     case user1
 
-    private var number: Int32 {
+    /// The kernel's number.
+    var number: Int32 {
         switch self {
         case .interrupt: SIGINT
         case .terminate: SIGTERM

@@ -1,0 +1,140 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CMicroHTTPD
+internal import Glibc
+package import Platform
+
+/// An HTTP server for people and monitors, on a thread of its own, by libmicrohttpd.
+///
+/// It answers GET and HEAD. What is wrong gets a JSON error: 404 for an unknown path, 405 for another method. A request
+/// that is malformed or too large gets libmicrohttpd's 400 or 431.
+@safe
+package final class AdminServer: @unchecked Sendable {
+    // SAFETY (Sendable): the daemon is set once, in init, and stopped once, under `isStopped`; libmicrohttpd guards itself.
+    private var daemon: OpaquePointer?
+    private let isStopped = Guarded(false)
+    private let pages: Pages
+    /// The port that the server listens on.
+    package let port: UInt16
+    /// The address that it listens on, as `tcp:127.0.0.1:9150`.
+    package let address: String
+
+    /// Binds the address and starts the thread. Fails with the system's reason, such as EADDRINUSE.
+    package init(_ configuration: AdminConfiguration, routes: [AdminRoute]) throws(SystemError) {
+        pages = Pages(configuration, routes)
+        let addresses = try ListeningSocket.resolve(
+            host: configuration.host, port: configuration.port, isDatagram: false)
+        guard let first = addresses.first else {
+            throw SystemError("getaddrinfo", code: SystemError.addressInUseCode, subject: configuration.host)
+        }
+        let socket = try ListeningSocket.tcp(first, backlog: configuration.connectionLimit)
+        let local = SocketAddress.local(of: socket.number)
+        port = local.port
+        address = local.description(isDatagram: false)
+        let number = socket.release()
+        guard let daemon = unsafe Self.start(configuration, pages, number) else {
+            _ = Descriptor(owning: number)
+            throw SystemError("MHD_start_daemon", subject: address)
+        }
+        unsafe self.daemon = daemon
+    }
+
+    deinit { stop() }
+
+    /// Closes the listener and every connection, and waits for the thread. May be called more than once.
+    package func stop() {
+        let isFirst = isStopped.withLock { stopped in
+            defer { stopped = true }
+            return !stopped
+        }
+        guard isFirst, let daemon = unsafe daemon else { return }
+        // SAFETY: the daemon is alive, and this is the only stop. It closes its socket and ends its thread before it
+        // returns, so no callback uses `pages` afterwards.
+        unsafe MHD_stop_daemon(daemon)
+    }
+
+    private static func start(_ configuration: AdminConfiguration, _ pages: Pages, _ socket: Int32) -> OpaquePointer? {
+        var options = unsafe [
+            MHD_OptionItem(option: .LISTEN_SOCKET, value: Int(socket), ptr_value: nil),
+            MHD_OptionItem(
+                option: .CONNECTION_LIMIT, value: configuration.connectionLimit, ptr_value: nil),
+            MHD_OptionItem(
+                option: .CONNECTION_TIMEOUT, value: configuration.timeoutSeconds, ptr_value: nil),
+            MHD_OptionItem(
+                option: .CONNECTION_MEMORY_LIMIT, value: configuration.connectionMemoryBytes, ptr_value: nil),
+            MHD_OptionItem(option: .END, value: 0, ptr_value: nil),
+        ]
+        let flags = MHD_USE_INTERNAL_POLLING_THREAD.rawValue | MHD_USE_EPOLL.rawValue | MHD_USE_ITC.rawValue
+        // SAFETY: libmicrohttpd copies the options before it returns. The pages outlive the daemon: the server owns both
+        // and stops the daemon in deinit at the latest.
+        return unsafe options.withUnsafeMutableBufferPointer { buffer in
+            guard let list = buffer.baseAddress else { return nil }
+            let arguments: [any CVarArg] = unsafe [MHD_OPTION.ARRAY.rawValue, list, MHD_OPTION.END.rawValue]
+            return unsafe withVaList(arguments) { list in
+                unsafe MHD_start_daemon_va(
+                    flags, 0, nil, nil, unsafe answer, Unmanaged.passUnretained(pages).toOpaque(), list)
+            }
+        }
+    }
+}
+
+/// What libmicrohttpd calls for each request: when its headers are there, for each part of its body, and at its end.
+///
+/// An answer to the first call closes the connection afterwards, without reading a body: right for methods that are
+/// refused. Others are answered in the last call, and the connection goes on.
+private func answer(
+    _ context: UnsafeMutableRawPointer?, _ connection: OpaquePointer?, _ url: UnsafePointer<CChar>?,
+    _ method: UnsafePointer<CChar>?, _ version: UnsafePointer<CChar>?, _ upload: UnsafePointer<CChar>?,
+    _ uploadSize: UnsafeMutablePointer<Int>?, _ state: UnsafeMutablePointer<UnsafeMutableRawPointer?>?
+) -> MHD_Result {
+    guard let context = unsafe context, let connection = unsafe connection, let url = unsafe url,
+        let method = unsafe method
+    else { return .NO }
+    // SAFETY: the context is the server's pages, which outlive the daemon; the strings are terminated and live during
+    // the call; the state is a word of the request's own, the size one of the call's.
+    if unsafe strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 {
+        if let state = unsafe state, unsafe state.pointee == nil {
+            unsafe state.pointee = context
+            return .YES
+        }
+        if let uploadSize = unsafe uploadSize, unsafe uploadSize.pointee > 0 {
+            unsafe uploadSize.pointee = 0
+            return .YES
+        }
+    }
+    let pages = unsafe Unmanaged<Pages>.fromOpaque(context).takeUnretainedValue()
+    let response = unsafe pages.respond(String(cString: method), String(cString: url)) { name in
+        unsafe queryValue(connection, name)
+    } accept: {
+        unsafe MHD_lookup_connection_value(connection, .HEADER_KIND, "Accept")
+            .map { unsafe String(cString: $0) } ?? ""
+    }
+    return unsafe send(response, connection)
+}
+
+/// The value of a name in the query: empty when the name stands alone, nil when it is not there.
+private func queryValue(_ connection: OpaquePointer, _ name: String) -> String? {
+    var value: UnsafePointer<CChar>?
+    var length = 0
+    // SAFETY: the name lives during the call; the value lives as long as the request, and is copied at once.
+    let found = unsafe MHD_lookup_connection_value_n(
+        connection, .GET_ARGUMENT_KIND, name, name.utf8.count, &value, &length)
+    guard found == .YES else { return nil }
+    return unsafe value.map { unsafe String(cString: $0) } ?? ""
+}
+
+private func send(_ response: AdminResponse, _ connection: OpaquePointer) -> MHD_Result {
+    var body = response.body
+    // SAFETY: libmicrohttpd copies the body and the headers, and counts its own references to the response.
+    let made = unsafe body.withUnsafeMutableBytes { bytes in
+        unsafe MHD_create_response_from_buffer(bytes.count, bytes.baseAddress, .RESPMEM_MUST_COPY)
+    }
+    guard let made = unsafe made else { return .NO }
+    defer { unsafe MHD_destroy_response(made) }
+    unsafe MHD_add_response_header(made, "Content-Type", response.contentType)
+    unsafe MHD_add_response_header(made, "Cache-Control", "no-store")
+    unsafe MHD_add_response_header(made, "X-Content-Type-Options", "nosniff")
+    if let allow = response.allow { unsafe MHD_add_response_header(made, "Allow", allow) }
+    return unsafe MHD_queue_response(connection, UInt32(response.status), made)
+}
