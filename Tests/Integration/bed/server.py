@@ -4,7 +4,6 @@
 
 import os
 import shlex
-import signal
 import socket
 import subprocess
 import tempfile
