@@ -56,6 +56,9 @@ package final class CacheEngine: Sendable {
         for number in 0..<shards.count { withShard(number: number) { $0.destroy() } }
     }
 
+    /// Bytes of a segment; what a shard takes from the budget at once.
+    package var segmentBytes: Int { configuration.effectiveSegmentBytes }
+
     /// Shards, a power of two.
     package var shardCount: Int { shards.count }
 
@@ -78,23 +81,13 @@ package final class CacheEngine: Sendable {
         return body(&shards[number].state)
     }
 
-    /// Prefetches the index line of `hash`, unless its shard is busy.
+    /// Prefetches the index line of `hash`. Takes no lock.
     @inlinable @inline(__always)
-    package func prefetchIndex(_ hash: UInt64) {
-        let number = shardNumber(hash)
-        guard shards[number].lock.tryLock() else { return }
-        shards[number].state.prefetchIndex(hash)
-        shards[number].lock.unlock()
-    }
+    package func prefetchIndex(_ hash: UInt64) { shards[shardNumber(hash)].state.prefetchIndex(hash) }
 
-    /// Prefetches the items that may be the one of `hash`, unless its shard is busy.
+    /// Prefetches the items that may be the one of `hash`. Takes no lock.
     @inlinable @inline(__always)
-    package func prefetchItem(_ hash: UInt64) {
-        let number = shardNumber(hash)
-        guard shards[number].lock.tryLock() else { return }
-        shards[number].state.prefetchItem(hash)
-        shards[number].lock.unlock()
-    }
+    package func prefetchItem(_ hash: UInt64) { shards[shardNumber(hash)].state.prefetchItem(hash) }
 
     /// A version larger than every one given before.
     package func newVersion() -> UInt64 { nextVersion.wrappingAdd(1, ordering: .relaxed).newValue }
@@ -143,7 +136,10 @@ package final class CacheEngine: Sendable {
         for attempt in 0..<shards.count * 2 {
             let number = reclaimCursor.wrappingAdd(1, ordering: .relaxed).newValue & (shards.count - 1)
             let before = budget.usedBytes
-            let reclaimed = withShard(number: number) { $0.reclaimOne(now: now, force: attempt >= shards.count) }
+            let reclaimed = withShard(number: number) { shard in
+                shard.dropSpare() || shard.reclaimOne(now: now, force: attempt >= shards.count)
+            }
+            if reclaimed { withShard(number: number) { _ = $0.dropSpare() } }
             if reclaimed, budget.usedBytes < before { return true }
         }
         return false

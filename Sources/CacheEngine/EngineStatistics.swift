@@ -9,8 +9,14 @@ package struct EngineStatistics: Sendable {
     package var itemBytes = 0
     package var totalItems: UInt64 = 0
     package var evictions: UInt64 = 0
+    /// Evictions from the main queue, a part of `evictions`.
+    package var mainEvictions: UInt64 = 0
+    /// Evictions of items that would have expired some day, and those of them from the main queue.
+    package var evictedWithExpiry: UInt64 = 0
+    package var mainEvictedWithExpiry: UInt64 = 0
     package var evictedUnfetched: UInt64 = 0
     package var expiredUnfetched: UInt64 = 0
+    package var expiredOnAccess: UInt64 = 0
     package var reclaimed: UInt64 = 0
     package var promotions: UInt64 = 0
     package var reinsertions: UInt64 = 0
@@ -39,8 +45,12 @@ extension ShardState {
         total.itemBytes += statistics.itemBytes
         total.totalItems &+= statistics.totalItems
         total.evictions += statistics.evictions
+        total.mainEvictions += statistics.mainEvictions
+        total.evictedWithExpiry += statistics.evictedWithExpiry
+        total.mainEvictedWithExpiry += statistics.mainEvictedWithExpiry
         total.evictedUnfetched += statistics.evictedUnfetched
         total.expiredUnfetched += statistics.expiredUnfetched
+        total.expiredOnAccess += statistics.expiredOnAccess
         total.reclaimed += statistics.reclaimed
         total.promotions += statistics.promotions
         total.reinsertions += statistics.reinsertions

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import Memory
+public import Synchronization
 
 /// A shard's index: linear hashing over cache lines of ten entries, with overflow lines where a bucket has more.
 ///
@@ -19,6 +20,10 @@ struct Index: ~Copyable {
     /// Past this level the tag has no more bits to split by, and chains grow instead: 4 million buckets a shard.
     static var lastLevel: Int { 22 }
 
+    /// The primary lines' chunks, for prefetching without the lock; none is freed before the index ends.
+    @usableFromInline var hints: AddressTable
+    /// Level and bucket count, for prefetching without the lock.
+    @usableFromInline let geometry: Atomic<UInt64>
     @usableFromInline var primary: Table<MemoryBlock>
     @usableFromInline var overflow: Table<MemoryBlock>
     @usableFromInline var level = Index.firstLevel
@@ -35,7 +40,19 @@ struct Index: ~Copyable {
         primary = Table(capacity: 4)
         overflow = Table(capacity: 4)
         scratch = Table(capacity: 32)
-        primary.append(Self.newChunk(arena))
+        hints = AddressTable(capacity: 16)
+        geometry = Atomic(Self.geometry(Self.firstLevel, 1 << Self.firstLevel))
+        addPrimary()
+    }
+
+    private static func geometry(_ level: Int, _ bucketCount: Int) -> UInt64 {
+        UInt64(level) << 32 | UInt64(bucketCount)
+    }
+
+    private mutating func addPrimary() {
+        let chunk = Self.newChunk(arena)
+        primary.append(chunk)
+        hints.append(chunk)
     }
 
     /// Gives all memory back; the index is not used afterwards. A method and not a deinit, because the 6.3.1 compiler
@@ -54,13 +71,13 @@ struct Index: ~Copyable {
     /// Bytes of index memory.
     var byteCount: Int { (primary.count + overflow.count) * Self.chunkBytes }
 
-    /// Forgets every entry and gives the memory of all but the first chunk back.
+    /// Forgets every entry. The chunks stay, for the entries to come.
     mutating func removeAll() {
-        while primary.count > 1, let chunk = primary.popLast() { arena.free(chunk) }
-        while let chunk = overflow.popLast() { arena.free(chunk) }
-        primary[0].fill(0, from: 0, length: Self.chunkBytes)
         level = Self.firstLevel
         bucketCount = 1 << Self.firstLevel
+        geometry.store(Self.geometry(level, bucketCount), ordering: .releasing)
+        for index in 0..<primary.count { primary[index].clearRelaxed(from: 0, length: Self.chunkBytes) }
+        for index in 0..<overflow.count { overflow[index].clearRelaxed(from: 0, length: Self.chunkBytes) }
         count = 0
         freeOverflow = 0
         overflowLines = 0
@@ -101,9 +118,18 @@ extension Index {
     static func offset(_ line: UInt32) -> Int { (Int(truncatingIfNeeded: line) & 63) << 6 }
 
     @inlinable @inline(__always)
-    func prefetch(_ hash: UInt64) {
-        let line = bucket(hash)
-        chunk(line).prefetch(Self.offset(line))
+    func prefetch(_ hash: UInt64) { prefetchHint(lineHint(hash)) }
+
+    /// The address of the line of `hash`, as a hint: without the lock, and perhaps outdated. 0 if there is none.
+    @inlinable @inline(__always)
+    func lineHint(_ hash: UInt64) -> UInt64 {
+        let geometry = geometry.load(ordering: .acquiring)
+        let level = geometry >> 32
+        let count = geometry & 0xFFFF_FFFF
+        let wide = hash & ((2 << level) &- 1)
+        let bucket = wide < count ? wide : wide & ((1 << level) &- 1)
+        let chunk = hints.hint(Int(truncatingIfNeeded: bucket >> 6))
+        return chunk == 0 ? 0 : chunk &+ (bucket & 63) << 6
     }
 
     @inlinable @inline(__always)
@@ -113,7 +139,7 @@ extension Index {
 
     @inlinable @inline(__always)
     func setLocation(_ location: UInt32, at position: IndexPosition) {
-        chunk(position.line).store(location, at: Self.offset(position.line) &+ 24 &+ position.place &* 4)
+        chunk(position.line).storeRelaxed(location, at: Self.offset(position.line) &+ 24 &+ position.place &* 4)
     }
 
     /// Calls `accept` for each entry whose tag matches, until it returns true; gives that entry's position.
@@ -163,8 +189,8 @@ extension Index {
     mutating func remove(_ position: IndexPosition, hash: UInt64) {
         let chunk = self.chunk(position.line)
         let base = Self.offset(position.line)
-        chunk.store(UInt32(0), at: base + 24 + position.place * 4)
-        chunk.store(UInt16(0), at: base + position.place * 2)
+        chunk.storeRelaxed(UInt32(0), at: base + 24 + position.place * 4)
+        chunk.storeRelaxed(UInt16(0), at: base + position.place * 2)
         count -= 1
         if position.line & Self.overflowBit != 0 { freeIfEmpty(position.line, from: bucket(hash)) }
     }
@@ -175,8 +201,8 @@ extension Index {
             let chunk = self.chunk(line)
             let base = Self.offset(line)
             for place in 0..<Self.entriesPerLine where chunk.load(base + 24 + place * 4, as: UInt32.self) == 0 {
-                chunk.store(location, at: base + 24 + place * 4)
-                chunk.store(tag, at: base + place * 2)
+                chunk.storeRelaxed(location, at: base + 24 + place * 4)
+                chunk.storeRelaxed(tag, at: base + place * 2)
                 return
             }
             let next = chunk.load(base + 20, as: UInt32.self)
@@ -184,7 +210,7 @@ extension Index {
                 line = next
             } else {
                 let fresh = allocateOverflow()
-                self.chunk(line).store(fresh, at: base + 20)
+                self.chunk(line).storeRelaxed(fresh, at: base + 20)
                 line = fresh
             }
         }
@@ -195,7 +221,7 @@ extension Index {
             let line = freeOverflow
             let chunk = self.chunk(line)
             freeOverflow = chunk.load(Self.offset(line) + 20, as: UInt32.self)
-            chunk.fill(0, from: Self.offset(line), length: 64)
+            chunk.clearRelaxed(from: Self.offset(line), length: 64)
             return line
         }
         if Int(overflowLines) == overflow.count * Self.linesPerChunk { overflow.append(Self.newChunk(arena)) }
@@ -205,7 +231,7 @@ extension Index {
     }
 
     private mutating func freeOverflow(_ line: UInt32) {
-        chunk(line).store(freeOverflow, at: Self.offset(line) + 20)
+        chunk(line).storeRelaxed(freeOverflow, at: Self.offset(line) + 20)
         freeOverflow = line
     }
 
@@ -221,7 +247,7 @@ extension Index {
             if after == line { break }
             before = after
         }
-        self.chunk(before).store(next, at: Self.offset(before) + 20)
+        self.chunk(before).storeRelaxed(next, at: Self.offset(before) + 20)
         freeOverflow(line)
     }
 
@@ -229,7 +255,7 @@ extension Index {
         guard level < Self.lastLevel else { return }
         let old = UInt32(bucketCount - 1 << level)
         let new = UInt32(bucketCount)
-        if bucketCount == primary.count * Self.linesPerChunk { primary.append(Self.newChunk(arena)) }
+        if bucketCount == primary.count * Self.linesPerChunk { addPrimary() }
         collect(old)
         bucketCount += 1
         let bit = level - Self.firstLevel
@@ -239,6 +265,7 @@ extension Index {
             place(tag, UInt32(truncatingIfNeeded: entry), from: (tag >> bit) & 1 == 0 ? old : new)
         }
         if bucketCount == 2 << level { level += 1 }
+        geometry.store(Self.geometry(level, bucketCount), ordering: .releasing)
     }
 
     /// Takes every entry out of a bucket's chain into `scratch`.
@@ -254,7 +281,7 @@ extension Index {
                 scratch.append(UInt64(chunk.load(base + place * 2, as: UInt16.self)) << 32 | UInt64(location))
             }
             let next = chunk.load(base + 20, as: UInt32.self)
-            if line == bucket { chunk.fill(0, from: base, length: 64) } else { freeOverflow(line) }
+            if line == bucket { chunk.clearRelaxed(from: base, length: 64) } else { freeOverflow(line) }
             if next == 0 { return }
             line = next
         }

@@ -33,8 +33,8 @@ extension ShardState {
                 if toMain { openMain = 0 } else { openSmall = 0 }
                 close(open)
             }
-            if budget.tryCharge(segmentBytes) {
-                guard let block = arena.allocate(segmentBytes) else {
+            if spare != nil || budget.tryCharge(segmentBytes) {
+                guard let block = takeSegmentBlock() else {
                     budget.charge(-segmentBytes)
                     return nil
                 }
@@ -45,6 +45,12 @@ extension ShardState {
             attempts += 1
             guard reclaimOne(now: now, force: attempts > reclaimAttemptsMax) else { return nil }
         }
+    }
+
+    /// Memory for a segment that is charged already.
+    private mutating func takeSegmentBlock() -> MemoryBlock? {
+        defer { spare = nil }
+        return spare ?? arena.allocate(segmentBytes)
     }
 
     /// A segment that is no longer written to is released as soon as nothing in it lives.
@@ -72,6 +78,7 @@ extension ShardState {
         var attempts = 0
         while !budget.tryCharge(bytes) {
             attempts += 1
+            if dropSpare() { continue }
             guard reclaimOne(now: now, force: attempts > reclaimAttemptsMax) else { return nil }
         }
         guard let block = arena.allocate(bytes) else {
@@ -85,8 +92,9 @@ extension ShardState {
     mutating func allocateForSurvivor(_ size: Int, toMain: Bool) -> UInt32? {
         let open = toMain ? openMain : openSmall
         if open != 0, let location = take(size, from: open) { return location }
-        guard let block = arena.allocate(segmentBytes) else { return nil }
-        budget.charge(segmentBytes)
+        let isCharged = spare != nil
+        guard let block = takeSegmentBlock() else { return nil }
+        if !isCharged { budget.charge(segmentBytes) }
         let slot = adopt(block, isLarge: false, place: toMain ? .main : .small)
         if toMain { openMain = slot } else { openSmall = slot }
         return take(size, from: slot)

@@ -112,7 +112,14 @@ extension ShardState {
         statistics.evictions += 1
         if !item.isFetched { statistics.evictedUnfetched += 1 }
         statistics.lastEvictedAge = item.secondsSinceAccess(now: now)
-        if isSmall { ghost.insert(hash) }
+        let expires = item.expiry != 0
+        if expires { statistics.evictedWithExpiry += 1 }
+        if isSmall {
+            ghost.insert(hash)
+        } else {
+            statistics.mainEvictions += 1
+            if expires { statistics.mainEvictedWithExpiry += 1 }
+        }
     }
 
     private mutating func move(

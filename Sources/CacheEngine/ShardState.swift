@@ -12,6 +12,8 @@ public import Memory
 package struct ShardState: ~Copyable {
     @usableFromInline var index: Index
     @usableFromInline var segments: Table<Segment>
+    /// Where the segments lie, for prefetching without the lock.
+    @usableFromInline var segmentHints: AddressTable
     @usableFromInline let segmentShift: UInt32
     @usableFromInline let hashSeed: UInt64
     @usableFromInline package var statistics = ShardStatistics()
@@ -31,6 +33,8 @@ package struct ShardState: ~Copyable {
     var openSmall: UInt32 = 0
     var openMain: UInt32 = 0
     var freeSlots: UInt32 = 0
+    /// A segment's memory between two uses.
+    var spare: MemoryBlock?
     /// Bytes in segments that no live item uses.
     var deadBytes = 0
     /// Counts reclaims: an Item found before the count changed may have moved.
@@ -50,8 +54,10 @@ package struct ShardState: ~Copyable {
         smallQueuePercent = configuration.smallQueuePercent
         reclaimAttemptsMax = configuration.reclaimAttemptsMax
         segments = Table(capacity: 64)
+        segmentHints = AddressTable(capacity: 64)
         // Slot 0 stands for "none", and location 0 for an empty place in the index.
         segments.append(Segment(block: index.primary[0]))
+        segmentHints.append(index.primary[0])
         budget.charge(index.byteCount)
     }
 
@@ -59,6 +65,7 @@ package struct ShardState: ~Copyable {
     func destroy() {
         index.destroy()
         ghost.destroy()
+        if let spare { arena.free(spare) }
         for slot in 1..<segments.count where segments[slot].place != .free { arena.free(segments[slot].block) }
     }
 }
@@ -72,8 +79,16 @@ package struct ShardStatistics: BitwiseCopyable, Sendable {
     @usableFromInline package var itemBytes = 0
     @usableFromInline package var totalItems: UInt64 = 0
     @usableFromInline package var evictions: UInt64 = 0
+    /// Evictions from the main queue, a part of `evictions`.
+    @usableFromInline package var mainEvictions: UInt64 = 0
+    /// Evictions of items that would have expired some day.
+    @usableFromInline package var evictedWithExpiry: UInt64 = 0
+    /// Those of them from the main queue.
+    @usableFromInline package var mainEvictedWithExpiry: UInt64 = 0
     @usableFromInline package var evictedUnfetched: UInt64 = 0
     @usableFromInline package var expiredUnfetched: UInt64 = 0
+    /// Items that a command found expired.
+    @usableFromInline package var expiredOnAccess: UInt64 = 0
     /// Expired items whose memory was taken back.
     @usableFromInline package var reclaimed: UInt64 = 0
     @usableFromInline package var promotions: UInt64 = 0
@@ -96,19 +111,33 @@ extension ShardState {
     @inlinable @inline(__always)
     func slot(of location: UInt32) -> Int { Int(truncatingIfNeeded: location >> segmentShift) }
 
-    /// Asks the processor for the index line of `hash`.
+    /// Asks the processor for the index line of `hash`. Needs no lock.
     @inlinable @inline(__always)
-    package func prefetchIndex(_ hash: UInt64) { index.prefetch(hash) }
+    func prefetchIndex(_ hash: UInt64) { index.prefetch(hash) }
 
-    /// Asks the processor for the first items whose tag matches `hash`.
+    /// Asks the processor for the items in the line of `hash` whose tag matches. Needs no lock: what it reads may be
+    /// outdated, and is only prefetched.
     @inlinable @inline(__always)
-    package func prefetchItem(_ hash: UInt64) {
-        _ = index.search(hash) { location in
-            let block = segments[slot(of: location)].block
-            let offset = Int(truncatingIfNeeded: location & ((1 << segmentShift) &- 1))
-            block.prefetch(offset)
-            block.prefetch(offset &+ 64)
-            return false
+    func prefetchItem(_ hash: UInt64) {
+        let line = index.lineHint(hash)
+        guard line != 0 else { return }
+        let pattern = UInt64(Index.tag(hash)) &* 0x0001_0001_0001_0001
+        var firstPlace: UInt64 = 0
+        while firstPlace < 10 {
+            let difference = loadHint64(line &+ firstPlace &* 2) ^ pattern
+            var matches = (difference &- 0x0001_0001_0001_0001) & ~difference & 0x8000_8000_8000_8000
+            if firstPlace == 8 { matches &= 0x8000_8000 }
+            while matches != 0 {
+                let place = firstPlace &+ UInt64(truncatingIfNeeded: matches.trailingZeroBitCount >> 4)
+                let location = loadHint32(line &+ 24 &+ place &* 4)
+                let segment = segmentHints.hint(Int(truncatingIfNeeded: location >> segmentShift))
+                let item = segment &+ UInt64(location & ((1 << segmentShift) &- 1))
+                prefetchHint(item)
+                prefetchHint(item &+ 64)
+                prefetchHint(item &+ 128)
+                matches &= matches &- 1
+            }
+            firstPlace &+= 4
         }
     }
 
@@ -125,6 +154,7 @@ extension ShardState {
         guard let item = found else { return nil }
         let expiry = item.expiry
         if expiry != 0 && expiry <= now {
+            statistics.expiredOnAccess &+= 1
             removeExpired(item, hash)
             return nil
         }
@@ -133,7 +163,7 @@ extension ShardState {
 
     @usableFromInline @inline(never)
     mutating func removeExpired(_ item: Item, _ hash: UInt64) {
-        statistics.reclaimed += 1
+        statistics.reclaimed &+= 1
         if !item.isFetched { statistics.expiredUnfetched += 1 }
         remove(item, hash)
     }
@@ -177,11 +207,26 @@ extension ShardState {
 
     mutating func freeSegment(_ slot: UInt32) {
         let index = Int(slot)
-        budget.charge(-segments[index].block.count)
-        arena.free(segments[index].block)
+        if spare == nil, !segments[index].isLarge {
+            // Kept, and still charged, for the next segment: a reclaim is followed by one nearly always.
+            spare = segments[index].block
+        } else {
+            budget.charge(-segments[index].block.count)
+            arena.free(segments[index].block)
+        }
         segments[index].place = .free
         segments[index].next = freeSlots
         freeSlots = slot
+    }
+
+    /// Gives the spare segment back. True if there was one.
+    @discardableResult
+    mutating func dropSpare() -> Bool {
+        guard let block = spare else { return false }
+        spare = nil
+        budget.charge(-block.count)
+        arena.free(block)
+        return true
     }
 
     /// Puts a fresh block into a slot, at the tail of a queue.
@@ -194,14 +239,20 @@ extension ShardState {
             slot = freeSlots
             freeSlots = segments[Int(slot)].next
             segments[Int(slot)] = segment
+            segmentHints.set(Int(slot), block)
         } else {
             slot = UInt32(segments.count)
             precondition(Int(slot) << Int(segmentShift) <= Int(UInt32.max) - segmentBytes, "a shard is out of segment numbers")
             segments.append(segment)
+            segmentHints.append(block)
         }
         if place == .small { small.append(slot, &segments) } else { main.append(slot, &segments) }
         return slot
     }
+
+    /// Which of the two queues the item is in: 1 for new items, 2 for items that were read. Stands for memcached's slab
+    /// class in dumps and statistics.
+    package func queueNumber(of item: Item) -> Int { segments[slot(of: item.location)].place == .main ? 2 : 1 }
 
     /// Keeps the segment of a large item alive for a sender. Returns the token to give to `unpin`.
     package mutating func pin(_ item: Item) -> UInt64 {
@@ -239,6 +290,7 @@ extension ShardState {
         }
         index.removeAll()
         ghost.removeAll()
+        dropSpare()
         budget.charge(index.byteCount + ghost.byteCount - before)
     }
 }

@@ -101,3 +101,19 @@ static inline int martlet_fork(void) { return (int)fork(); }
 extern char **environ;
 static inline char **martlet_environment(void) { return environ; }
 static inline int martlet_close_on_exec(void) { return SOCK_CLOEXEC; }
+
+static inline uint64_t martlet_load64_relaxed(const void *address) {
+    return __atomic_load_n((const uint64_t *)address, __ATOMIC_RELAXED);
+}
+static inline uint32_t martlet_load32_relaxed(const void *address) {
+    return __atomic_load_n((const uint32_t *)address, __ATOMIC_RELAXED);
+}
+static inline void martlet_store64_relaxed(void *address, uint64_t value) {
+    __atomic_store_n((uint64_t *)address, value, __ATOMIC_RELAXED);
+}
+static inline void martlet_store32_relaxed(void *address, uint32_t value) {
+    __atomic_store_n((uint32_t *)address, value, __ATOMIC_RELAXED);
+}
+static inline void martlet_store16_relaxed(void *address, uint16_t value) {
+    __atomic_store_n((uint16_t *)address, value, __ATOMIC_RELAXED);
+}

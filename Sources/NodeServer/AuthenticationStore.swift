@@ -1,0 +1,26 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Platform
+
+/// The users of `-Y`, reloadable while the node runs.
+final class AuthenticationStore: Sendable {
+    private let users: Guarded<AuthenticationFile>
+    private let path: String
+
+    init(path: String) throws(AuthenticationFileError) {
+        self.path = path
+        users = Guarded(try AuthenticationFile(path: path))
+    }
+
+    /// Whether this is a user's password; takes the same time whichever byte differs.
+    func accepts(user: Span<UInt8>, password: Span<UInt8>) -> Bool {
+        users.withLock { $0.accepts(user: user, password: password) }
+    }
+
+    /// Reads the file again; keeps the users there were when it cannot be read.
+    func reload() throws(AuthenticationFileError) {
+        let fresh = try AuthenticationFile(path: path)
+        users.withLock { $0 = fresh }
+    }
+}

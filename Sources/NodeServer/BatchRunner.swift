@@ -1,0 +1,227 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CacheEngine
+internal import MemcacheProtocol
+internal import Memory
+internal import Platform
+internal import Reactor
+
+/// Cuts input into batches of requests and executes them.
+///
+/// A batch is parsed whole first, its keys hashed and the index lines prefetched, then the items, then it is executed: the
+/// cache misses of 64 requests overlap instead of adding up.
+struct BatchRunner: ~Copyable {
+    /// Requests of a batch.
+    static var batchLimit: Int { 64 }
+    /// Reply bytes after which a connection lets the others go on, between batches.
+    static var outputHighWater: Int { 256 << 10 }
+    /// Requests after which a connection lets the others go on, whatever `-R` says: batches are cheap only when whole.
+    static var turnLimit: Int { 1024 }
+
+    var executor: RequestExecutor
+    private let requests = FixedArray<Request>(count: batchLimit) { _ in Request() }
+    private var decodedKeys = OutputBuffer(capacity: 4096)
+
+    init(_ node: Node, _ reactor: Reactor) { executor = RequestExecutor(node, reactor) }
+
+    /// What is to happen after a batch.
+    enum Step {
+        /// There may be another whole request in the input.
+        case goOn
+        /// The turn of the connection is over.
+        case stop
+        /// A large value follows that goes straight into `item`.
+        case receive(PendingValue)
+    }
+
+    /// Parses and executes one batch from `offset` on.
+    @inline(__always)
+    mutating func run(
+        _ connection: inout Connection, _ parser: inout RequestParser, _ input: Span<UInt8>, at offset: inout Int,
+        _ output: inout OutputBuffer, _ done: inout Int
+    ) -> Step {
+        var count = 0
+        var stop = ParseOutcome.complete
+        if decodedKeys.count > 0 { decodedKeys.removeAll() }
+        while count < Self.batchLimit {
+            let outcome = Self.parse(&parser, input, at: &offset, into: requests, count, &decodedKeys)
+            if outcome == .complete {
+                count &+= 1
+                if requests[count &- 1].closesAfterReply { break }
+                continue
+            }
+            stop = outcome
+            break
+        }
+        var runnable = count
+        if case .swallow = stop { runnable &+= 1 }
+        if count > 1 { prefetch(count, input) }
+        for index in 0..<runnable {
+            execute(index, &connection, input, &output)
+            if connection.isClosing { return .stop }
+        }
+        done &+= count
+        if stop != .complete { return finish(stop, count, &connection, input, at: &offset, &output) }
+        guard offset < input.count else { return .stop }
+        if output.totalCount >= Self.outputHighWater || done >= Self.turnLimit {
+            connection.yield()
+            return .stop
+        }
+        return .goOn
+    }
+
+    @inline(__always)
+    private static func parse(
+        _ parser: inout RequestParser, _ input: Span<UInt8>, at offset: inout Int,
+        into requests: borrowing FixedArray<Request>, _ index: Int, _ decodedKeys: inout OutputBuffer
+    ) -> ParseOutcome {
+        parser.next(input, at: &offset, into: &requests[index], decodedKeys: &decodedKeys)
+    }
+
+    /// Hashes the keys and brings index lines and items into the processor's caches.
+    @inline(__always)
+    private mutating func prefetch(_ count: Int, _ input: Span<UInt8>) {
+        for index in 0..<count where requests[index].keyLength > 0 {
+            let request = requests[index]
+            let range = request.keyOffset..<request.keyOffset &+ request.keyLength
+            let hash: UInt64
+            if request.keyIsDecoded {
+                hash = decodedKeys.withSpan { stableHash($0.extracting(range), seed: executor.engine.hashSeed) }
+            } else {
+                hash = stableHash(input.extracting(range), seed: executor.engine.hashSeed)
+            }
+            requests[index].hash = hash
+            executor.engine.prefetchIndex(hash)
+        }
+        for index in 0..<count where requests[index].keyLength > 0 {
+            executor.engine.prefetchItem(requests[index].hash)
+        }
+    }
+
+    @inline(__always)
+    private mutating func execute(
+        _ index: Int, _ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer
+    ) {
+        let request = requests[index]
+        if request.keyIsDecoded {
+            Self.executeDecoded(request, decodedKeys, &executor, &connection, input, &output)
+        } else {
+            let key = input.extracting(request.keyOffset..<request.keyOffset &+ request.keyLength)
+            executor.execute(request, key: key, input, &connection, &output)
+        }
+        if request.closesAfterReply { connection.closeAfterFlush() }
+    }
+
+    /// Executes a request whose key came in base64.
+    @inline(never)
+    private static func executeDecoded(
+        _ request: Request, _ keys: borrowing OutputBuffer, _ executor: inout RequestExecutor,
+        _ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer
+    ) {
+        keys.withSpan { span in
+            let key = span.extracting(request.keyOffset..<request.keyOffset + request.keyLength)
+            executor.execute(request, key: key, input, &connection, &output)
+        }
+    }
+
+    /// Acts on what ended a batch.
+    private mutating func finish(
+        _ outcome: ParseOutcome, _ count: Int, _ connection: inout Connection, _ input: Span<UInt8>,
+        at offset: inout Int, _ output: inout OutputBuffer
+    ) -> Step {
+        switch outcome {
+        case .complete: return .goOn
+        case .incomplete(let needed):
+            if needed > 0 { connection.minimumInput(needed) }
+            return .stop
+        case .swallow(let length): return swallow(length, &connection, input, at: &offset)
+        case .close:
+            connection.closeAfterFlush()
+            return .stop
+        case .valuePending:
+            let request = requests[count]
+            if request.keyIsDecoded {
+                return Self.beginDecodedValue(request, decodedKeys, &executor, &connection, input, at: &offset, &output)
+            }
+            let key = input.extracting(request.keyOffset..<request.keyOffset + request.keyLength)
+            return Self.beginValue(request, key: key, &executor, &connection, input, at: &offset, &output)
+        }
+    }
+
+    private func swallow(
+        _ length: Int, _ connection: inout Connection, _ input: Span<UInt8>, at offset: inout Int
+    ) -> Step {
+        let here = min(length, input.count - offset)
+        offset += here
+        if here < length { connection.swallow(length - here) }
+        return offset < input.count ? .goOn : .stop
+    }
+
+    private static func beginDecodedValue(
+        _ request: Request, _ keys: borrowing OutputBuffer, _ executor: inout RequestExecutor,
+        _ connection: inout Connection, _ input: Span<UInt8>, at offset: inout Int, _ output: inout OutputBuffer
+    ) -> Step {
+        keys.withSpan { span in
+            let key = span.extracting(request.keyOffset..<request.keyOffset + request.keyLength)
+            return beginValue(request, key: key, &executor, &connection, input, at: &offset, &output)
+        }
+    }
+
+    /// Decides how the data block of a store comes in: by waiting for the rest, straight into an item, or not at all.
+    private static func beginValue(
+        _ request: Request, key: Span<UInt8>, _ executor: inout RequestExecutor, _ connection: inout Connection,
+        _ input: Span<UInt8>, at offset: inout Int, _ output: inout OutputBuffer
+    ) -> Step {
+        let expected = request.valueLength + (request.form == .binary ? 0 : 2)
+        switch executor.admitValue(request, key: key, waitsUpTo: RequestExecutor.waitLimit, &output) {
+        case .wait:
+            connection.minimumInput(offset - request.lineOffset + expected)
+            offset = request.lineOffset
+            return .stop
+        case .refuse:
+            let here = min(expected, input.count - offset)
+            offset += here
+            if here < expected { connection.swallow(expected - here) }
+            return offset < input.count ? .goOn : .stop
+        case .fill(let item):
+            let opaque = input.extracting(request.opaqueOffset..<request.opaqueOffset + request.opaqueLength)
+            return .receive(PendingValue(request: request, item: item, key: copy(key), opaque: copy(opaque)))
+        }
+    }
+
+    private static func copy(_ span: Span<UInt8>) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: span.count)
+        for index in span.indices { bytes[index] = span[index] }
+        return bytes
+    }
+
+    /// Executes the requests of one datagram.
+    mutating func runDatagram(_ tag: UInt64, _ input: Span<UInt8>, _ output: inout OutputBuffer) {
+        var parser = RequestParser(executor.node.parserConfiguration(listenerTag: tag))
+        var offset = 0
+        decodedKeys.removeAll()
+        while offset < input.count {
+            let outcome = Self.parse(&parser, input, at: &offset, into: requests, 0, &decodedKeys)
+            switch outcome {
+            case .complete, .swallow:
+                Self.executeDatagram(requests[0], decodedKeys, &executor, input, &output)
+                if case .swallow(let count) = outcome { offset = min(offset + count, input.count) }
+                if requests[0].closesAfterReply { return }
+            case .incomplete, .valuePending, .close: return
+            }
+        }
+    }
+
+    private static func executeDatagram(
+        _ request: Request, _ keys: borrowing OutputBuffer, _ executor: inout RequestExecutor, _ input: Span<UInt8>,
+        _ output: inout OutputBuffer
+    ) {
+        let range = request.keyOffset..<request.keyOffset + request.keyLength
+        if request.keyIsDecoded {
+            keys.withSpan { executor.executeDatagram(request, key: $0.extracting(range), input, &output) }
+        } else {
+            executor.executeDatagram(request, key: input.extracting(range), input, &output)
+        }
+    }
+}

@@ -1,0 +1,31 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Telemetry
+
+/// What each reactor counts of the commands it executes, under memcached's names.
+enum NodeCounter: Int, CounterIndex {
+    case cmdGet, cmdSet, cmdFlush, cmdTouch, cmdMeta
+    case getHits, getMisses, touchHits, touchMisses
+    case deleteHits, deleteMisses, incrHits, incrMisses, decrHits, decrMisses
+    case casHits, casMisses, casBadValue
+    case storeTooLarge, storeNoMemory
+    case authCommands, authErrors
+}
+
+/// Kinds of commands whose latency is told apart.
+enum CommandKind: Int, CaseIterable {
+    case get, set, delete, arithmetic, touch, other
+
+    /// The name in /metrics.
+    var label: String {
+        switch self {
+        case .get: "get"
+        case .set: "set"
+        case .delete: "delete"
+        case .arithmetic: "arithmetic"
+        case .touch: "touch"
+        case .other: "other"
+        }
+    }
+}

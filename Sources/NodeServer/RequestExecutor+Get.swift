@@ -1,0 +1,88 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CacheEngine
+internal import MemcacheProtocol
+internal import Memory
+internal import Telemetry
+
+/// get, gets, gat, gats.
+extension RequestExecutor {
+    /// One key of a classic get, with `END` behind the last.
+    @inline(__always)
+    mutating func get(_ request: Request, key: Span<UInt8>, _ output: inout OutputBuffer) {
+        count(.get)
+        let hash = hash(request, key)
+        let found: Bool
+        if request.verb == .get {
+            let now = self.now
+            found = engine.withShard(hash) { shard in
+                guard var item = shard.find(hash, key, now: now) else { return false }
+                item.noteRead(now: now)
+                Self.appendValue(item, key, withCAS: false, &shard, &output)
+                return true
+            }
+            counters.commands.add(.cmdGet)
+            counters.commands.add(found ? .getHits : .getMisses)
+        } else {
+            found = getRarely(request, key: key, hash, &output)
+        }
+        sampler.note(hash, key)
+        if countsPrefixes { node.prefixes.noteGet(key, isHit: found) }
+        if !watched.isEmpty { node.watchers.noteFetch(key, isHit: found, topics: watched) }
+        if request.isLastKeyOfGet { output.append("END\r\n") }
+    }
+
+    /// gets, gat and gats.
+    @inline(never)
+    private mutating func getRarely(
+        _ request: Request, key: Span<UInt8>, _ hash: UInt64, _ output: inout OutputBuffer
+    ) -> Bool {
+        let touches = request.verb == .gat || request.verb == .gats
+        let withCAS = request.verb == .gets || request.verb == .gats
+        let expiry = touches ? node.clock.expiry(request.exptime, now: now) : 0
+        let now = self.now
+        let found = engine.withShard(hash) { shard in
+            guard var item = shard.find(hash, key, now: now) else { return false }
+            item.noteRead(now: now)
+            if touches, let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now) { item = moved }
+            Self.appendValue(item, key, withCAS: withCAS, &shard, &output)
+            return true
+        }
+        noteRead(found, touches: touches)
+        return found
+    }
+
+    /// Counts a read, which counts as a touch where it sets an expiry.
+    func noteRead(_ found: Bool, touches: Bool) {
+        if touches {
+            counters.commands.add(.cmdTouch)
+            counters.commands.add(found ? .touchHits : .touchMisses)
+            if found { counters.commands.add(.getHits) }
+        } else {
+            counters.commands.add(.cmdGet)
+            counters.commands.add(found ? .getHits : .getMisses)
+        }
+    }
+
+    @inline(__always)
+    static func appendValue(
+        _ item: Item, _ key: Span<UInt8>, withCAS: Bool, _ shard: inout ShardState, _ output: inout OutputBuffer
+    ) {
+        let length = item.valueLength
+        output.appendValueLine(
+            key: key, clientFlags: item.clientFlags, length: length, cas: withCAS ? item.version : nil)
+        appendData(item, length, &shard, &output)
+        output.append("\r\n")
+    }
+
+    /// Appends a value: a copy, or for a large one the place where it lies, pinned until it is sent.
+    @inline(__always)
+    static func appendData(_ item: Item, _ length: Int, _ shard: inout ShardState, _ output: inout OutputBuffer) {
+        if length < copyLimit || !shard.isLarge(item) {
+            output.append(item.bytes, from: item.valueOffset, length: length)
+        } else {
+            output.append(external: item.bytes.slice(item.valueOffset, length), token: shard.pin(item))
+        }
+    }
+}

@@ -1,0 +1,434 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CacheEngine
+internal import MemcacheProtocol
+internal import Memory
+internal import Telemetry
+
+/// mg, ms, md, ma, me. Source: memcached protocol.txt, "Meta Commands", and 1.6.45's proto_parser.c for what it leaves open.
+extension RequestExecutor {
+    @inline(__always)
+    mutating func metaGet(
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
+    ) {
+        count(.get)
+        let hash = hash(request, key)
+        let now = self.now
+        let acts: MetaOptions = [.compareCAS, .vivify, .recache, .setTTL, .noUpdate, .hitBefore, .lastAccess]
+        let isSimple = request.options.isDisjoint(with: acts)
+        let found: Bool
+        if isSimple {
+            found = engine.withShard(hash) { shard in
+                guard var item = shard.find(hash, key, now: now) else { return false }
+                item.noteRead(now: now)
+                let length = item.valueLength
+                if request.options.contains(.value) { output.appendMetaValue(length: length) } else { output.append("HD") }
+                Self.appendPlainSteps(request, &item, key, now: now, input, &output)
+                output.append("\r\n")
+                if request.options.contains(.value) {
+                    Self.appendData(item, length, &shard, &output)
+                    output.append("\r\n")
+                }
+                return true
+            }
+        } else {
+            found = metaGetFully(request, key: key, hash, input, &output)
+        }
+        noteRead(found, touches: request.options.contains(.setTTL))
+        sampler.note(hash, key)
+        if countsPrefixes { node.prefixes.noteGet(key, isHit: found) }
+        if !watched.isEmpty { node.watchers.noteFetch(key, isHit: found, topics: watched) }
+        if !found { metaMiss(request, key: key, input, &output) }
+    }
+
+    @inline(never)
+    private func metaMiss(_ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer) {
+        if request.isQuiet { return }
+        output.append("EN")
+        Self.appendIdentity(request, key, opaque: Self.opaque(of: request, in: input), &output)
+        output.append("\r\n")
+    }
+
+    @_lifetime(copy input)
+    private static func opaque(of request: Request, in input: Span<UInt8>) -> Span<UInt8> {
+        input.extracting(request.opaqueOffset..<request.opaqueOffset + request.opaqueLength)
+    }
+
+    /// The steps of a get that only shows.
+    @inline(__always)
+    private static func appendPlainSteps(
+        _ request: Request, _ item: inout Item, _ key: Span<UInt8>, now: UInt32, _ input: Span<UInt8>,
+        _ output: inout OutputBuffer
+    ) {
+        var steps = request.steps
+        while true {
+            let step = steps.next()
+            if step == .end { break }
+            append(step, request, item, key, now: now, opaque(of: request, in: input), &output)
+        }
+        if item.isTokenSent || item.isStale { appendMarks(&item, wins: false, &output) }
+    }
+
+    /// Shows whether a client already recaches (Z), whether the item is stale (X), and whether this client is to recache
+    /// (W): one at a time.
+    @inline(never)
+    private static func appendMarks(_ item: inout Item, wins: Bool, _ output: inout OutputBuffer) {
+        var wins = wins
+        if item.isTokenSent { output.append(" Z") }
+        if item.isStale {
+            output.append(" X")
+            if !item.isTokenSent { wins = true }
+        }
+        if wins {
+            output.append(" W")
+            item.setTokenSent(true)
+        }
+    }
+
+    /// What one step adds to a reply about an item.
+    private static func append(
+        _ step: MetaStep, _ request: Request, _ item: Item, _ key: Span<UInt8>, now: UInt32, _ opaque: Span<UInt8>,
+        _ output: inout OutputBuffer
+    ) {
+        switch step {
+        case .cas: output.appendMetaFlag(UInt8(ascii: "c"), item.version)
+        case .clientFlags: output.appendMetaFlag(UInt8(ascii: "f"), UInt64(item.clientFlags))
+        case .hitBefore: output.appendMetaFlag(UInt8(ascii: "h"), item.isFetched ? 1 : 0)
+        case .key: output.appendMetaKey(key, isBinary: item.isKeyBinary)
+        case .lastAccess: output.appendMetaFlag(UInt8(ascii: "l"), UInt64(item.secondsSinceAccess(now: now)))
+        case .size: output.appendMetaFlag(UInt8(ascii: "s"), UInt64(item.valueLength))
+        case .ttl:
+            let expiry = item.expiry
+            // An item given an expiry in the past by this very command shows what memcached's 32 bits wrap to.
+            output.appendMetaTTL(expiry == 0 ? nil : expiry &- now)
+        case .opaque:
+            output.append(UInt8(ascii: " "))
+            output.append(opaque)
+        case .end, .setTTL, .vivify, .recache: break
+        }
+    }
+
+    /// `k` and `O` alone, in their order, for replies without an item.
+    private static func appendIdentity(
+        _ request: Request, _ key: Span<UInt8>, opaque: Span<UInt8>, _ output: inout OutputBuffer
+    ) {
+        var steps = request.steps
+        while true {
+            switch steps.next() {
+            case .end: return
+            case .opaque:
+                output.append(UInt8(ascii: " "))
+                output.append(opaque)
+            case .key: output.appendMetaKey(key, isBinary: request.options.contains(.base64Key))
+            default: break
+            }
+        }
+    }
+
+    /// mg with everything: vivify, recache, stale marks, expiry, compare.
+    @inline(never)
+    private mutating func metaGetFully(
+        _ request: Request, key: Span<UInt8>, _ hash: UInt64, _ input: Span<UInt8>, _ output: inout OutputBuffer
+    ) -> Bool {
+        let now = self.now
+        let options = request.options
+        let version = request.options.contains(.vivify) ? (options.contains(.setCAS) ? request.casIn : node.newVersion()) : 0
+        let vivifyExpiry = node.clock.expiry(Int64(request.vivifyTTL), now: now)
+        let recacheSecond = node.clock.expiry(Int64(request.recacheTTL), now: now)
+        let expiry = node.clock.expiry(request.exptime, now: now)
+        let opaque = Self.opaque(of: request, in: input)
+        return engine.withShard(hash) { shard in
+            var item: Item
+            var isNew = false
+            if let existing = shard.find(hash, key, now: now) {
+                item = existing
+            } else {
+                guard options.contains(.vivify) else { return false }
+                // With room for an expiry, which the steps below set.
+                let shape = ItemShape(
+                    keyLength: key.count, valueLength: 0, clientFlags: 0, expiry: max(vivifyExpiry, 1))
+                guard let created = shard.create(hash, key: key, shape, version: version, now: now, replacing: nil) else {
+                    return false
+                }
+                item = created
+                isNew = true
+                if let timed = shard.setExpiry(0, of: item, hash, key: key, now: now) { item = timed }
+            }
+            let withValue = options.contains(.value) && !(options.contains(.compareCAS) && item.version == request.cas)
+            var wins = false
+            let before = item
+            // An expiry may move the item: that happens first, and the reply's steps then show what they must.
+            let oldExpiry = item.expiry
+            var shownExpiry = oldExpiry
+            var finalExpiry = oldExpiry
+            var steps = request.steps
+            let length = item.valueLength
+            if withValue { output.appendMetaValue(length: length) } else { output.append("HD") }
+            walk: while true {
+                let step = steps.next()
+                switch step {
+                case .end: break walk
+                case .setTTL:
+                    finalExpiry = expiry
+                    shownExpiry = expiry
+                case .vivify where isNew:
+                    finalExpiry = vivifyExpiry
+                    shownExpiry = vivifyExpiry
+                    wins = true
+                case .recache:
+                    if !before.isTokenSent, !isNew, shownExpiry != 0, shownExpiry < recacheSecond { wins = true }
+                case .ttl: output.appendMetaTTL(shownExpiry == 0 ? nil : shownExpiry &- now)
+                default: Self.append(step, request, before, key, now: now, opaque, &output)
+                }
+            }
+            if finalExpiry != oldExpiry || isNew,
+                let moved = shard.setExpiry(finalExpiry, of: item, hash, key: key, now: now)
+            {
+                item = moved
+            }
+            if wins || item.isTokenSent || item.isStale { Self.appendMarks(&item, wins: wins, &output) }
+            output.append("\r\n")
+            if withValue {
+                Self.appendData(item, length, &shard, &output)
+                output.append("\r\n")
+            }
+            if !options.contains(.noUpdate) { item.noteRead(now: now) }
+            return true
+        }
+    }
+
+    /// What the engine is asked to do by ms.
+    @inline(__always)
+    func metaStoreRequest(_ request: Request) -> StoreRequest {
+        let joins = request.options.contains(.vivify)
+        var exptime = request.exptime
+        let mode: StoreMode
+        switch request.storeVerb {
+        case .add: mode = .add
+        case .append: mode = joins ? .appendOrCreate : .append
+        case .prepend: mode = joins ? .prependOrCreate : .prepend
+        case .replace: mode = .replace
+        case .cas: mode = .compareAndSet
+        default: mode = .set
+        }
+        if mode == .appendOrCreate || mode == .prependOrCreate { exptime = Int64(request.vivifyTTL) }
+        var storing = StoreRequest(
+            mode: mode, clientFlags: request.clientFlags,
+            expiry: exptime == 0 ? 0 : node.clock.expiry(exptime, now: now),
+            compare: request.options.contains(.compareCAS) ? request.cas : 0,
+            version: request.options.contains(.setCAS) ? request.casIn : node.newVersion())
+        storing.allowsStale = mode == .compareAndSet && request.options.contains(.invalidate)
+        storing.isKeyBinary = request.options.contains(.base64Key)
+        return storing
+    }
+
+    @inline(__always)
+    mutating func metaSet(
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ fd: Int32, _ output: inout OutputBuffer
+    ) {
+        count(.set)
+        guard engine.allows(keyLength: key.count, valueLength: request.valueLength, clientFlags: request.clientFlags)
+        else { return refuseValue(.tooLarge, request, key: key, &output) }
+        counters.commands.add(.cmdSet)
+        guard request.error.isNone else { return refuse(request.error, request, &output) }
+        let value = input.extracting(request.valueOffset..<request.valueOffset &+ request.valueLength)
+        let hash = hash(request, key)
+        let storing = metaStoreRequest(request)
+        let now = self.now
+        var result = engine.withShard(hash) { $0.store(hash, key: key, value: value, storing, now: now) }
+        if result.outcome == .outOfMemory { result = storeAgain(hash, key: key, value: value, storing) }
+        if result.outcome == .outOfMemory { return refuseValue(.outOfMemoryStoring, request, key: key, &output) }
+        metaAnswer(result, request, key: key, storing, fd, opaque: Self.opaque(of: request, in: input), &output)
+    }
+
+    @inline(__always)
+    mutating func metaAnswer(
+        _ result: StoreResult, _ request: Request, key: Span<UInt8>, _ storing: StoreRequest, _ fd: Int32,
+        opaque: Span<UInt8>, _ output: inout OutputBuffer
+    ) {
+        if !watched.isEmpty { node.watchers.noteStore(key, result, storing, request.valueLength, fd, topics: watched) }
+        if storing.mode == .compareAndSet { noteCompare(result) }
+        switch result.outcome {
+        case .stored:
+            if request.isQuiet { return }
+            output.append("HD")
+        case .exists: output.append("EX")
+        case .notFound: output.append("NF")
+        case .notStored: output.append("NS")
+        case .outOfMemory: return refuseValue(.outOfMemoryStoring, request, key: key, &output)
+        }
+        if !request.steps.isEmpty { appendStoreSteps(result, request, key: key, opaque: opaque, &output) }
+        output.append("\r\n")
+    }
+
+    private func appendStoreSteps(
+        _ result: StoreResult, _ request: Request, key: Span<UInt8>, opaque: Span<UInt8>, _ output: inout OutputBuffer
+    ) {
+        var steps = request.steps
+        while true {
+            switch steps.next() {
+            case .end: return
+            case .opaque:
+                output.append(UInt8(ascii: " "))
+                output.append(opaque)
+            case .key: output.appendMetaKey(key, isBinary: request.options.contains(.base64Key))
+            case .cas: output.appendMetaFlag(UInt8(ascii: "c"), result.version)
+            case .size:
+                let length = result.outcome == .stored ? result.valueLength : request.valueLength
+                output.appendMetaFlag(UInt8(ascii: "s"), UInt64(length))
+            default: break
+            }
+        }
+    }
+
+    mutating func metaDelete(
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
+    ) {
+        count(.delete)
+        let hash = hash(request, key)
+        let now = self.now
+        let options = request.options
+        let expiry = node.clock.expiry(request.exptime, now: now)
+        let fresh = options.contains(.setCAS) ? request.casIn : node.newVersion()
+        let outcome = engine.withShard(hash) { shard -> StoreOutcome in
+            guard var item = shard.find(hash, key, now: now) else { return .notFound }
+            if options.contains(.compareCAS), item.version != request.cas { return .exists }
+            if options.contains(.dropValue) {
+                let shape = ItemShape(
+                    keyLength: key.count, valueLength: 0, clientFlags: request.clientFlags, expiry: expiry)
+                let version = options.contains(.setCAS) ? request.casIn : item.version
+                guard
+                    let empty = shard.create(hash, key: key, shape, version: version, now: now, replacing: item)
+                else { return .outOfMemory }
+                item = empty
+            }
+            if options.contains(.invalidate) {
+                if options.contains(.setTTL),
+                    let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now)
+                {
+                    item = moved
+                }
+                item.setStale(true)
+                item.setTokenSent(false)
+                item.setVersion(fresh)
+            } else if !options.contains(.dropValue) {
+                shard.remove(item, hash)
+            }
+            return .stored
+        }
+        if outcome == .outOfMemory { return refuse(.outOfMemory, request, &output) }
+        let isHit = outcome == .stored
+        if !(isHit && options.contains(.invalidate)) { counters.commands.add(isHit ? .deleteHits : .deleteMisses) }
+        if !watched.isEmpty, isHit { node.watchers.noteDeletion(key, isMeta: true, topics: watched) }
+        if isHit, request.isQuiet { return }
+        let code: StaticString = isHit ? "HD" : outcome == .exists ? "EX" : "NF"
+        answerCode(code, request, key: key, opaque: Self.opaque(of: request, in: input), &output)
+    }
+
+    mutating func metaArithmetic(
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ fd: Int32, _ output: inout OutputBuffer
+    ) {
+        count(.arithmetic)
+        let isIncrement = request.mode != UInt8(ascii: "D")
+        let hash = hash(request, key)
+        let now = self.now
+        let options = request.options
+        let opaque = Self.opaque(of: request, in: input)
+        let version = options.contains(.setCAS) ? request.casIn : node.newVersion()
+        let outcome = engine.withShard(hash) {
+            $0.add(
+                request.delta, increment: isIncrement, hash, key: key,
+                compare: options.contains(.compareCAS) ? request.cas : 0, version: version, now: now)
+        }
+        switch outcome {
+        case .value(let value, let version, let expiry):
+            counters.commands.add(isIncrement ? .incrHits : .decrHits)
+            answerCounter(value, version, expiry, request, key: key, hash, opaque: opaque, isNew: false, &output)
+        case .notFound where options.contains(.vivify):
+            let storing = StoreRequest(mode: .add, clientFlags: 0, expiry: 0, compare: 0, version: version)
+            let result = storeNumber(request.initial, hash, key: key, storing)
+            guard result.outcome == .stored else { return refuse(.outOfMemory, request, &output) }
+            answerCounter(
+                request.initial, result.version, 0, request, key: key, hash, opaque: opaque, isNew: true, &output)
+        case .notFound:
+            counters.commands.add(isIncrement ? .incrMisses : .decrMisses)
+            answerCode("NF", request, key: key, opaque: opaque, &output)
+        case .versionMismatch: answerCode("EX", request, key: key, opaque: opaque, &output)
+        case .notNumeric: refuse(.nonNumeric, request, &output)
+        case .outOfMemory: refuse(.outOfMemory, request, &output)
+        }
+    }
+
+    private func answerCode(
+        _ code: StaticString, _ request: Request, key: Span<UInt8>, opaque: Span<UInt8>, _ output: inout OutputBuffer
+    ) {
+        output.append(code)
+        Self.appendIdentity(request, key, opaque: opaque, &output)
+        output.append("\r\n")
+    }
+
+    /// The reply about a number, and the expiry that T or N give its item.
+    private func answerCounter(
+        _ value: UInt64, _ version: UInt64, _ expiry: UInt32, _ request: Request, key: Span<UInt8>, _ hash: UInt64,
+        opaque: Span<UInt8>, isNew: Bool, _ output: inout OutputBuffer
+    ) {
+        let start = output.count
+        let withValue = request.options.contains(.value)
+        if withValue { output.appendMetaValue(length: decimalLength(value)) } else { output.append("HD") }
+        var shown = expiry
+        var steps = request.steps
+        walk: while true {
+            switch steps.next() {
+            case .end: break walk
+            case .cas: output.appendMetaFlag(UInt8(ascii: "c"), version)
+            case .ttl: output.appendMetaTTL(shown == 0 ? nil : shown &- now)
+            case .setTTL: shown = node.clock.expiry(request.exptime, now: now)
+            case .vivify where isNew: shown = node.clock.expiry(Int64(request.vivifyTTL), now: now)
+            case .opaque:
+                output.append(UInt8(ascii: " "))
+                output.append(opaque)
+            case .key: output.appendMetaKey(key, isBinary: request.options.contains(.base64Key))
+            default: break
+            }
+        }
+        output.append("\r\n")
+        if withValue {
+            output.append(decimal: value)
+            output.append("\r\n")
+        }
+        if shown != expiry {
+            let now = self.now
+            engine.withShard(hash) { shard in
+                guard let item = shard.find(hash, key, now: now) else { return }
+                _ = shard.setExpiry(shown, of: item, hash, key: key, now: now)
+            }
+        }
+        if request.isQuiet { output.truncate(to: start, externalCount: output.externals.count) }
+    }
+
+    mutating func metaDebug(_ request: Request, key: Span<UInt8>, _ output: inout OutputBuffer) {
+        count(.other)
+        counters.commands.add(.cmdMeta)
+        let hash = hash(request, key)
+        let now = self.now
+        let found = engine.withShard(hash) { shard in
+            guard let item = shard.find(hash, key, now: now) else { return false }
+            output.append("ME ")
+            if item.isKeyBinary { output.appendBase64(key) } else { output.append(key) }
+            output.append(" exp=")
+            if item.expiry == 0 { output.append("-1") } else { output.append(decimal: Int64(item.expiry) - Int64(now)) }
+            output.append(" la=")
+            output.append(decimal: UInt64(item.secondsSinceAccess(now: now)))
+            output.append(" cas=")
+            output.append(decimal: item.version)
+            output.append(item.isFetched ? " fetch=yes cls=" : " fetch=no cls=")
+            output.append(decimal: UInt64(shard.queueNumber(of: item)))
+            output.append(" size=")
+            output.append(decimal: UInt64(item.size))
+            output.append("\r\n")
+            return true
+        }
+        if !found { output.append("EN\r\n") }
+    }
+}
