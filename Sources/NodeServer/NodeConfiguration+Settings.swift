@@ -40,10 +40,10 @@ extension NodeConfiguration {
         Setting("items.cas", .boolean, default: "true", "Whether items have CAS values."),
         Setting("cluster", .text, default: "main", "Name of the cluster."),
         Setting(
-            "members", .list, reloadable: true,
+            "members", .list,
             "The cluster's nodes for clients that ask, as host:port or host|address|port."),
         Setting(
-            "membersVersion", .integer(0...Int64.max), default: "0", reloadable: true,
+            "membersVersion", .integer(0...Int64.max), default: "0",
             "Version of that list; it must grow. 0 takes the time of loading."),
     ]
 
