@@ -23,6 +23,7 @@ def pytest_configure(config):
     if not (os.path.exists(program) or shutil.which(program)):
         raise pytest.UsageError(f"no server to test at {program}: run `make build`, or set MARTLET_SERVER")
     config.addinivalue_line("markers", "ours: what Martlet does and memcached does not; skipped on a memcached")
+    config.addinivalue_line("markers", "newest: what only 1.6.45 does this way; skipped on an older memcached")
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +43,8 @@ def version():
 def only_ours(request):
     if request.node.get_closest_marker("ours") and request.getfixturevalue("original"):
         pytest.skip("a memcached does not do this")
+    if request.node.get_closest_marker("newest") and request.getfixturevalue("version") < (1, 6, 45):
+        pytest.skip("an older memcached does this otherwise")
 
 
 @pytest.fixture

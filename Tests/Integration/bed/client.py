@@ -38,10 +38,13 @@ class Client:
 
     def read(self, count):
         """Exactly `count` bytes."""
-        while len(self.buffer) < count:
-            self.fill()
-        data, self.buffer = self.buffer[:count], self.buffer[count:]
-        return data
+        data, self.buffer = bytearray(self.buffer[:count]), self.buffer[count:]
+        while len(data) < count:
+            more = self.socket.recv(min(1 << 20, count - len(data)))
+            if not more:
+                raise Closed(bytes(data))
+            data += more
+        return bytes(data)
 
     def ask(self, command):
         """Sends one command line and returns the one line of its reply."""
