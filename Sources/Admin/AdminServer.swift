@@ -11,18 +11,22 @@ package import Platform
 /// that is malformed or too large gets libmicrohttpd's 400 or 431.
 @safe
 package final class AdminServer: @unchecked Sendable {
-    // SAFETY (Sendable): the daemon is set once, in init, and stopped once, under `isStopped`; libmicrohttpd guards itself.
+    // SAFETY (Sendable): `daemon` is touched only under `lock`; libmicrohttpd guards what is its own.
     private var daemon: OpaquePointer?
-    private let isStopped = Guarded(false)
+    /// The listening socket until the daemon has it.
+    private var socket: Int32?
+    private let lock = Lock()
     private let pages: Pages
+    private let configuration: AdminConfiguration
     /// The port that the server listens on.
     package let port: UInt16
     /// The address that it listens on, as `tcp:127.0.0.1:9150`.
     package let address: String
 
-    /// Binds the address and starts the thread. Fails with the system's reason, such as EADDRINUSE.
+    /// Binds the address; nothing is answered before ``start()``. Fails with the system's reason, such as EADDRINUSE.
     package init(_ configuration: AdminConfiguration, routes: [AdminRoute]) throws(SystemError) {
         pages = Pages(configuration, routes)
+        self.configuration = configuration
         let addresses = try ListeningSocket.resolve(
             host: configuration.host, port: configuration.port, isDatagram: false)
         guard let first = addresses.first else {
@@ -32,26 +36,34 @@ package final class AdminServer: @unchecked Sendable {
         let local = SocketAddress.local(of: socket.number)
         port = local.port
         address = local.description(isDatagram: false)
-        let number = socket.release()
-        guard let daemon = unsafe Self.start(configuration, pages, number) else {
-            _ = Descriptor(owning: number)
-            throw SystemError("MHD_start_daemon", subject: address)
-        }
-        unsafe self.daemon = daemon
+        self.socket = socket.release()
     }
 
     deinit { stop() }
 
+    /// Starts the thread. Once.
+    package func start() throws(SystemError) {
+        lock.lock()
+        defer { lock.unlock() }
+        guard let number = socket else { preconditionFailure("an admin server starts once") }
+        guard let daemon = unsafe Self.start(configuration, pages, number) else {
+            throw SystemError("MHD_start_daemon", subject: address)
+        }
+        socket = nil
+        unsafe self.daemon = daemon
+    }
+
     /// Closes the listener and every connection, and waits for the thread. May be called more than once.
     package func stop() {
-        let isFirst = isStopped.withLock { stopped in
-            defer { stopped = true }
-            return !stopped
-        }
-        guard isFirst, let daemon = unsafe daemon else { return }
-        // SAFETY: the daemon is alive, and this is the only stop. It closes its socket and ends its thread before it
-        // returns, so no callback uses `pages` afterwards.
-        unsafe MHD_stop_daemon(daemon)
+        lock.lock()
+        let (number, daemon) = unsafe (socket, self.daemon)
+        socket = nil
+        unsafe self.daemon = nil
+        lock.unlock()
+        if let number { _ = Descriptor(owning: number) }
+        // SAFETY: the daemon is alive, and nobody else has it any more. It closes its socket and ends its thread before
+        // it returns, so no callback uses `pages` afterwards.
+        if let daemon = unsafe daemon { unsafe MHD_stop_daemon(daemon) }
     }
 
     private static func start(_ configuration: AdminConfiguration, _ pages: Pages, _ socket: Int32) -> OpaquePointer? {

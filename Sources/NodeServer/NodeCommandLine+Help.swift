@@ -41,7 +41,7 @@ extension NodeCommandLine {
         Process
           -d, --daemon                    go into the background
           -P, --pidfile=FILE              write the process's id to a file
-          -u, --user=NAME                 become this user (only as root, who must give it)
+          -u, --user=NAME                 become this user, when started by root
           -k, --lock-memory               keep memory from being swapped out
           -r, --enable-coredumps          raise the limit of core files
           -v, --verbose                   say more; -vv also logs at level debug

@@ -12,6 +12,8 @@ package struct NodeProgram {
     /// Reads the configuration again, for SIGHUP.
     private let reread: () throws(StartRefusal) -> NodeConfiguration
     private let log: Log
+    /// Whether the node was told to end: it is not ready then.
+    private let isStopping = Guarded(false)
 
     package init(_ commandLine: NodeCommandLine) throws(StartRefusal) {
         configuration = try commandLine.configuration()
@@ -33,13 +35,17 @@ package struct NodeProgram {
         } catch {
             throw refusal(error)
         }
+        let admin = try bindAdmin(service)
         let notes = configuration.notes + (try ProcessSetup.enterBackground(configuration))
         if ProcessControl.isRoot, configuration.process.user == nil {
             log.warning("note", ["about": .text("running as root; -u USER gives that up once the ports are bound")])
         }
         for note in notes { log.info("note", ["about": .text(note)]) }
-        let admin = try startAdmin(service)
+        if ProcessControl.isRoot, configuration.process.user == nil {
+            log.warning("running as root", ["setting": "-u NAME gives root's rights up"])
+        }
         do throws(NodeStartError) { try service.start() } catch { throw refusal(error) }
+        if let admin { start(admin) }
         announce(service)
         serve(service)
         ProcessSetup.notify(.stopping, log: log)
@@ -49,17 +55,17 @@ package struct NodeProgram {
         log.info("stopped")
     }
 
-    /// Starts the admin server, if it is wanted. A port that is taken stops the start only if somebody asked for it.
-    private func startAdmin(_ service: NodeService) throws(StartRefusal) -> AdminServer? {
+    /// Binds the admin server, if it is wanted. A port that is taken stops the start only if somebody asked for it.
+    private func bindAdmin(_ service: NodeService) throws(StartRefusal) -> AdminServer? {
         guard let endpoint = configuration.admin else { return nil }
         var options = AdminConfiguration()
         options.host = endpoint.host
         options.port = endpoint.port
         options.product = "Martlet \(ProductVersion.martlet), a cache node"
         do throws(SystemError) {
-            let server = try AdminServer(options, routes: service.adminRoutes())
-            log.info("admin listening", ["address": .text(server.address)])
-            return server
+            let isStopping = isStopping
+            return try AdminServer(
+                options, routes: service.node.adminRoutes { isStopping.withLock { $0 } })
         } catch {
             if endpoint.isExplicit {
                 throw StartRefusal(
@@ -68,6 +74,15 @@ package struct NodeProgram {
             }
             log.warning("no admin server", ["reason": .of(error), "setting": "--admin"])
             return nil
+        }
+    }
+
+    private func start(_ admin: AdminServer) {
+        do throws(SystemError) {
+            try admin.start()
+            log.info("admin listening", ["address": .text(admin.address)])
+        } catch {
+            log.error("no admin server", ["reason": .of(error)])
         }
     }
 
@@ -112,33 +127,32 @@ package struct NodeProgram {
     /// Waits for signals until one ends the node.
     private func serve(_ service: NodeService) {
         while true {
-            switch Signal.wait(milliseconds: 3_600_000) {
-            case nil: continue
-            case .hangUp: reload(service)
-            case .user1:
-                log.info("stopping", ["graceful": true])
-                return service.stop(isGraceful: true)
-            case .interrupt, .terminate:
-                log.info("stopping", ["graceful": false])
-                return service.stop(isGraceful: false)
+            guard let signal = Signal.wait(milliseconds: 3_600_000) else { continue }
+            if signal == .hangUp {
+                reload(service)
+                continue
             }
+            isStopping.withLock { $0 = true }
+            log.info("stopping", ["graceful": .boolean(signal == .user1)])
+            return service.stop(isGraceful: signal == .user1)
         }
     }
 
     /// Reads again what may change while running: users, certificates, the level of the log.
     private func reload(_ service: NodeService) {
         ProcessSetup.notify(.reloading, log: log)
-        for failure in service.reload() { log.error("reload failed", ["reason": .text(failure)]) }
+        let failures = service.reload()
+        for failure in failures { log.error("reload failed", ["reason": .text(failure)]) }
         do throws(StartRefusal) {
             let fresh = try reread()
             log.setLevel(fresh.logLevel)
             var expected = configuration
             expected.logLevel = fresh.logLevel
             if fresh != expected { log.warning("some changed settings wait for a restart") }
+            if failures.isEmpty { log.info("reloaded") }
         } catch {
             log.error("reload failed", ["reason": .text(error.errors)])
         }
-        log.info("reloaded")
         ProcessSetup.notify(.ready, log: log)
     }
 }

@@ -30,7 +30,9 @@ private func start(_ subject: Subject, _ change: (inout AdminConfiguration) -> V
     var configuration = AdminConfiguration()
     configuration.port = 0
     change(&configuration)
-    return try AdminServer(configuration, routes: subject.routes)
+    let server = try AdminServer(configuration, routes: subject.routes)
+    try server.start()
+    return server
 }
 
 @Suite struct AdminServerTests {
@@ -204,6 +206,20 @@ private func start(_ subject: Subject, _ change: (inout AdminConfiguration) -> V
             #expect(error.code == SystemError.addressInUseCode)
         }
         server.stop()
+    }
+
+    @Test func bindsBeforeItStarts() throws {
+        var configuration = AdminConfiguration()
+        configuration.port = 0
+        let server = try AdminServer(configuration, routes: Subject().routes)
+        let early = try Wire(port: server.port)
+        early.write("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        try server.start()
+        #expect(Answer(early.readAll()).status == 200)
+        server.stop()
+        let never = try AdminServer(configuration, routes: [])
+        never.stop()
+        #expect(ask(never.port, "GET", "/livez").status == 0)
     }
 
     @Test func stopsCleanlyAndFreesThePort() throws {
