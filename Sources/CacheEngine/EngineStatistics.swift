@@ -18,6 +18,8 @@ package struct EngineStatistics: Sendable {
     package var expiredUnfetched: UInt64 = 0
     package var expiredOnAccess: UInt64 = 0
     package var reclaimed: UInt64 = 0
+    /// Those of `reclaimed` that a sweep found.
+    package var swept: UInt64 = 0
     package var promotions: UInt64 = 0
     package var reinsertions: UInt64 = 0
     package var ghostHits: UInt64 = 0
@@ -52,6 +54,7 @@ extension ShardState {
         total.expiredUnfetched += statistics.expiredUnfetched
         total.expiredOnAccess += statistics.expiredOnAccess
         total.reclaimed += statistics.reclaimed
+        total.swept += statistics.swept
         total.promotions += statistics.promotions
         total.reinsertions += statistics.reinsertions
         total.ghostHits += statistics.ghostHits

@@ -188,6 +188,8 @@ extension ShardState {
         guard segment.place == .small || segment.place == .main else { return }
         guard segment.earliestExpiry != 0, segment.earliestExpiry <= now else { return }
         segments[slot].earliestExpiry = 0
+        let before = statistics.reclaimed
+        defer { statistics.swept &+= statistics.reclaimed &- before }
         var earliest: UInt32 = 0
         var offset = 0
         let base = UInt32(slot) << segmentShift

@@ -91,6 +91,8 @@ package struct ShardStatistics: BitwiseCopyable, Sendable {
     @usableFromInline package var expiredOnAccess: UInt64 = 0
     /// Expired items whose memory was taken back.
     @usableFromInline package var reclaimed: UInt64 = 0
+    /// Those of them that nobody asked for: a sweep found them.
+    @usableFromInline package var swept: UInt64 = 0
     @usableFromInline package var promotions: UInt64 = 0
     @usableFromInline package var reinsertions: UInt64 = 0
     @usableFromInline package var ghostHits: UInt64 = 0
