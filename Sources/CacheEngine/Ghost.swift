@@ -43,10 +43,11 @@ struct Ghost: ~Copyable {
     }
 
     private static func position(_ hash: UInt64, _ count: Int) -> Int {
-        Int(((hash >> 32) &* UInt64(count)) >> 32)
+        // From the lower half: the upper bits are the shard's number, the same for all keys here.
+        Int(((hash & 0xFFFF_FFFF) &* UInt64(count)) >> 32)
     }
 
-    private static func mark(_ hash: UInt64) -> UInt8 { UInt8(truncatingIfNeeded: hash >> 22) | 1 }
+    private static func mark(_ hash: UInt64) -> UInt8 { UInt8(truncatingIfNeeded: hash >> 2) | 1 }
 
     func insert(_ hash: UInt64) {
         guard let marks else { return }

@@ -33,6 +33,8 @@ extension ShardState {
                 if toMain { openMain = 0 } else { openSmall = 0 }
                 close(open)
             }
+            // Index and ghost may have grown past the budget meanwhile: then the spare goes back first.
+            if spare != nil, budget.isExceeded { dropSpare() }
             if spare != nil || budget.tryCharge(segmentBytes) {
                 guard let block = takeSegmentBlock() else {
                     budget.charge(-segmentBytes)
