@@ -16,6 +16,9 @@ let strict: [SwiftSetting] = [
     .enableExperimentalFeature("Lifetimes"),
 ]
 
+/// Sanitizers bring an allocator of their own, which jemalloc must not replace: `make sanitize` sets MARTLET_SANITIZE.
+let linksAllocator = Context.environment["MARTLET_SANITIZE"] == nil
+
 /// A system library of Debian 12, found by pkg-config.
 func library(_ name: String, _ pkgConfig: String, _ package: String) -> Target {
     .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([package])])
