@@ -22,12 +22,12 @@ package struct Readiness: OptionSet, BitwiseCopyable, Sendable {
 }
 
 /// An epoll instance and its event buffer, for one waiting thread.
-@safe
+@safe @usableFromInline
 package struct Poller: ~Copyable, @unchecked Sendable {
     // SAFETY (Sendable): epoll_ctl is thread-safe, and only the thread that waits touches the event buffer.
     private let epoll: Descriptor
-    private let events: UnsafeMutablePointer<epoll_event>
-    private let capacity: Int
+    @usableFromInline let events: UnsafeMutablePointer<epoll_event>
+    @usableFromInline let capacity: Int
 
     /// Makes a poller that takes up to `capacity` events at once. Allocates.
     package init(capacity: Int) throws(SystemError) {
@@ -69,7 +69,7 @@ package struct Poller: ~Copyable, @unchecked Sendable {
     }
 
     /// The user word of event `index` of the last wait.
-    @inline(__always)
+    @inlinable @inline(__always)
     package func user(_ index: Int) -> UInt64 {
         precondition(index >= 0 && index < capacity)
         // SAFETY: in bounds by the line above.
@@ -77,7 +77,7 @@ package struct Poller: ~Copyable, @unchecked Sendable {
     }
 
     /// What event `index` of the last wait says.
-    @inline(__always)
+    @inlinable @inline(__always)
     package func readiness(_ index: Int) -> Readiness {
         precondition(index >= 0 && index < capacity)
         // SAFETY: in bounds by the line above.

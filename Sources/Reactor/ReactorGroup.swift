@@ -21,6 +21,7 @@ package final class ReactorGroup: Sendable {
     private let state = Guarded(State())
 
     private struct State {
+        var isStarted = false
         var listeners: [BoundListener] = []
         var threads: [Thread] = []
         var nextAdopter = 0
@@ -45,6 +46,12 @@ package final class ReactorGroup: Sendable {
         self.reactors = reactors
     }
 
+    deinit {
+        let state = state.withLock { $0 }
+        guard !state.isStarted else { return }
+        for listener in state.listeners { StreamSocket.closeNumber(listener.fd) }
+    }
+
     /// Binds an address, before `start`. A host can resolve to several; those that cannot be bound are left out as
     /// long as one can.
     @discardableResult
@@ -67,7 +74,11 @@ package final class ReactorGroup: Sendable {
 
     /// Starts the threads. Once only.
     package func start() throws(SystemError) {
-        let listeners = listeners
+        let listeners = state.withLock { state in
+            precondition(!state.isStarted, "a group is started twice")
+            state.isStarted = true
+            return state.listeners
+        }
         let datagramListeners = listeners.enumerated().filter(\.element.isDatagram).map { ($0.offset, $0.element) }
         let environment = LoopEnvironment(
             configuration: configuration, admission: admission, tls: tls, datagramListeners: datagramListeners)

@@ -224,21 +224,16 @@ extension ReactorLoop {
             }
             break
         }
-        unsafe endOffer(connection, isAllConsumed: offset == count)
+        unsafe noteActivity(connection)
         return offset
     }
 
+    /// Starts the idle clock of a connection again if something was executed.
     @inline(__always)
-    private mutating func endOffer(_ connection: UnsafeMutablePointer<Connection>, isAllConsumed: Bool) {
-        if unsafe connection.pointee.flags.contains(.active) {
-            unsafe connection.pointee.flags.remove(.active)
-            unsafe connection.pointee.status.pointee.activity.store(reactor.nowNanoseconds, ordering: .relaxed)
-        }
-        // Nothing left to come back for.
-        if isAllConsumed, unsafe connection.pointee.flags.contains(.yielded) {
-            unsafe connection.pointee.flags.remove(.yielded)
-            reactor.counters.add(.yields)
-        }
+    func noteActivity(_ connection: UnsafeMutablePointer<Connection>) {
+        guard unsafe connection.pointee.flags.contains(.active) else { return }
+        unsafe connection.pointee.flags.remove(.active)
+        unsafe connection.pointee.status.pointee.activity.store(reactor.nowNanoseconds, ordering: .relaxed)
     }
 
     /// Discards or fills with up to `count` bytes; returns how many.

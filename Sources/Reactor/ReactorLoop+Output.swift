@@ -32,6 +32,11 @@ extension ReactorLoop {
         if unsafe connection.pointee.flags.intersection(ended) == .inputEnded {
             unsafe connection.pointee.flags.insert(.closeAfterFlush)
         }
+        if unsafe connection.pointee.flags.intersection([.yielded, .hasUnseenInput]) == .yielded {
+            // Nothing to come back for; whatever arrives is an event.
+            unsafe connection.pointee.flags.remove(.yielded)
+            reactor.counters.add(.yields)
+        }
         unsafe publishState(connection)
         guard unsafe connection.pointee.backlog == nil else {
             unsafe watch(connection, .output)
@@ -164,6 +169,8 @@ extension ReactorLoop {
     ) -> Int {
         let handler = handler
         var result = 0
+        // Passes external pieces without bytes, which no write would.
+        cursor.advance(0, in: buffer) { handler.released($0) }
         while !cursor.isAtEnd(of: buffer) {
             result = unsafe sendOnce(connection, buffer, cursor)
             guard result > 0 else { return result }

@@ -101,8 +101,8 @@ extension ReactorLoop {
             return false
         }
         unsafe connection.pointee.flags.remove(.readWantsWrite)
-        unsafe watch(connection, .input)
         guard unsafe wantsInput(connection) else { return true }
+        unsafe watch(connection, .input)
         unsafe readInput(connection)
         return false
     }

@@ -86,6 +86,7 @@ package struct ReactorLoop: ~Copyable {
             unsafe connection.pointee.flags.isDisjoint(with: [.goodbye])
         else { return false }
         unsafe body(&connection.pointee, &output)
+        unsafe noteActivity(connection)
         _ = unsafe settle(connection)
         return true
     }

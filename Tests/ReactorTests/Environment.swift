@@ -65,6 +65,9 @@ struct SeededGenerator: RandomNumberGenerator {
         print("MARTLET_SEED=\(state)")
     }
 
+    /// One that another one seeded.
+    init(seed: UInt64) { state = seed }
+
     mutating func next() -> UInt64 {
         state &+= 0x9E37_79B9_7F4A_7C15
         var word = state

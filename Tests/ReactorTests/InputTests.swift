@@ -179,7 +179,7 @@ extension ReactorSuite {
             let client = try TestClient(port: server.port)
             try client.send(String(repeating: "turn\n", count: 50))
             for _ in 0..<50 { #expect(try client.line() == "turned") }
-            #expect(server.count(.writeCalls) >= 50)
+            #expect(eventually { server.count(.writeCalls) >= 50 })
         }
     }
 }

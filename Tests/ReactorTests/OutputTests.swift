@@ -93,6 +93,8 @@ extension ReactorSuite {
             let client = try TestClient(port: server.port)
             try client.send("echo warm\n")
             #expect(try client.line() == "echo warm")
+            // The counters are written after the system call.
+            #expect(eventually { server.count(.writeCalls) == 1 })
             let (reads, writes) = (server.count(.readCalls), server.count(.writeCalls))
             try client.send(String(repeating: "echo x\n", count: 100))
             for _ in 0..<100 { #expect(try client.line() == "echo x") }

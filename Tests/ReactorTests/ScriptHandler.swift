@@ -29,6 +29,7 @@ final class ScriptHandler: ReactorHandler {
     private var blocks: [Int: MemoryBlock] = [:]
     private var external: MemoryBlock?
     private var nextToken: UInt64 = 1
+    private static let pattern = (0..<256).map { UInt8($0) }
 
     init(_ reactor: Reactor, _ record: Guarded<Record>) {
         self.reactor = reactor
@@ -134,7 +135,8 @@ final class ScriptHandler: ReactorHandler {
         case "go": connection.handlerState = 0
         case "big":
             output.reserve(count)
-            for index in 0..<count { output.append(UInt8(truncatingIfNeeded: index)) }
+            for _ in 0..<count / 256 { output.append(Self.pattern.span) }
+            output.append(Self.pattern.span.extracting(0..<count % 256))
         case "external":
             output.append("<")
             sendExternal(count, &output)

@@ -60,7 +60,7 @@ struct TLSClient {
     let output: [UInt8]
     let words: String
 
-    init(port: UInt16, _ input: [UInt8], _ arguments: [String] = []) throws {
+    init(port: UInt16, _ input: [UInt8], _ arguments: [String] = [], readsAfterMilliseconds delay: UInt32 = 0) throws {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = ["openssl", "s_client", "-connect", "127.0.0.1:\(port)", "-nocommands", "-ign_eof"] + arguments
@@ -73,6 +73,7 @@ struct TLSClient {
         try process.run()
         let feeder = Foundation.Thread { try? toClient.fileHandleForWriting.write(contentsOf: Data(input)) }
         feeder.start()
+        usleepMilliseconds(delay)
         var collected = Data()
         while let chunk = try fromClient.fileHandleForReading.read(upToCount: 1 << 16), !chunk.isEmpty { collected += chunk }
         process.waitUntilExit()
@@ -136,6 +137,20 @@ extension ReactorSuite {
                 + String(repeating: "turn\n", count: 5_000) + "close\n"
             let client = try TLSClient(port: server.port, Array(input.utf8))
             #expect(client.text.contains("swallowing\n" + String(repeating: "turned\n", count: 5_000) + "bye\n"))
+        }
+
+        @Test(arguments: ["-tls1_2", "-tls1_3"]) func aSlowReaderGetsEverything(version: String) throws {
+            let server = try server(.tls, try TLSContext(try configuration()))
+            let input = "external 5000000\nexternal 10\nbig 4000001\necho x\nclose\n"
+            let client = try TLSClient(port: server.port, Array(input.utf8), [version], readsAfterMilliseconds: 500)
+            #expect(server.count(.partialWrites) >= 1)
+            let value = (0..<4_000_001).map { UInt8(truncatingIfNeeded: $0) }
+            let expected = Array("<\(String(repeating: "e", count: 5_000_000))>\n<eeeeeeeeee>\n".utf8) + value
+                + Array("echo x\nbye\n".utf8)
+            let start = client.output.firstIndex(of: UInt8(ascii: "<")) ?? 0
+            #expect(client.output[start...].starts(with: expected))
+            #expect(eventually { server.seen.released == [1, 2] })
+            #expect(server.count(.protocolErrors) == 0)
         }
 
         @Test func refusesVersionsBelowTheMinimum() throws {
@@ -295,7 +310,7 @@ extension ReactorSuite {
             #expect(eventually { server.count(.handshakeErrors) == 1 })
             #expect(server.seen.opened == 0)
             #expect(server.seen.closed.isEmpty)
-            #expect(server.group.connectionCount == 0)
+            #expect(eventually { server.group.connectionCount == 0 })
         }
 
         @Test func aHandshakeHasADeadline() throws {

@@ -4,7 +4,8 @@
 import Glibc
 
 /// A blocking socket of a test, with a deadline on every wait.
-final class TestClient {
+final class TestClient: @unchecked Sendable {
+    // SAFETY (Sendable): a test uses a client on one thread at a time.
     let fd: Int32
     private var received: [UInt8] = []
     /// Bytes of `received` that were taken, and up to where there is no line end.
@@ -12,7 +13,12 @@ final class TestClient {
     private var searched = 0
     private var buffer: ArraySlice<UInt8> { received[taken...] }
 
-    init(fd: Int32) { self.fd = fd }
+    init(fd: Int32) {
+        self.fd = fd
+        // A server that stalls makes a test fail, not wait for ever.
+        var limit = timeval(tv_sec: 30, tv_usec: 0)
+        unsafe _ = setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+    }
 
     convenience init(port: UInt16, ipv6: Bool = false, datagram: Bool = false, receiveBufferBytes: Int32? = nil) throws {
         let kind = datagram ? Int32(SOCK_DGRAM.rawValue) : Int32(SOCK_STREAM.rawValue)
@@ -81,6 +87,15 @@ final class TestClient {
     func sendSome(_ bytes: [UInt8]) -> Int {
         let flags = Int32(MSG_NOSIGNAL | MSG_DONTWAIT)
         return unsafe bytes.withUnsafeBytes { unsafe Glibc.send(fd, $0.baseAddress, $0.count, flags) }
+    }
+
+    /// Another owner of the same socket, for another thread.
+    func twin() throws -> TestClient { TestClient(fd: dup(fd)) }
+
+    /// Makes the close that follows a reset.
+    func reset() {
+        var value = linger(l_onoff: 1, l_linger: 0)
+        unsafe _ = setsockopt(fd, SOL_SOCKET, SO_LINGER, &value, socklen_t(MemoryLayout<linger>.size))
     }
 
     func endOutput() { shutdown(fd, Int32(SHUT_WR)) }
