@@ -16,7 +16,8 @@ let strict: [SwiftSetting] = [
     .enableExperimentalFeature("Lifetimes"),
 ]
 
-/// Sanitizers bring an allocator of their own, which jemalloc must not replace: `make sanitize` sets MARTLET_SANITIZE.
+/// Sanitizers bring an allocator of their own, which jemalloc must not replace: `Scripts/sanitize` sets MARTLET_SANITIZE,
+/// and Memory then takes its arenas from malloc.
 let linksAllocator = Context.environment["MARTLET_SANITIZE"] == nil
 
 /// A system library of Debian 12, found by pkg-config.
@@ -41,9 +42,10 @@ let package = Package(
         // Level 0
         .target(name: "Platform", dependencies: ["CPlatform"]),
         .target(
-            name: "Memory", dependencies: ["CJemalloc", "CXXHash", "CPlatform"],
+            name: "Memory", dependencies: (linksAllocator ? ["CJemalloc"] : []) + ["CXXHash", "CPlatform"],
+            exclude: [linksAllocator ? "Arena+System.swift" : "Arena.swift"],
             // jemalloc replaces malloc for the whole process: linked by name, or nothing would pull it in.
-            linkerSettings: [.linkedLibrary("jemalloc")]),
+            linkerSettings: linksAllocator ? [.linkedLibrary("jemalloc")] : []),
         .target(name: "Telemetry", dependencies: ["Platform", "Memory"]),
 
         // Level 1
@@ -66,15 +68,18 @@ let package = Package(
 
         .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
         .testTarget(name: "MemoryTests", dependencies: ["Memory"]),
-        .testTarget(name: "TelemetryTests", dependencies: ["Telemetry"]),
+        .testTarget(name: "TelemetryTests", dependencies: ["Telemetry", "Memory"]),
         .testTarget(name: "MemcacheProtocolTests", dependencies: ["MemcacheProtocol", "Memory"]),
         .testTarget(name: "CacheEngineTests", dependencies: ["CacheEngine", "Memory", "Platform"]),
         .testTarget(name: "SettingsTests", dependencies: ["Settings"]),
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Platform", "Memory"]),
-        .testTarget(name: "AdminTests", dependencies: ["Admin", "Telemetry"]),
+        .testTarget(name: "AdminTests", dependencies: ["Admin", "Telemetry", "Platform"]),
         .testTarget(
             name: "NodeServerTests",
-            dependencies: ["NodeServer", "CacheEngine", "MemcacheProtocol", "Memory", "Platform", "Settings"]),
+            dependencies: [
+                "NodeServer", "CacheEngine", "MemcacheProtocol", "Memory", "Platform", "Settings", "Telemetry", "Reactor",
+            ]),
+        .testTarget(name: "AllocationTests", dependencies: ["NodeServer", "Memory", "Platform", "Reactor"]),
         .testTarget(name: "RepositoryTests"),
     ]
 )

@@ -65,22 +65,7 @@ package struct Arena: Sendable {
     }
 }
 
-/// Bytes of an arena: allocated by the program, in pages with allocations, and in pages kept for reuse.
-package struct ArenaStatistics: Sendable {
-    package let allocatedBytes: Int
-    package let activeBytes: Int
-    package let dirtyBytes: Int
-}
-
-/// The process's memory as jemalloc knows it, in bytes.
-package struct AllocatorStatistics: Sendable {
-    package let allocatedBytes: Int
-    package let activeBytes: Int
-    package let metadataBytes: Int
-    package let residentBytes: Int
-    package let mappedBytes: Int
-    package let retainedBytes: Int
-
+extension AllocatorStatistics {
     /// Takes a fresh reading. Costs microseconds: for statistics, not for every request.
     package static func current() -> AllocatorStatistics {
         refreshStatistics()
@@ -98,7 +83,10 @@ package func refreshStatistics() {
     unsafe _ = mallctl("epoch", nil, nil, &epoch, MemoryLayout<UInt64>.size)
 }
 
-/// How many allocations this thread made since it started, by jemalloc's own count of bytes ever allocated.
+/// Whether ``threadAllocatedBytes()`` counts in this build: jemalloc does, a sanitizer's allocator does not.
+package let countsThreadAllocations = true
+
+/// Bytes that this thread ever allocated, by jemalloc's own count; what was freed since stays in the figure.
 ///
 /// A test that runs an operation a thousand times and finds the figure unchanged has shown that it allocates nothing.
 package func threadAllocatedBytes() -> UInt64 {
