@@ -18,7 +18,8 @@ extension CacheEngine {
         }
     }
 
-    /// The segments of a queue (1 of new items, 2 the main one), newest first, for ``forEachItem(shard:queue:segment:_:)``.
+    /// The segments of a queue (1 of new items, 2 the main one), newest first, for
+    /// ``forEachItem(shard:queue:segment:_:)``.
     package func segments(shard number: Int, queue: Int) -> [Int] {
         withShard(number: number) { shard in
             var slots: [Int] = []

@@ -37,15 +37,17 @@ struct CrawlScope: Sendable, Equatable {
         default:
             self.init(classes: 0, isHash: false)
             for part in text.split(separator: ",") {
-                guard let number = strictUnsigned(String(part)), (1..<Node.classLimit).contains(number) else { return nil }
+                guard let number = strictUnsigned(String(part)), number >= 1, number < Node.classLimit else {
+                    return nil
+                }
                 classes |= 1 << UInt64(number)
             }
         }
     }
 }
 
-/// A dump of keys to one connection: `lru_crawler metadump` and `mgdump`. It runs on a thread of its own and waits there
-/// when the client reads slowly; a shard's lock is held for one bucket at a time.
+/// A dump of keys to one connection: `lru_crawler metadump` and `mgdump`. It runs on a thread of its own and waits
+/// there when the client reads slowly; a shard's lock is held for one bucket at a time.
 ///
 /// An item that is there during the whole dump is shown once; one that comes or goes meanwhile may be shown or not.
 struct ItemDump: Sendable {
@@ -68,7 +70,8 @@ struct ItemDump: Sendable {
     let scope: CrawlScope
     let stream: ConnectionStream
 
-    /// Dumps. Returns when all was sent or the client is gone. The caller has begun it with the node's crawler activity.
+    /// Dumps. Returns when all was sent or the client is gone. The caller has begun it with the node's crawler
+    /// activity.
     func run() {
         var lines: [UInt8] = []
         lines.reserveCapacity(Self.pieceBytes * 2)
@@ -104,7 +107,8 @@ struct ItemDump: Sendable {
         }
     }
 
-    /// A line of `metadump`. `epoch` is the Unix time of second 0. Source: memcached protocol.txt, "lru_crawler metadump".
+    /// A line of `metadump`. `epoch` is the Unix time of second 0. Source: memcached protocol.txt, "lru_crawler
+    /// metadump".
     static func appendProperties(of item: Item, queue: Int, now: UInt32, epoch: Int64, to lines: inout [UInt8]) {
         append("key=", to: &lines)
         item.withKey { key in
@@ -145,5 +149,5 @@ struct ItemDump: Sendable {
 
     private static func append(_ text: String, to lines: inout [UInt8]) { lines.append(contentsOf: text.utf8) }
 
-    private static func append(_ number: Int64, to lines: inout [UInt8]) { lines.append(contentsOf: String(number).utf8) }
+    private static func append(_ number: Int64, to lines: inout [UInt8]) { append(String(number), to: &lines) }
 }

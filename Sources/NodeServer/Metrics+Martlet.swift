@@ -62,7 +62,7 @@ extension Node {
 
     func appendMemoryMetrics(to page: inout Exposition) {
         let memory = AllocatorStatistics.current()
-        page.family("martlet_jemalloc_bytes", .gauge, help: "Bytes of the process's memory as jemalloc knows it, by kind.")
+        page.family("martlet_jemalloc_bytes", .gauge, help: "Bytes of memory as jemalloc knows it, by kind.")
         let kinds = [
             ("allocated", memory.allocatedBytes), ("active", memory.activeBytes), ("metadata", memory.metadataBytes),
             ("resident", memory.residentBytes), ("mapped", memory.mappedBytes), ("retained", memory.retainedBytes),

@@ -7,7 +7,8 @@ internal import Telemetry
 
 /// The node's pages on the admin port.
 extension Node {
-    /// `/metrics`, `/livez`, `/healthz`, `/readyz` and `/stats.json`. `isStopping` tells whether the node was told to end.
+    /// `/metrics`, `/livez`, `/healthz`, `/readyz` and `/stats.json`. `isStopping` tells whether the node was told to
+    /// end.
     package func adminRoutes(isStopping: @escaping @Sendable () -> Bool) -> [AdminRoute] {
         var routes = [AdminPages.metrics { [self] in appendMetrics(to: &$0) }]
         routes += AdminPages.liveness()
@@ -16,8 +17,8 @@ extension Node {
         return routes
     }
 
-    /// What must hold for the node to be sent traffic. Too many connections are no reason: whoever takes traffic away from
-    /// a busy node gives it to the next.
+    /// What must hold for the node to be sent traffic. Too many connections are no reason: whoever takes traffic away
+    /// from a busy node gives it to the next.
     package func readiness(isStopping: Bool) -> [HealthCheck] {
         let isListening = group.map { !$0.listeners.isEmpty } ?? false
         return [
@@ -26,8 +27,8 @@ extension Node {
         ]
     }
 
-    /// All statistics as one JSON object: the lists of `stats` by the names of its sub-commands, and what has a structure of
-    /// its own. Connections are left out, there may be very many.
+    /// All statistics as one JSON object: the lists of `stats` by the names of its sub-commands, and what has a
+    /// structure of its own. Connections are left out, there may be very many.
     package func statisticsJSON() -> String {
         let lists: [(String, StatisticsList)] = [
             ("stats", generalStatistics()), ("settings", settingsStatistics()), ("items", itemStatistics()),

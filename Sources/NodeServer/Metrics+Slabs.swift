@@ -4,8 +4,8 @@
 internal import CacheEngine
 internal import Telemetry
 
-/// The families of prometheus/memcached_exporter that are about slab classes: class 1 is our queue of new items, class 2 the
-/// main queue. See ``QueueClass`` for what a chunk and a page are.
+/// The families of prometheus/memcached_exporter that are about slab classes: class 1 is our queue of new items, class
+/// 2 the main queue. See ``QueueClass`` for what a chunk and a page are.
 extension Node {
     func appendSlabMetrics(_ reading: MetricsReading, to page: inout Exposition) {
         let withItems = reading.classes.filter { $0.queue.items > 0 }
@@ -50,9 +50,9 @@ extension Node {
 
     private func appendSlabCounters(_ classes: [QueueClass], to page: inout Exposition) {
         slabs(&page, classes, "items_evicted_total", .counter, "Items evicted.") { $0.evictions }
-        slabs(&page, classes, "items_evicted_nonzero_total", .counter, "Items evicted that would have expired some day.") {
-            $0.evictedWithExpiry
-        }
+        slabs(
+            &page, classes, "items_evicted_nonzero_total", .counter, "Items evicted that would have expired some day."
+        ) { $0.evictedWithExpiry }
         slabs(
             &page, classes, "items_evicted_time_seconds", .counter,
             "Seconds between the last access and the eviction of the item evicted last."
@@ -69,9 +69,9 @@ extension Node {
         slabs(&page, classes, "items_reclaimed_total", .counter, "Expired items whose memory was taken back.") {
             $0.reclaimed
         }
-        slabs(&page, classes, "items_crawler_reclaimed_total", .counter, "Expired items dropped without being asked for.") {
-            $0.crawlerReclaimed
-        }
+        slabs(
+            &page, classes, "items_crawler_reclaimed_total", .counter, "Expired items dropped without being asked for."
+        ) { $0.crawlerReclaimed }
         slabs(&page, classes, "items_tailrepairs_total", .counter, "Always 0: there is nothing to repair.") { _ in 0 }
     }
 
@@ -81,7 +81,7 @@ extension Node {
         slabs(
             &page, classes, "items_moves_within_lru", .counter, "Items that stayed in the main queue for another round."
         ) { $0.reinsertions }
-        page.family("memcached_slab_lru_hits_total", .counter, help: "Hits, all told under hot: queues are not told apart.")
+        page.family("memcached_slab_lru_hits_total", .counter, help: "Hits, all told under hot.")
         for part in classes {
             let slab = String(part.number)
             page.sample(part.commands(.getHits), ("slab", slab), ("lru", "hot"))

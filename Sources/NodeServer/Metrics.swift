@@ -17,8 +17,8 @@ struct MetricsReading {
 }
 
 extension Node {
-    /// Writes every metric of the node: those of prometheus/memcached_exporter under its names, types and labels, so that
-    /// its dashboards and alerts go on, and our own with the prefix `martlet_`. Takes every shard's lock in turn.
+    /// Writes every metric of the node: those of prometheus/memcached_exporter under its names, types and labels, so
+    /// that its dashboards and alerts go on, and our own with the prefix `martlet_`. Takes every shard's lock in turn.
     /// Sources: memcached_exporter's metrics.md; prometheus.io "Metric and label naming".
     package func appendMetrics(to exposition: inout Exposition) {
         let figures = figures()

@@ -78,7 +78,8 @@ extension RequestExecutor {
         guard node.isCrawlerOn else { return answer("CLIENT_ERROR lru crawler disabled\r\n", request, &output) }
         guard node.configuration.allowsDump else {
             return answer(
-                form == .properties ? "ERROR metadump not allowed\r\n" : "ERROR key dump not allowed\r\n", request, &output)
+                form == .properties ? "ERROR metadump not allowed\r\n" : "ERROR key dump not allowed\r\n", request,
+                &output)
         }
         guard output.isEmpty else {
             return answer(

@@ -15,8 +15,8 @@ extension RequestExecutor {
 }
 
 extension Node {
-    /// Answers `stats`: in text the sub-command is in the line, in binary it is the key. Source: memcached protocol.txt,
-    /// "Statistics". `stats hotkeys` and `stats martlet` are ours.
+    /// Answers `stats`: in text the sub-command is in the line, in binary it is the key. Source: memcached
+    /// protocol.txt, "Statistics". `stats hotkeys` and `stats martlet` are ours.
     func answerStatistics(
         _ request: borrowing Request, key: Span<UInt8>, _ line: Span<UInt8>, _ output: inout OutputBuffer
     ) {

@@ -52,8 +52,8 @@ extension EngineStatistics {
     }
 }
 
-/// What a node had counted at the last `stats reset`. Counters never go back, because only their threads write them, and
-/// because /metrics must not; `stats` shows what came since. Safe to use from any thread.
+/// What a node had counted at the last `stats reset`. Counters never go back, because only their threads write them,
+/// and because /metrics must not; `stats` shows what came since. Safe to use from any thread.
 final class StatisticsBaseline: Sendable {
     /// Crawls and dumps, which are counted here and nowhere else.
     let crawler = CrawlerActivity()

@@ -7,8 +7,8 @@ internal import Synchronization
 
 /// What became of `lru_crawler`: whether a crawl or a dump runs, how many did, and what clients have set.
 ///
-/// There is no crawler thread here that could be on or off: expired items leave by themselves. The commands that need one in
-/// memcached work while it would run there.
+/// There is no crawler thread here that could be on or off: expired items leave by themselves. The commands that need
+/// one in memcached work while it would run there.
 final class CrawlerActivity: Sendable {
     struct Totals: Sendable {
         var starts: UInt64 = 0

@@ -9,7 +9,8 @@ internal import Memory
 extension Node {
     /// Bytes of a `stats cachedump` answer at most.
     private static var cacheDumpLimitBytes: Int { 2 << 20 }
-    /// Classes that memcached has; higher numbers are errors. Ours are 1, the queue of new items, and 2, the main queue.
+    /// Classes that memcached has; higher numbers are errors. Ours are 1, the queue of new items, and 2, the main
+    /// queue.
     static var classLimit: UInt32 { 64 }
 
     func answerDetail(_ tokens: Tokenizer, _ line: Span<UInt8>, _ output: inout OutputBuffer) {
@@ -70,8 +71,8 @@ extension Node {
         output.append("END\r\n")
     }
 
-    /// Appends a line for each item of a queue until `limit` or the most bytes are reached: of each shard's segments the
-    /// newest first. Binary keys are left out.
+    /// Appends a line for each item of a queue until `limit` or the most bytes are reached: of each shard's segments
+    /// the newest first. Binary keys are left out.
     private func appendItems(queue: Int, limit: Int, _ output: inout OutputBuffer) {
         let end = output.count + Self.cacheDumpLimitBytes
         // The longest line that can follow, and END.

@@ -24,8 +24,8 @@ struct QueueClass: Sendable {
     }
     var lastEvictedAge: UInt32 { evictions > 0 ? figures.engine.lastEvictedAge : 0 }
 
-    // Counted for the engine as a whole, and told for the class of new items, where nearly all of it happens: an item that
-    // nobody read is in no other queue, and what finds no memory is new.
+    // Counted for the engine as a whole, and told for the class of new items, where nearly all of it happens: an item
+    // that nobody read is in no other queue, and what finds no memory is new.
     var evictedUnfetched: UInt64 { isNew ? figures.engine.evictedUnfetched : 0 }
     var expiredUnfetched: UInt64 { isNew ? figures.engine.expiredUnfetched : 0 }
     var outOfMemory: UInt64 { isNew ? figures.engine.outOfMemory : 0 }

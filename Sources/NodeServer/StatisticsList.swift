@@ -74,7 +74,8 @@ struct StatisticsList: Sendable {
     }
 }
 
-/// A number with a fixed count of decimals (0 to 9), rounded to the nearest as C's printf does for numbers of ordinary size.
+/// A number with a fixed count of decimals (0 to 9), rounded to the nearest as C's printf does for numbers of ordinary
+/// size.
 func fixedPoint(_ value: Double, decimals: Int) -> String {
     guard value.isFinite, value.magnitude < 1e9 else { return "\(value)" }
     var scale = 1.0

@@ -81,7 +81,8 @@ extension Node {
         for (name, counter) in names { list.add(name, figures.network[counter]) }
     }
 
-    /// Counts and quantiles since the start; a quantile is the upper bound of its bucket, and left out above the last one.
+    /// Counts and quantiles since the start; a quantile is the upper bound of its bucket, and left out above the last
+    /// one.
     private func addLatencies(to list: inout StatisticsList) {
         for kind in CommandKind.allCases {
             let latency = latency(of: kind)

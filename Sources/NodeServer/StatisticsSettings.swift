@@ -4,8 +4,8 @@
 internal import CacheEngine
 internal import Synchronization
 
-/// `stats settings`: memcached 1.6.45's names in its order, from the node's configuration. Settings of parts that are not
-/// here are told back as given, and those of storage on disk as they are where it is off.
+/// `stats settings`: memcached 1.6.45's names in its order, from the node's configuration. Settings of parts that are
+/// not here are told back as given, and those of storage on disk as they are where it is off.
 extension Node {
     func settingsStatistics() -> StatisticsList {
         var list = StatisticsList()
