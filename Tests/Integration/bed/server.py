@@ -65,6 +65,7 @@ class Server:
         # The admin port is one fixed port: many servers at once leave it off unless a test says otherwise.
         variables = dict(os.environ, MARTLET_ADMIN="off")
         variables.update(environment or {})
+        variables = {name: value for name, value in variables.items() if value is not None}
         self.process = subprocess.Popen(
             self.line, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors, env=variables
         )

@@ -84,16 +84,21 @@ def test_refuses_a_unix_socket_in_a_folder_that_is_not_there(tmp_path):
 
 
 ACCEPTED = [
-    "-m 128", "-m 8 -I 1m", "-c 100", "-t 1", "-t 8", "-v", "-R 5", "-C", "-b 64", "-B ascii", "-B auto", "-I 2m -m 64", "-I 512k -o slab_chunk_max=256", "-F",
+    "-m 128", "-m 8 -I 1m", "-c 100", "-t 1", "-t 8", "-v", "-R 5", "-C", "-b 64", "-B ascii", "-B auto",
+    "-I 2m -m 64", "-I 512k -o slab_chunk_max=256", "-F",
     "-M", "-X", "-W", "-f 1.05", "-n 72", "-L", "-D .", "-k", "-A", "-r",
-    "-o modern", "-o no_modern", "-o maxconns_fast", "-o no_maxconns_fast", "-o hashpower=16", "-o hash_algorithm=murmur3",
-    "-o hash_algorithm=jenkins", "-o hash_algorithm=xxh3", "-o lru_crawler", "-o no_lru_crawler", "-o lru_crawler_sleep=500",
+    "-o modern", "-o no_modern", "-o maxconns_fast", "-o no_maxconns_fast", "-o hashpower=16",
+    "-o hash_algorithm=murmur3",
+    "-o hash_algorithm=jenkins", "-o hash_algorithm=xxh3", "-o lru_crawler", "-o no_lru_crawler",
+    "-o lru_crawler_sleep=500",
     "-o lru_crawler_tocrawl=100", "-o lru_maintainer", "-o no_lru_maintainer", "-o hot_lru_pct=10,warm_lru_pct=30",
     "-o hot_max_factor=0.3,warm_max_factor=2.5", "-o temporary_ttl=30", "-o idle_timeout=100", "-o slab_reassign",
-    "-o no_slab_reassign", "-o slab_automove", "-o slab_automove=0", "-o no_slab_automove", "-o slab_automove_ratio=0.5",
+    "-o no_slab_reassign", "-o slab_automove", "-o slab_automove=0", "-o no_slab_automove",
+    "-o slab_automove_ratio=0.5",
     "-o slab_automove_window=20", "-o slab_chunk_max=256", "-o track_sizes", "-o no_hashexpand",
     "-o watcher_logbuf_size=128,worker_logbuf_size=128", "-o read_buf_mem_limit=64", "-o resp_obj_mem_limit=64",
-    "-o tail_repair_time=60", "-o no_inline_ascii_resp", "-o inline_ascii_resp", "-o no_chunked_items", "-o ext_item_size=512",
+    "-o tail_repair_time=60", "-o no_inline_ascii_resp", "-o inline_ascii_resp", "-o no_chunked_items",
+    "-o ext_item_size=512",
     "-o slab_automove,lru_maintainer,lru_crawler,idle_timeout=60,hash_algorithm=murmur3",
     "--memory-limit=100 --threads=2 --conn-limit=50", "--max-item-size=1m --protocol=ascii", "--extended=modern",
 ]  # fmt: skip
@@ -231,7 +236,9 @@ def test_listens_on_loopback_without_being_told():
                 break
             except OSError:
                 time.sleep(0.01)
-        listeners = subprocess.run(["ss", "-ltnH", f"sport = :{port}"], capture_output=True, text=True, check=True).stdout
+        listeners = subprocess.run(
+            ["ss", "-ltnH", f"sport = :{port}"], capture_output=True, text=True, check=True
+        ).stdout
         addresses = {row.split()[3].rpartition(":")[0] for row in listeners.splitlines()}
         assert addresses <= {"127.0.0.1", "[::1]"}, listeners
     finally:

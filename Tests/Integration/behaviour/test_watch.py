@@ -83,7 +83,9 @@ def test_evictions(start):
     server = start("-m 8 -t 1")
     with watch(server, "evictions") as watcher, server.client(timeout=30) as client:
         for first in range(0, 20_000, 500):
-            client.send(b"".join(b"set e%d 0 0 1000 noreply\r\n%s\r\n" % (n, b"x" * 1000) for n in range(first, first + 500)))
+            client.send(
+                b"".join(b"set e%d 0 0 1000 noreply\r\n%s\r\n" % (n, b"x" * 1000) for n in range(first, first + 500))
+            )
         assert client.ask("mn") == "MN"
         found = until(watcher, r"type=eviction")
         assert found["key"].startswith("e")

@@ -95,7 +95,8 @@ def outcome(report, finished):
     path = Path(report)
     if not path.exists():
         pytest.fail(
-            f"the suite ended with {finished.returncode} and no report\n{finished.stdout[-3000:]}\n{finished.stderr[-3000:]}"
+            f"the suite ended with {finished.returncode} and no report\n"
+            f"{finished.stdout[-3000:]}\n{finished.stderr[-3000:]}"
         )
     passed, failed = [], []
     for case in ElementTree.parse(path).getroot().iter("testcase"):

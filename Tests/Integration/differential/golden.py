@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from .generator import generate
-from .judge import Verdict, describe, differing, lost
+from .judge import Verdict, describe, differing, lost, withheld
 from .pair import Pair, Transcript
 from .rules import NEWEST, allowed
 from .streams import Stream
@@ -69,7 +69,11 @@ def judge(pair, stream, whole, steps, moment, original=False):
     played = [(one, other) for (one,), other in zip(pair.play(stream, stepwise=True), steps)]
     pair.clean(stream)
     used = []
-    for number in differing(stream, played, later):
+    bad = differing(stream, played, later)
+    quirk = bad and withheld(stream, played, original, later)
+    if quirk:
+        used, bad = [quirk], []
+    for number in bad:
         a, b = played[number]
         rule = allowed(stream, number, a, b, NEWEST)
         if rule is None:
@@ -83,7 +87,7 @@ def judge(pair, stream, whole, steps, moment, original=False):
     if not bad:
         return Verdict("allowed" if used else "same", used)
     quirk = lost(stream, played, bad, original)
-    if quirk or used:
+    if quirk or set(used) - {"reply withheld"}:
         return Verdict("allowed", used + ([quirk] if quirk else []))
     return Verdict("different", used, "only in one go: " + describe(stream, played, bad))
 

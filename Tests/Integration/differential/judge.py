@@ -66,6 +66,26 @@ def lost(stream, steps, bad, both):
     return None
 
 
+def joined(steps):
+    """The steps as one: what was said and how it ended, whatever was said when."""
+    sides = []
+    for transcripts in zip(*steps):
+        last = transcripts[-1]
+        data = b"".join(side.data for side in transcripts)
+        sides.append(Transcript(data, last.closed, last.half, any(side.hung for side in transcripts)))
+    return [tuple(sides)]
+
+
+def withheld(stream, steps, both, later=0):
+    """The name of the quirk, when B said the same in another step, or lost it.
+
+    While it waits for the rest of a value, memcached holds back the replies to what came before; ours are sent at once.
+    """
+    whole = joined(steps)
+    bad = differing(stream, whole, later)
+    return "reply withheld" if not bad else lost(stream, whole, bad, both)
+
+
 def padded(stream, steps):
     """Whether nothing differs but the padding of numbers."""
     bare = [tuple(without_padding(stream, side) for side in step) for step in steps]
@@ -118,7 +138,7 @@ class Judge:
         self.finish(stream)
         used = []
         bad = differing(stream, steps)
-        quirk = bad and lost(stream, steps, bad, self.original)
+        quirk = bad and withheld(stream, steps, self.original)
         if quirk:
             return Verdict("allowed", [quirk])
         if not bad and old_and_malformed(stream, len(stream.commands), self.version):

@@ -37,8 +37,8 @@ RULES = [
     Rule("version, binary", "The same.", r"\x80\x0b", r"\x81\x0b.*", r"\x81\x0b.*"),
     Rule(
         "blank line behind a refused get",
-        "1.6.45 answers a get with a key that is too long with an error and an empty line more, which puts a client out "
-        "of step; Debian's does not. Either is right.",
+        "1.6.45 answers a get with a key that is too long with an error and an empty line more, which puts a client "
+        "out of step; Debian's does not. Either is right.",
         r" *(get|gat)s? ",
         r"CLIENT_ERROR bad command line format\r\n(\r\n)?",
         r"CLIENT_ERROR bad command line format\r\n(\r\n)?",
