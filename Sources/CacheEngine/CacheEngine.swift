@@ -85,9 +85,15 @@ package final class CacheEngine: Sendable {
     @inlinable @inline(__always)
     package func prefetchIndex(_ hash: UInt64) { shards[shardNumber(hash)].state.prefetchIndex(hash) }
 
-    /// Prefetches the items that may be the one of `hash`. Takes no lock.
+    /// Prefetches the items that may be the one of `hash`, or the overflow line where it may be: true then. No lock.
+    @inlinable @inline(__always) @discardableResult
+    package func prefetchItem(_ hash: UInt64) -> Bool { shards[shardNumber(hash)].state.prefetchItem(hash) }
+
+    /// Prefetches the items of the overflow line that ``prefetchItem(_:)`` asked for. Takes no lock.
     @inlinable @inline(__always)
-    package func prefetchItem(_ hash: UInt64) { shards[shardNumber(hash)].state.prefetchItem(hash) }
+    package func prefetchOverflowItem(_ hash: UInt64) {
+        shards[shardNumber(hash)].state.prefetchOverflowItem(hash)
+    }
 
     /// A version larger than every one given before.
     package func newVersion() -> UInt64 { nextVersion.wrappingAdd(1, ordering: .relaxed).newValue }

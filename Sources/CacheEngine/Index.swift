@@ -22,6 +22,8 @@ struct Index: ~Copyable {
 
     /// The primary lines' chunks, for prefetching without the lock; none is freed before the index ends.
     @usableFromInline var hints: AddressTable
+    /// The overflow lines' chunks, likewise.
+    @usableFromInline var overflowHints: AddressTable
     /// Level and bucket count, for prefetching without the lock.
     @usableFromInline let geometry: Atomic<UInt64>
     @usableFromInline var primary: Table<MemoryBlock>
@@ -41,6 +43,7 @@ struct Index: ~Copyable {
         overflow = Table(capacity: 4)
         scratch = Table(capacity: 32)
         hints = AddressTable(capacity: 16)
+        overflowHints = AddressTable(capacity: 16)
         geometry = Atomic(Self.geometry(Self.firstLevel, 1 << Self.firstLevel))
         addPrimary()
     }
@@ -130,6 +133,16 @@ extension Index {
         let bucket = wide < count ? wide : wide & ((1 << level) &- 1)
         let chunk = hints.hint(Int(truncatingIfNeeded: bucket >> 6))
         return chunk == 0 ? 0 : chunk &+ (bucket & 63) << 6
+    }
+
+    /// The address of the overflow line that follows the line at `line`, as a hint; 0 if there is none.
+    @inlinable @inline(__always)
+    func overflowHint(after line: UInt64) -> UInt64 {
+        let next = loadHint32(line &+ 20)
+        guard next & Self.overflowBit != 0 else { return 0 }
+        let number = next & ~Self.overflowBit
+        let chunk = overflowHints.hint(Int(truncatingIfNeeded: number >> 6))
+        return chunk == 0 ? 0 : chunk &+ UInt64(number & 63) << 6
     }
 
     @inlinable @inline(__always)
@@ -224,7 +237,11 @@ extension Index {
             chunk.clearRelaxed(from: Self.offset(line), length: 64)
             return line
         }
-        if Int(overflowLines) == overflow.count * Self.linesPerChunk { overflow.append(Self.newChunk(arena)) }
+        if Int(overflowLines) == overflow.count * Self.linesPerChunk {
+            let chunk = Self.newChunk(arena)
+            overflow.append(chunk)
+            overflowHints.append(chunk)
+        }
         let line = overflowLines | Self.overflowBit
         overflowLines += 1
         return line

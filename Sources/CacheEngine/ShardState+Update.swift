@@ -97,12 +97,16 @@ extension ShardState {
     }
 }
 
-/// A value read as memcached's `safe_strtoull` reads it: optional spaces and a sign as strtoull takes them, digits up to
-/// 2^64-1, then the end or white space. Nil for anything else.
+/// A value read as memcached's `safe_strtoull` reads it: white space and a sign as strtoull takes them, digits up to
+/// 2^64-1, then the end or white space. A negative one wraps around, and is refused unless that makes it less than 2^63.
 private func parseStoredNumber(_ bytes: Span<UInt8>) -> UInt64? {
     var position = 0
     while position < bytes.count, isSpace(bytes[position]) { position += 1 }
-    if position < bytes.count, bytes[position] == UInt8(ascii: "+") { position += 1 }
+    var isNegative = false
+    if position < bytes.count, bytes[position] == UInt8(ascii: "+") || bytes[position] == UInt8(ascii: "-") {
+        isNegative = bytes[position] == UInt8(ascii: "-")
+        position += 1
+    }
     let first = position
     var value: UInt64 = 0
     while position < bytes.count, bytes[position] >= 48, bytes[position] <= 57 {
@@ -113,7 +117,9 @@ private func parseStoredNumber(_ bytes: Span<UInt8>) -> UInt64? {
         position += 1
     }
     guard position > first, position == bytes.count || isSpace(bytes[position]) else { return nil }
-    return value
+    guard isNegative else { return value }
+    value = 0 &- value
+    return Int64(bitPattern: value) < 0 ? nil : value
 }
 
 private func isSpace(_ byte: UInt8) -> Bool { byte == 32 || (9...13).contains(byte) }

@@ -117,13 +117,33 @@ extension ShardState {
     @inlinable @inline(__always)
     func prefetchIndex(_ hash: UInt64) { index.prefetch(hash) }
 
-    /// Asks the processor for the items in the line of `hash` whose tag matches. Needs no lock: what it reads may be
-    /// outdated, and is only prefetched.
+    /// Asks the processor for the items in the line of `hash` whose tag matches, or else for the overflow line behind it.
+    /// True in that case: ``prefetchOverflowItem(_:)`` is worth a call when the line has arrived. Needs no lock: what it
+    /// reads may be outdated, and is only prefetched.
     @inlinable @inline(__always)
-    func prefetchItem(_ hash: UInt64) {
+    func prefetchItem(_ hash: UInt64) -> Bool {
+        let line = index.lineHint(hash)
+        guard line != 0, !prefetchMatches(line, hash) else { return false }
+        let overflow = index.overflowHint(after: line)
+        guard overflow != 0 else { return false }
+        prefetchHint(overflow)
+        return true
+    }
+
+    /// Asks the processor for the items in the first overflow line of `hash`.
+    @inlinable @inline(__always)
+    func prefetchOverflowItem(_ hash: UInt64) {
         let line = index.lineHint(hash)
         guard line != 0 else { return }
+        let overflow = index.overflowHint(after: line)
+        if overflow != 0 { _ = prefetchMatches(overflow, hash) }
+    }
+
+    /// Prefetches the items of a line whose tag matches; false when there is none.
+    @inlinable @inline(__always)
+    func prefetchMatches(_ line: UInt64, _ hash: UInt64) -> Bool {
         let pattern = UInt64(Index.tag(hash)) &* 0x0001_0001_0001_0001
+        var found = false
         var firstPlace: UInt64 = 0
         while firstPlace < 10 {
             let difference = loadHint64(line &+ firstPlace &* 2) ^ pattern
@@ -132,15 +152,19 @@ extension ShardState {
             while matches != 0 {
                 let place = firstPlace &+ UInt64(truncatingIfNeeded: matches.trailingZeroBitCount >> 4)
                 let location = loadHint32(line &+ 24 &+ place &* 4)
-                let segment = segmentHints.hint(Int(truncatingIfNeeded: location >> segmentShift))
-                let item = segment &+ UInt64(location & ((1 << segmentShift) &- 1))
-                prefetchHint(item)
-                prefetchHint(item &+ 64)
-                prefetchHint(item &+ 128)
+                if location != 0 {
+                    found = true
+                    let segment = segmentHints.hint(Int(truncatingIfNeeded: location >> segmentShift))
+                    let item = segment &+ UInt64(location & ((1 << segmentShift) &- 1))
+                    prefetchHint(item)
+                    prefetchHint(item &+ 64)
+                    prefetchHint(item &+ 128)
+                }
                 matches &= matches &- 1
             }
             firstPlace &+= 4
         }
+        return found
     }
 
     /// The item of `key`, or nil when there is none; an expired one is removed and counts as none.

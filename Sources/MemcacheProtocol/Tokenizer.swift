@@ -90,6 +90,8 @@ package struct Tokenizer: BitwiseCopyable, Sendable {
         var text = ""
         for offset in range {
             guard line[offset] < 0x80 else { return nil }
+            // strtod stops at white space, and what follows is not looked at.
+            if (9...13).contains(line[offset]), !text.isEmpty { break }
             text.unicodeScalars.append(Unicode.Scalar(line[offset]))
         }
         return Double(text)

@@ -94,8 +94,14 @@ struct BatchRunner: ~Copyable {
             requests[index].hash = hash
             executor.engine.prefetchIndex(hash)
         }
+        // A bit for each request whose item may be in an overflow line.
+        var deeper: UInt64 = 0
         for index in 0..<count where requests[index].keyLength > 0 {
-            executor.engine.prefetchItem(requests[index].hash)
+            if executor.engine.prefetchItem(requests[index].hash) { deeper |= 1 << UInt64(index) }
+        }
+        while deeper != 0 {
+            executor.engine.prefetchOverflowItem(requests[deeper.trailingZeroBitCount].hash)
+            deeper &= deeper &- 1
         }
     }
 

@@ -143,7 +143,8 @@ extension RequestExecutor {
 
     private func refreshCertificates(_ request: Request, _ output: inout OutputBuffer) {
         switch node.refreshCertificates() {
-        case .notConfigured: answer("SERVER_ERROR TLS is not enabled\r\n", request, &output)
+        // Said even to noreply, as by memcached.
+        case .notConfigured: output.append("Error TLS not enabled\r\n")
         case .done: answer("OK\r\n", request, &output)
         case .failed(let reason):
             output.append("SERVER_ERROR ")

@@ -217,7 +217,8 @@ extension RequestExecutor {
             mode: mode, clientFlags: request.clientFlags,
             expiry: exptime == 0 ? 0 : node.clock.expiry(exptime, now: now),
             compare: request.options.contains(.compareCAS) ? request.cas : 0,
-            version: request.options.contains(.setCAS) ? request.casIn : node.newVersion())
+            // Of E0 memcached makes a version of its own, in this command alone.
+            version: request.casIn != 0 ? request.casIn : node.newVersion())
         storing.allowsStale = mode == .compareAndSet && request.options.contains(.invalidate)
         storing.isKeyBinary = request.options.contains(.base64Key)
         return storing

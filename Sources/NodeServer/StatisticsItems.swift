@@ -126,10 +126,4 @@ extension Node {
         list.add("total_malloced", bytes)
         return list
     }
-
-    func sizeStatistics() -> StatisticsList {
-        var list = StatisticsList()
-        list.add("sizes_status", "disabled")
-        return list
-    }
 }

@@ -91,8 +91,7 @@ extension Node {
         list.add("watcher_logbuf_size", configuration.watcherBufferBytes)
         list.add("worker_logbuf_size", configuration.workerLogBufferBytes)
         list.add("read_buf_mem_limit", tuning.readBufferLimitBytes)
-        // Sizes are not tracked, whatever was asked for: see `stats sizes`.
-        list.add("track_sizes", false)
+        list.add("track_sizes", tuning.tracksSizes)
         list.add("inline_ascii_response", false)
     }
 
