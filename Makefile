@@ -21,7 +21,7 @@ install: ## install the Debian packages and Python packages that building and te
 
 build: ## build the server, optimised (.build/release/martlet-server)
 	@Scripts/install-dependencies build
-	swift build -c release --product martlet-server
+	swift build -c release --static-swift-stdlib --product martlet-server
 
 run: build ## build, and serve on 127.0.0.1:11211 (more flags: make run ARGS='-m 256 -v')
 	@Scripts/run-node $(ARGS)
