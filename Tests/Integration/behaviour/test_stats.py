@@ -23,10 +23,11 @@ GENERAL = set(
     total_connections total_items touch_hits touch_misses unexpected_napi_ids uptime version""".split()
 )
 CRAWLING = {"lru_crawler_running", "lru_crawler_starts"}
-MAINTAINING = set(
-    """direct_reclaims evicted_active lru_bumps_dropped lru_maintainer_juggles moves_to_cold moves_to_warm
-    moves_within_lru""".split()
-)
+MAINTAINING = {
+    "direct_reclaims", "evicted_active", "lru_bumps_dropped", "lru_maintainer_juggles", "moves_to_cold",
+    "moves_to_warm",
+    "moves_within_lru",
+}  # fmt: skip
 TLS = {"ssl_new_sessions", "ssl_handshake_errors", "ssl_proto_errors", "time_since_server_cert_refresh"}
 SETTINGS = set(
     """maxbytes maxconns tcpport udpport inter verbosity oldest evictions domain_socket umask shutdown_command
@@ -35,7 +36,8 @@ SETTINGS = set(
     slab_reassign slab_automove slab_automove_ratio slab_automove_window slab_chunk_max lru_crawler lru_crawler_sleep
     lru_crawler_tocrawl tail_repair_time flush_enabled dump_enabled hash_algorithm lru_maintainer_thread lru_segmented
     hot_lru_pct warm_lru_pct hot_max_factor warm_max_factor temp_lru temporary_ttl idle_timeout watcher_logbuf_size
-    worker_logbuf_size read_buf_mem_limit track_sizes inline_ascii_response memory_file client_flags_size num_napi_ids""".split()
+    worker_logbuf_size read_buf_mem_limit track_sizes inline_ascii_response memory_file client_flags_size
+    num_napi_ids""".split()
 )
 ITEMS = {
     "number", "number_hot", "number_warm", "number_cold", "age_hot", "age_warm", "age", "mem_requested", "evicted",
