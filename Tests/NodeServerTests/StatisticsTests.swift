@@ -175,6 +175,20 @@ struct StatisticsTests {
         #expect(text.hasSuffix("]\r\nEND\r\n"))
     }
 
+    @Test func sizesAreCountedInStepsOf32Bytes() throws {
+        var configuration = NodeConfiguration()
+        configuration.tuning.tracksSizes = true
+        let node = try Node(configuration)
+        #expect(node.answer("stats sizes") == "END\r\n")
+        // A header of 16 bytes, a key of 2.
+        for number in 0..<5 { node.store("a\(number)", String(repeating: "x", count: 14)) }
+        node.store("b0", String(repeating: "x", count: 15))
+        node.store("c0", String(repeating: "x", count: 100_000))
+        let large = (100_018 + 31) / 32 * 32
+        #expect(node.answer("stats sizes") == "STAT 32 5\r\nSTAT 64 1\r\nSTAT \(large) 1\r\nEND\r\n")
+        #expect(node.settingsStatistics()["track_sizes"] == "yes")
+    }
+
     @Test func dumpsAreRefusedWhereForbidden() throws {
         var configuration = NodeConfiguration()
         configuration.allowsDump = false
