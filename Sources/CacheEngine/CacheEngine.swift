@@ -27,6 +27,8 @@ package final class CacheEngine: Sendable {
     package let configuration: EngineConfiguration
     package let itemArena: Arena
     package let indexArena: Arena
+    /// What is evicted, for those who watch.
+    package let evictionLog: EvictionLog
     private let budget: Budget
     private let nextVersion = Atomic<UInt64>(0)
     private let reclaimCursor = Atomic<Int>(0)
@@ -39,6 +41,8 @@ package final class CacheEngine: Sendable {
         let itemArena = Arena(decayMilliseconds: 0)
         let indexArena = Arena(decayMilliseconds: 0)
         self.budget = budget
+        let evictionLog = EvictionLog()
+        self.evictionLog = evictionLog
         self.itemArena = itemArena
         self.indexArena = indexArena
         let count = configuration.effectiveShardCount
@@ -47,7 +51,7 @@ package final class CacheEngine: Sendable {
         shards = FixedArray(count: count) { number in
             Shard(
                 ShardState(
-                    number: number, configuration: configuration, budget: budget, itemArena: itemArena,
+                    number: number, configuration: configuration, budget: budget, evictionLog: evictionLog, itemArena: itemArena,
                     indexArena: indexArena))
         }
     }

@@ -120,6 +120,19 @@ extension ShardState {
             statistics.mainEvictions += 1
             if expires { statistics.mainEvictedWithExpiry += 1 }
         }
+        if evictionLog.isOn { logEviction(item, isSmall: isSmall, now: now) }
+    }
+
+    @inline(never)
+    private func logEviction(_ item: Item, isSmall: Bool, now: UInt32) {
+        var key: [UInt8] = []
+        item.block.slice(item.keyOffset, item.keyLength).withSpan { span in
+            for index in span.indices { key.append(span[index]) }
+        }
+        evictionLog.add(
+            Eviction(
+                key: key, isFetched: item.isFetched, expiry: item.expiry,
+                ageSeconds: item.secondsSinceAccess(now: now), queue: isSmall ? 1 : 2, valueLength: item.valueLength))
     }
 
     private mutating func move(

@@ -25,6 +25,7 @@ package struct ShardState: ~Copyable {
     let smallQueuePercent: Int
     let reclaimAttemptsMax: Int
     let budget: Budget
+    let evictionLog: EvictionLog
     let arena: Arena
     var ghost: Ghost
     var small = SegmentQueue()
@@ -40,7 +41,11 @@ package struct ShardState: ~Copyable {
     /// Counts reclaims: an Item found before the count changed may have moved.
     var relocations: UInt64 = 0
 
-    init(number: Int, configuration: EngineConfiguration, budget: Budget, itemArena: Arena, indexArena: Arena) {
+    init(
+        number: Int, configuration: EngineConfiguration, budget: Budget, evictionLog: EvictionLog, itemArena: Arena,
+        indexArena: Arena
+    ) {
+        self.evictionLog = evictionLog
         self.number = number
         self.budget = budget
         arena = itemArena

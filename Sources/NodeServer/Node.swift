@@ -32,12 +32,15 @@ package final class Node: Sendable {
     let baseline = StatisticsBaseline()
     /// The network side, once it is there, and what the process does when a client says `shutdown`.
     private let late = Guarded(Late())
+    /// The cluster's nodes, for `config get cluster`.
+    private let members: Guarded<Members>
     /// Users and passwords of `-Y`; nil when nobody must log in.
     let authentication: AuthenticationStore?
 
     /// Makes a node's cache. It answers nobody yet: see ``NodeService``.
     package init(_ configuration: NodeConfiguration) throws(AuthenticationFileError) {
         self.configuration = configuration
+        members = Guarded(Members(list: configuration.members, version: configuration.membersVersion))
         var engine = EngineConfiguration(limitBytes: configuration.memoryBytes, hashSeed: UInt64.random(in: .min ... .max))
         engine.evicts = configuration.evicts
         engine.itemSizeMax = configuration.maximumItemBytes
@@ -54,6 +57,11 @@ package final class Node: Sendable {
         } else {
             authentication = nil
         }
+    }
+
+    private struct Members {
+        var list: [ClusterMember]
+        var version: Int
     }
 
     private struct Late {
@@ -95,14 +103,23 @@ package final class Node: Sendable {
 
     /// The nodes of the cluster as ElastiCache's clients read them: a version, and `host|address|port` for each.
     func clusterText() -> [UInt8] {
-        let members = configuration.members
+        let (members, listVersion) = members.withLock { ($0.list, $0.version) }
         var nodes = members.map { "\($0.host)|\($0.address)|\($0.port)" }
         if nodes.isEmpty {
             let port = group?.listeners.first { !$0.isUnix && !$0.isDatagram }?.port ?? UInt16(clamping: configuration.port)
             nodes = ["localhost|127.0.0.1|\(port)"]
         }
-        let version = configuration.membersVersion > 0 ? configuration.membersVersion : Int(clock.epoch)
+        let version = listVersion > 0 ? listVersion : Int(clock.epoch)
         return Array("\(version)\n\(nodes.joined(separator: " "))\n".utf8)
+    }
+
+    /// Replaces the cluster's nodes. A version of 0 becomes the time of the change, so that it grows.
+    func setMembers(_ list: [ClusterMember], version: Int) {
+        members.withLock { current in
+            guard current.list != list || version > current.version else { return }
+            let now = Int(Clock.realtimeNanoseconds() / 1_000_000_000)
+            current = Members(list: list, version: version > 0 ? version : max(current.version + 1, now))
+        }
     }
 
     /// How a connection of a listener is parsed; the listener's tag says what it may speak.

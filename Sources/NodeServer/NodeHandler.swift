@@ -39,7 +39,10 @@ final class NodeHandler: ReactorHandler {
     func tick(_ loop: inout ReactorLoop, now: UInt64) {
         node.flushIfDue(now: node.clock.second(now))
         // One reactor is enough to send what waits for watchers.
-        if reactor.index == 0 { node.watchers.flush() }
+        if reactor.index == 0 {
+            node.watchers.noteEvictions(of: node.engine, now: node.clock.second(now))
+            node.watchers.flush()
+        }
     }
 
     func received(_ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer) -> Int {

@@ -138,7 +138,7 @@ package struct NodeProgram {
         }
     }
 
-    /// Reads again what may change while running: users, certificates, the level of the log.
+    /// Reads again what may change while running: users, certificates, the level of the log, the cluster's nodes.
     private func reload(_ service: NodeService) {
         ProcessSetup.notify(.reloading, log: log)
         let failures = service.reload()
@@ -146,8 +146,11 @@ package struct NodeProgram {
         do throws(StartRefusal) {
             let fresh = try reread()
             log.setLevel(fresh.logLevel)
+            service.node.setMembers(fresh.members, version: fresh.membersVersion)
             var expected = configuration
             expected.logLevel = fresh.logLevel
+            expected.members = fresh.members
+            expected.membersVersion = fresh.membersVersion
             if fresh != expected { log.warning("some changed settings wait for a restart") }
             if failures.isEmpty { log.info("reloaded") }
         } catch {

@@ -24,6 +24,7 @@ extension RequestExecutor {
             }
             counters.commands.add(.cmdGet)
             counters.commands.add(found ? .getHits : .getMisses)
+            if !found, key.count == Self.clusterKey.utf8CodeUnitCount { clusterValue(key, &output) }
         } else {
             found = getRarely(request, key: key, hash, &output)
         }
@@ -31,6 +32,21 @@ extension RequestExecutor {
         if countsPrefixes { node.prefixes.noteGet(key, isHit: found) }
         if !watched.isEmpty { node.watchers.noteFetch(key, isHit: found, topics: watched) }
         if request.isLastKeyOfGet { output.append("END\r\n") }
+    }
+
+    /// The key under which ElastiCache's older clients look for the nodes.
+    private static var clusterKey: StaticString { "AmazonElastiCache:cluster" }
+
+    /// Answers that key with the cluster's nodes as long as nobody stored something under it.
+    @inline(never)
+    private func clusterValue(_ key: Span<UInt8>, _ output: inout OutputBuffer) {
+        var text: [UInt8] = []
+        for index in key.indices { text.append(key[index]) }
+        guard String(decoding: text, as: UTF8.self) == Self.clusterKey.description else { return }
+        let nodes = node.clusterText()
+        output.appendValueLine(key: key, clientFlags: 0, length: nodes.count, cas: nil)
+        output.append(nodes.span)
+        output.append("\r\n")
     }
 
     /// gets, gat and gats.

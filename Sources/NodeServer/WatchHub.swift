@@ -172,13 +172,18 @@ final class WatchHub: Sendable {
         note(.deletions, "type=deleted key=\(percentEncoded(key)) cmd=\(isMeta ? "md" : "delete") clsid=1 size=0")
     }
 
-    /// An eviction, told by the engine under a shard's lock.
-    @inline(never)
-    func noteEviction(_ key: Span<UInt8>, isFetched: Bool, timeToLive: Int64, age: UInt32, queue: Int, size: Int) {
-        note(
-            .evictions,
-            "type=eviction key=\(percentEncoded(key)) fetch=\(isFetched ? "yes" : "no") ttl=\(timeToLive) la=\(age) "
-                + "clsid=\(queue) size=\(size)")
+    /// Tells of the engine's evictions since the last call, and whether it is to collect them.
+    func noteEvictions(of engine: CacheEngine, now: UInt32) {
+        let isWatched = topics.contains(.evictions)
+        if engine.evictionLog.isOn != isWatched { engine.evictionLog.isOn = isWatched }
+        guard isWatched else { return }
+        for eviction in engine.evictionLog.take().evictions {
+            let timeToLive = eviction.expiry == 0 ? -1 : Int64(eviction.expiry) - Int64(now)
+            note(
+                .evictions,
+                "type=eviction key=\(percentEncoded(eviction.key.span)) fetch=\(eviction.isFetched ? "yes" : "no") "
+                    + "ttl=\(timeToLive) la=\(eviction.ageSeconds) clsid=\(eviction.queue) size=\(eviction.valueLength)")
+        }
     }
 
     func connectionOpened(_ connection: borrowing Connection) {
