@@ -56,8 +56,8 @@ package enum ListeningSocket {
         return socket
     }
 
-    /// A bound, listening, non-blocking unix socket with permissions `mode`. A socket at the path is replaced; any other
-    /// file is an error. Changes the process's umask for a moment.
+    /// A bound, listening, non-blocking unix socket with permissions `mode`. A socket at the path is replaced; any
+    /// other file is an error. Changes the process's umask for a moment.
     package static func unix(path: String, mode: UInt32, backlog: Int) throws(SystemError) -> Descriptor {
         guard path.utf8.count <= SocketAddress.pathLimitBytes else {
             throw SystemError("bind", code: ENAMETOOLONG, subject: path)
@@ -136,7 +136,8 @@ package enum DatagramCall {
         _ fd: Int32, _ target: UnsafeMutableRawPointer, _ count: Int
     ) -> (Int, SocketAddress) {
         var result = 0
-        // SAFETY: the caller gives `count` writable bytes; the kernel writes an address of at most the length it is told.
+        // SAFETY: the caller gives `count` writable bytes; the kernel writes an address of at most the length it is
+        // told.
         let peer = unsafe SocketAddress { base, length in
             unsafe result = recvfrom(fd, target, count, 0, base.assumingMemoryBound(to: sockaddr.self), length)
         }

@@ -6,8 +6,8 @@ internal import Synchronization
 
 /// A place where threads sleep until somebody says that something changed.
 ///
-/// A waiter reads ``ticket``, looks whether it must wait, and calls ``wait(_:timeoutNanoseconds:)`` with that ticket; a change
-/// that was announced in between makes the wait return at once, so none is missed.
+/// A waiter reads ``ticket``, looks whether it must wait, and calls ``wait(_:timeoutNanoseconds:)`` with that ticket; a
+/// change that was announced in between makes the wait return at once, so none is missed.
 package final class Parking: Sendable {
     private let sequence = Atomic<UInt32>(0)
     private let sleepers = Atomic<UInt32>(0)

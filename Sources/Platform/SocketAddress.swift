@@ -118,8 +118,8 @@ package struct SocketAddress: Sendable {
 
     /// The address at `offset` of the storage, in digits.
     private func numeric(at offset: Int) -> String {
-        // SAFETY: INET6_ADDRSTRLEN bytes hold any address of either family with its terminator; the offset is the place of
-        // the address in its family's structure, inside the storage.
+        // SAFETY: INET6_ADDRSTRLEN bytes hold any address of either family with its terminator; the offset is the place
+        // of the address in its family's structure, inside the storage.
         unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(INET6_ADDRSTRLEN)) { text in
             unsafe withUnsafeBytes(of: storage) { bytes in
                 guard let base = text.baseAddress, let address = bytes.baseAddress,

@@ -3,8 +3,8 @@
 
 public import CPlatform
 
-/// Calls on connected, non-blocking sockets by number: the hot path of a reactor. Results are counts, 0 at the end of the
-/// stream for reads, or ``wouldBlock`` or ``failed``.
+/// Calls on connected, non-blocking sockets by number: the hot path of a reactor. Results are counts, 0 at the end of
+/// the stream for reads, or ``wouldBlock`` or ``failed``.
 @usableFromInline
 package enum StreamSocket {
     /// The call would have had to wait.

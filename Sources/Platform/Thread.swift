@@ -9,15 +9,17 @@ package final class Thread: Sendable {
     private let handle: pthread_t
     private let joined = Atomic<Bool>(false)
 
-    /// Starts `body` on a new thread. `name` is cut to 15 bytes, what the kernel keeps. All signals are blocked in it, so
-    /// that they reach the thread that waits for them; faults of its own still end the process.
+    /// Starts `body` on a new thread. `name` is cut to 15 bytes, what the kernel keeps. All signals are blocked in it,
+    /// so that they reach the thread that waits for them; faults of its own still end the process.
     package init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
         let box = unsafe Unmanaged.passRetained(Body(name: name, run: body))
         var everything = sigset_t()
         var previous = sigset_t()
         // SAFETY: the sets are local; the mask is restored below, and the new thread inherits it as it is between.
         unsafe sigfillset(&everything)
-        for fault in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS] { unsafe sigdelset(&everything, fault) }
+        for fault in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS] {
+            unsafe sigdelset(&everything, fault)
+        }
         unsafe pthread_sigmask(SIG_BLOCK, &everything, &previous)
         defer { unsafe pthread_sigmask(SIG_SETMASK, &previous, nil) }
         var handle = pthread_t()

@@ -98,8 +98,8 @@ extension OutputCursor {
     func gather(_ buffer: borrowing OutputBuffer, _ vectors: UnsafeMutablePointer<iovec>, limit: Int) -> Int {
         var cursor = self
         var used = 0
-        // SAFETY: own bytes and external blocks stay where they are until the cursor has passed them, which is after the
-        // system call that uses the vectors; `used` stays below `limit`, which the caller has room for.
+        // SAFETY: own bytes and external blocks stay where they are until the cursor has passed them, which is after
+        // the system call that uses the vectors; `used` stays below `limit`, which the caller has room for.
         while used < limit {
             if cursor.external < buffer.externals.count, buffer.externals[cursor.external].position == cursor.own {
                 let rest = cursor.rest(of: buffer.externals[cursor.external].block)

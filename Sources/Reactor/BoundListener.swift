@@ -29,7 +29,8 @@ package struct BoundListener: Sendable {
     var description: ConnectionDescription {
         ConnectionDescription(
             fd: fd, address: address, listenAddress: "", state: isDatagram ? .reading : .listening,
-            transport: isDatagram ? .udp : isUnix ? .unix : configuration.security == .none ? .tcp : .tls, idleSeconds: 0)
+            transport: isDatagram ? .udp : isUnix ? .unix : configuration.security == .none ? .tcp : .tls,
+            idleSeconds: 0)
     }
 
     private init(_ configuration: ListenerConfiguration, _ descriptor: consuming Descriptor) {
@@ -37,7 +38,8 @@ package struct BoundListener: Sendable {
         fd = descriptor.release()
         let local = SocketAddress.local(of: fd)
         port = local.port
-        fileIdentity = if case .unix(let path, _) = configuration.endpoint { ListeningSocket.fileIdentity(path) } else { nil }
+        fileIdentity =
+            if case .unix(let path, _) = configuration.endpoint { ListeningSocket.fileIdentity(path) } else { nil }
         isIPv6 = local.isIPv6
         address = local.description(isDatagram: configuration.isDatagram)
     }

@@ -34,8 +34,9 @@ extension Connection {
         swallowBytes += count
     }
 
-    /// Puts the `count` bytes of input that follow what `received` consumes into the first bytes of `block`, straight from
-    /// the socket where possible, and then calls `filled`. The block stays valid until `filled` or `closed`. One at a time.
+    /// Puts the `count` bytes of input that follow what `received` consumes into the first bytes of `block`, straight
+    /// from the socket where possible, and then calls `filled`. The block stays valid until `filled` or `closed`. One
+    /// at a time.
     @inlinable package mutating func fill(_ block: MemoryBlock, count: Int) {
         precondition(fillTarget == nil, "a fill begins while another is under way")
         precondition(count > 0, "a fill of no bytes")
@@ -56,13 +57,13 @@ extension Connection {
         fillTarget = nil
     }
 
-    /// Does not call `received` again before `count` bytes wait, unconsumed ones included: for a request of known size that
-    /// is not whole, so that it is neither scanned nor copied again for each segment that arrives. Holds for one call.
-    /// More than ``inputLimit`` counts as ``inputLimit``.
+    /// Does not call `received` again before `count` bytes wait, unconsumed ones included: for a request of known size
+    /// that is not whole, so that it is neither scanned nor copied again for each segment that arrives. Holds for one
+    /// call. More than ``inputLimit`` counts as ``inputLimit``.
     @inlinable package mutating func minimumInput(_ count: Int) { minimumBytes = max(count, 1) }
 
-    /// The most unconsumed input to keep, in bytes; from ``ReactorConfiguration/inputLimitBytes``. When so much waits and
-    /// `received` consumes nothing of it, the connection is closed and counted.
+    /// The most unconsumed input to keep, in bytes; from ``ReactorConfiguration/inputLimitBytes``. When so much waits
+    /// and `received` consumes nothing of it, the connection is closed and counted.
     @inlinable package var inputLimit: Int {
         get { inputLimitBytes }
         set { inputLimitBytes = max(newValue, 1) }

@@ -18,7 +18,8 @@ package struct ConnectionID: Hashable, Sendable, BitwiseCopyable {
 
     @inlinable @inline(__always)
     package init(reactor: Int, slot: Int, generation: UInt32) {
-        rawValue = UInt64(truncatingIfNeeded: reactor) &<< 56 | UInt64(truncatingIfNeeded: slot) &<< 32
+        rawValue =
+            UInt64(truncatingIfNeeded: reactor) &<< 56 | UInt64(truncatingIfNeeded: slot) &<< 32
             | UInt64(generation)
     }
 

@@ -20,7 +20,8 @@ struct SlotStatus: ~Copyable {
 /// A reactor's connections as other threads may see them, by slot.
 @safe
 final class ConnectionRegistry: @unchecked Sendable {
-    // SAFETY (Sendable): `chunks` and what a status says of its descriptor are touched under `lock`, the rest is atomic.
+    // SAFETY (Sendable): `chunks` and what a status says of its descriptor are touched under `lock`, the rest is
+    // atomic.
     private static var perChunk: Int { 64 }
     private let lock = Lock()
     private var chunks: [UnsafeMutablePointer<SlotStatus>]
@@ -28,10 +29,10 @@ final class ConnectionRegistry: @unchecked Sendable {
     init() { unsafe chunks = [] }
 
     deinit {
-        for unsafe chunk in unsafe chunks {
+        for index in unsafe chunks.indices {
             // SAFETY: every chunk was allocated and initialised whole.
-            unsafe chunk.deinitialize(count: Self.perChunk)
-            unsafe chunk.deallocate()
+            unsafe chunks[index].deinitialize(count: Self.perChunk)
+            unsafe chunks[index].deallocate()
         }
     }
 

@@ -33,8 +33,8 @@ package final class ConnectionStream: Sendable {
         posted.load(ordering: .sequentiallyConsistent) + unsent.load(ordering: .sequentiallyConsistent)
     }
 
-    /// Queues `bytes`. False, and nothing queued, when the peer is gone or does not read: with `bytes` more than the limit
-    /// would wait. One piece may be larger than the limit when nothing waits. Does not block.
+    /// Queues `bytes`. False, and nothing queued, when the peer is gone or does not read: with `bytes` more than the
+    /// limit would wait. One piece may be larger than the limit when nothing waits. Does not block.
     package func send(_ bytes: [UInt8]) -> Bool {
         guard isOpen else { return false }
         let queued = queuedBytes

@@ -98,8 +98,8 @@ struct InputPool: ~Copyable {
     }
 
     deinit {
-        for unsafe list in unsafe spare {
-            for unsafe block in unsafe list { unsafe block.deallocate() }
+        for size in unsafe spare.indices {
+            for index in unsafe spare[size].indices { unsafe spare[size][index].deallocate() }
         }
     }
 

@@ -12,7 +12,8 @@ final class Mailbox: Sendable {
         case work(@Sendable (inout ReactorLoop) -> Void)
         case bytes(ConnectionID, [UInt8])
         case finish(ConnectionID, closing: Bool)
-        case adopt(fd: Int32, listener: Int, tag: UInt64, transport: Transport, security: ListenerConfiguration.Security)
+        case adopt(
+            fd: Int32, listener: Int, tag: UInt64, transport: Transport, security: ListenerConfiguration.Security)
         case stop(StopMode)
     }
 
@@ -38,10 +39,11 @@ final class Mailbox: Sendable {
     /// Adds a letter; false when too many wait or the reactor has ended. A stop and a connection always get in.
     @discardableResult
     func put(_ letter: Letter) -> Bool {
-        let isUrgent = switch letter {
-        case .stop, .adopt, .finish: true
-        default: false
-        }
+        let isUrgent =
+            switch letter {
+            case .stop, .adopt, .finish: true
+            default: false
+            }
         let taken = state.withLock { state in
             guard state.isOpen, isUrgent || state.letters.count < limit else { return false }
             state.letters.append(letter)
@@ -49,8 +51,10 @@ final class Mailbox: Sendable {
         }
         guard taken else { return false }
         count.add(1, ordering: .sequentiallyConsistent)
-        // Either the reactor sees the count before it sleeps, or we see here that it sleeps. Whoever resets the flag wakes.
-        if sleeping.load(ordering: .sequentiallyConsistent), sleeping.exchange(false, ordering: .sequentiallyConsistent) {
+        // Either the reactor sees the count before it sleeps, or we see here that it sleeps. Whoever resets the flag
+        // wakes.
+        if sleeping.load(ordering: .sequentiallyConsistent), sleeping.exchange(false, ordering: .sequentiallyConsistent)
+        {
             wake.signal()
         }
         return true

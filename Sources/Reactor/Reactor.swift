@@ -31,16 +31,16 @@ package final class Reactor: Sendable {
     /// When epoll last returned, in monotonic nanoseconds: the events of this turn were ready then.
     @inlinable package var readyNanoseconds: UInt64 { @inline(__always) get { ready.load(ordering: .relaxed) } }
 
-    /// The time that the turn works with, in monotonic nanoseconds: read after epoll returned and again between a turn's
-    /// events and its posted work. Costs a load.
+    /// The time that the turn works with, in monotonic nanoseconds: read after epoll returned and again between a
+    /// turn's events and its posted work. Costs a load.
     @inlinable package var nowNanoseconds: UInt64 { @inline(__always) get { now.load(ordering: .relaxed) } }
 
     /// Brings `message` to the handler. From any thread; does not block. False when too much waits, or after the end.
     @discardableResult
     package func post(_ message: ReactorMessage) -> Bool { mailbox.put(.message(message)) }
 
-    /// Runs `work` on the reactor's thread, between turns. From any thread; does not block. False when too much waits, or
-    /// after the end.
+    /// Runs `work` on the reactor's thread, between turns. From any thread; does not block. False when too much waits,
+    /// or after the end.
     @discardableResult
     package func post(_ work: @escaping @Sendable (inout ReactorLoop) -> Void) -> Bool { mailbox.put(.work(work)) }
 

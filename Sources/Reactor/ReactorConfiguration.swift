@@ -23,8 +23,8 @@ package struct ReactorConfiguration: Sendable {
     package var outputKeptBytes = 1 << 20
     /// The most unconsumed input of one connection; a handler may set each connection's.
     package var inputLimitBytes = 64 << 20
-    /// The most output of one connection that waits for its peer to read; beyond, the connection is closed. The external
-    /// bytes of a first batch do not count, so that one large value always gets through.
+    /// The most output of one connection that waits for its peer to read; beyond, the connection is closed. The
+    /// external bytes of a first batch do not count, so that one large value always gets through.
     package var pendingOutputLimitBytes = 64 << 20
     /// The most unconsumed input of all connections of a reactor; what would exceed it is closed.
     package var keptInputTotalBytes = 256 << 20

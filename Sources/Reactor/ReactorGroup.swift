@@ -151,7 +151,8 @@ package final class ReactorGroup: Sendable {
     /// Connections that were accepted and are not closed.
     package var connectionCount: Int { admission.count.load(ordering: .relaxed) }
 
-    /// Whether new connections are taken: false while the limit is reached and connections wait instead of being refused.
+    /// Whether new connections are taken: false while the limit is reached and connections wait instead of being
+    /// refused.
     package var isAccepting: Bool { admission.isAccepting.load(ordering: .relaxed) }
 
     /// Every listener and connection now, for `stats conns`. From any thread; asks the kernel for each address.

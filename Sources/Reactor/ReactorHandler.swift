@@ -5,8 +5,8 @@ package import Memory
 
 /// A protocol's side of a reactor: one instance per reactor thread, called only on that thread, never concurrently.
 ///
-/// What is written to `output` goes out when the call returns, in one system call where the socket takes it. No call may
-/// block. Every call but `received` and `datagram` has a default that does nothing.
+/// What is written to `output` goes out when the call returns, in one system call where the socket takes it. No call
+/// may block. Every call but `received` and `datagram` has a default that does nothing.
 package protocol ReactorHandler: AnyObject {
     /// The reactor's thread runs; comes before anything else.
     func started(_ loop: inout ReactorLoop)
@@ -15,8 +15,8 @@ package protocol ReactorHandler: AnyObject {
     func opened(_ connection: inout Connection, _ output: inout OutputBuffer)
 
     /// Input waits: every byte that arrived and was not consumed yet, at least one. Returns how many bytes are done
-    /// with. The rest is kept and offered again, longer, when more arrives; so a handler consumes all whole requests, or
-    /// calls ``Connection/yield()``. `input` is valid during the call only.
+    /// with. The rest is kept and offered again, longer, when more arrives; so a handler consumes all whole requests,
+    /// or calls ``Connection/yield()``. `input` is valid during the call only.
     func received(_ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer) -> Int
 
     /// A fill that ``Connection/fill(_:count:)`` asked for is complete.
@@ -40,7 +40,8 @@ package protocol ReactorHandler: AnyObject {
     /// A message that ``Reactor/post(_:)`` brought.
     func message(_ message: ReactorMessage, _ loop: inout ReactorLoop)
 
-    /// One request datagram, without its 8-byte frame header. The reply is framed and cut into datagrams by the reactor.
+    /// One request datagram, without its 8-byte frame header. The reply is framed and cut into datagrams by the
+    /// reactor.
     func datagram(_ datagram: borrowing Datagram, _ input: Span<UInt8>, _ output: inout OutputBuffer)
 
     /// The reactor stops; every connection is closed. Comes after everything else, on the same thread.

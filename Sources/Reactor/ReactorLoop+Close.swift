@@ -83,8 +83,8 @@ extension ReactorLoop {
         }
     }
 
-    /// Ends a connection whose output is all sent, so that the peer gets it: closing a socket with unread input would make
-    /// the kernel throw away what the peer has not read.
+    /// Ends a connection whose output is all sent, so that the peer gets it: closing a socket with unread input would
+    /// make the kernel throw away what the peer has not read.
     mutating func finish(_ connection: UnsafeMutablePointer<Connection>, _ reason: CloseReason) {
         let fd = unsafe connection.pointee.fd
         let isCut = unsafe connection.pointee.kept.count > 0 || connection.pointee.flags.contains(.hasUnseenInput)
@@ -144,7 +144,8 @@ extension ReactorLoop {
         unsafe sayGoodbye(connection, reason)
         unsafe connection.pointee.kept.removeAll(&pool)
         if let session = unsafe connection.pointee.session {
-            let isWhole = unsafe reason != .error && connection.pointee.flags.isDisjoint(with: [.handshaking, .lingering])
+            let isWhole =
+                unsafe reason != .error && connection.pointee.flags.isDisjoint(with: [.handshaking, .lingering])
             if isWhole { unsafe TLSSession.shutDown(session) }
             unsafe TLSSession.free(session)
         }

@@ -46,7 +46,8 @@ extension ReactorLoop {
         }
     }
 
-    /// Reads to the shared buffer behind what was kept. True when there may be more, nil when there is nothing more to do.
+    /// Reads to the shared buffer behind what was kept. True when there may be more, nil when there is nothing more to
+    /// do.
     private mutating func readShared(_ connection: UnsafeMutablePointer<Connection>) -> Bool? {
         let kept = unsafe connection.pointee.kept.count
         if kept > 0, let start = unsafe connection.pointee.kept.unsafeStart {
@@ -119,7 +120,8 @@ extension ReactorLoop {
         return unsafe settle(connection) ? isFull : nil
     }
 
-    /// Whether reading again is worth a system call: a plain socket that gave less than asked for is empty; OpenSSL says.
+    /// Whether reading again is worth a system call: a plain socket that gave less than asked for is empty; OpenSSL
+    /// says.
     private func mayHaveMore(_ connection: UnsafeMutablePointer<Connection>, _ gotAll: Bool) -> Bool {
         if let session = unsafe connection.pointee.session { return unsafe TLSSession.hasHiddenInput(session) }
         return gotAll
@@ -184,8 +186,8 @@ extension ReactorLoop {
         return unsafe settle(connection)
     }
 
-    /// Feeds `count` bytes at `base` to whatever is due: discarding, filling, the handler. Returns how many are done with,
-    /// nil when the connection is gone.
+    /// Feeds `count` bytes at `base` to whatever is due: discarding, filling, the handler. Returns how many are done
+    /// with, nil when the connection is gone.
     private mutating func offer(
         _ connection: UnsafeMutablePointer<Connection>, _ base: UnsafeMutableRawPointer, _ count: Int
     ) -> Int? {

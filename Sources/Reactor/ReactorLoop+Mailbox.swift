@@ -31,7 +31,9 @@ extension ReactorLoop {
     }
 
     private mutating func send(_ bytes: [UInt8], to id: ConnectionID) {
-        guard let connection = unsafe table.find(id), unsafe !connection.pointee.flags.contains(.goodbye) else { return }
+        guard let connection = unsafe table.find(id), unsafe !connection.pointee.flags.contains(.goodbye) else {
+            return
+        }
         let stream = unsafe connection.pointee.stream
         output.append(bytes.span)
         _ = unsafe settle(connection)
@@ -69,7 +71,8 @@ extension ReactorLoop {
         let busy: ConnectionFlags = [.yielded, .queued, .held, .hasUnseenInput]
         for slot in 0..<table.count {
             guard let connection = unsafe table.find(slot: slot) else { continue }
-            let isMoving = unsafe connection.pointee.fillTarget != nil
+            let isMoving =
+                unsafe connection.pointee.fillTarget != nil
                 && reactor.nowNanoseconds < connection.pointee.lastActivityNanoseconds &+ Self.fillPatienceNanoseconds
             guard !isMoving, unsafe connection.pointee.flags.isDisjoint(with: busy),
                 unsafe connection.pointee.backlog == nil

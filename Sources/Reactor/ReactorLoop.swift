@@ -9,8 +9,8 @@ internal import Telemetry
 /// A reactor's loop: everything that one event-loop thread owns. Its handler sees it in calls that are not about one
 /// connection.
 ///
-/// Connections are pointers into the slot table for the length of a step. A step that may have closed its connection says
-/// so in its result, and the pointer is dead then.
+/// Connections are pointers into the slot table for the length of a step. A step that may have closed its connection
+/// says so in its result, and the pointer is dead then.
 @safe
 package struct ReactorLoop: ~Copyable {
     /// The reactor that runs.

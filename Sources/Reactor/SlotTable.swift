@@ -23,7 +23,7 @@ struct SlotTable: ~Copyable {
             // SAFETY: open slots are initialised.
             unsafe pointer(slot).deinitialize(count: 1)
         }
-        for unsafe chunk in unsafe chunks { unsafe chunk.deallocate() }
+        for index in unsafe chunks.indices { unsafe chunks[index].deallocate() }
     }
 
     /// Slots that exist, open or not.

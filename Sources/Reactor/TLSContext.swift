@@ -119,7 +119,8 @@ package final class TLSContext: @unchecked Sendable {
         if configuration.usesKernelTLS { options |= MARTLET_TLS_KERNEL }
         if !configuration.hasSessionCache { options |= MARTLET_TLS_NO_TICKET }
         unsafe SSL_CTX_set_options(context, options)
-        // A write reports each record that went out, may be repeated from another address, and idle sessions hold no buffers.
+        // A write reports each record that went out, may be repeated from another address, and idle sessions hold no
+        // buffers.
         unsafe martlet_tls_set_mode(context, MARTLET_TLS_MODE)
         unsafe martlet_tls_set_read_ahead(context, 32 * 1024)
     }
@@ -154,6 +155,7 @@ package final class TLSContext: @unchecked Sendable {
         unsafe ERR_error_string_n(code, &text, text.count)
         let bytes = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
         return TLSError(
-            action: action, subject: subject, reason: code == 0 ? "unknown reason" : String(decoding: bytes, as: UTF8.self))
+            action: action, subject: subject,
+            reason: code == 0 ? "unknown reason" : String(decoding: bytes, as: UTF8.self))
     }
 }

@@ -99,7 +99,9 @@ enum TLSSession {
         guard let name = unsafe X509_get_subject_name(certificate) else { return nil }
         var text = [CChar](repeating: 0, count: 512)
         if commonNameOnly {
-            guard unsafe X509_NAME_get_text_by_NID(name, NID_commonName, &text, Int32(text.count)) >= 0 else { return nil }
+            guard unsafe X509_NAME_get_text_by_NID(name, NID_commonName, &text, Int32(text.count)) >= 0 else {
+                return nil
+            }
         } else {
             guard unsafe X509_NAME_oneline(name, &text, Int32(text.count)) != nil else { return nil }
         }

@@ -28,7 +28,8 @@ extension ReactorSuite {
 
         @Test func listensOnIPv4AndIPv6AndTellsThePorts() throws {
             let server = try TestServer([
-                ListenerConfiguration(.tcp(host: "127.0.0.1", port: 0)), ListenerConfiguration(.tcp(host: "::1", port: 0)),
+                ListenerConfiguration(.tcp(host: "127.0.0.1", port: 0)),
+                ListenerConfiguration(.tcp(host: "::1", port: 0)),
             ])
             let listeners = server.group.listeners
             #expect(listeners.map(\.isIPv6) == [false, true])

@@ -15,7 +15,9 @@ extension ReactorSuite {
             [UInt8(id >> 8), UInt8(id & 255), 0, 0, UInt8(total >> 8), UInt8(total & 255), 0, 0] + Array(text.utf8)
         }
 
-        private func word(_ packet: [UInt8], _ offset: Int) -> Int { Int(packet[offset]) << 8 | Int(packet[offset + 1]) }
+        private func word(_ packet: [UInt8], _ offset: Int) -> Int {
+            Int(packet[offset]) << 8 | Int(packet[offset + 1])
+        }
 
         @Test func answersOneDatagramWithOne() throws {
             let server = try server()

@@ -21,7 +21,9 @@ func fileMode(_ path: String) -> UInt32? {
 /// Two connected sockets; the second does not block.
 func socketPair() throws -> (Int32, Int32) {
     var pair: [Int32] = [0, 0]
-    guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0 else { throw TestFailure("socketpair") }
+    guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0 else {
+        throw TestFailure("socketpair")
+    }
     _ = fcntl(pair[1], F_SETFL, O_NONBLOCK)
     return (pair[0], pair[1])
 }

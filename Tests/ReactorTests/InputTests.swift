@@ -64,7 +64,9 @@ extension ReactorSuite {
             let client = try TestClient(port: server.port)
             let count = 64 << 20
             var value = [UInt8](repeating: 7, count: count)
-            for index in stride(from: 0, to: count, by: 4_093) { value[index] = UInt8(truncatingIfNeeded: index / 4_093) }
+            for index in stride(from: 0, to: count, by: 4_093) {
+                value[index] = UInt8(truncatingIfNeeded: index / 4_093)
+            }
             try client.send("fill \(count)\n")
             try client.send(value)
             #expect(try client.line(seconds: 60) == "filled \(count) \(stableHash(value.span))")

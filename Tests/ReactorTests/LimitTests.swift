@@ -148,7 +148,9 @@ extension ReactorSuite {
             }
             #expect(server.group.connectionCount == count)
             let each = (residentBytes() - before) / count
-            print("resident bytes for each of \(count) idle connections, clients and records of the test included: \(each)")
+            print(
+                "resident bytes for each of \(count) idle connections, the test's own included: \(each)"
+            )
             if !isThreadSanitized { #expect(each < 2_048) }
             let turns = server.count(.turns)
             usleepMilliseconds(500)

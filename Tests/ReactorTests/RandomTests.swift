@@ -65,7 +65,8 @@ extension ReactorSuite {
             var threads: [Platform.Thread] = []
             for number in 0..<6 {
                 let script = Script(isSlow ? 60 : 250, &generator)
-                let client = number % 3 == 2
+                let client =
+                    number % 3 == 2
                     ? try TestClient(path: path)
                     : try TestClient(port: server.port, receiveBufferBytes: isSlow ? 4_096 : nil)
                 let writer = try client.twin()
@@ -85,7 +86,8 @@ extension ReactorSuite {
                     try Platform.Thread(name: "reader") {
                         let got = (try? client.rest(seconds: 30)) ?? []
                         let difference = zip(got, script.replies).enumerated().first { $0.element.0 != $0.element.1 }
-                        let verdict = got == script.replies
+                        let verdict =
+                            got == script.replies
                             ? "right"
                             : "\(got.count) of \(script.replies.count) bytes, difference at \(difference?.offset ?? -1)"
                         forReader.withLock { $0.append(verdict) }
@@ -114,8 +116,10 @@ extension ReactorSuite {
                         for _ in 0..<300 {
                             guard let client = try? TestClient(port: port) else { continue }
                             let requests = [
-                                "echo a\necho", "fill 1000000\nabc", "external 3000000\n", "big 500000\n", "need 5000\nxy",
-                                "close\nmore", "drop\n", "swallow 100\n", "hold\n", "turn\nturn\nturn\n", "pause\necho a\n",
+                                "echo a\necho", "fill 1000000\nabc", "external 3000000\n", "big 500000\n",
+                                "need 5000\nxy",
+                                "close\nmore", "drop\n", "swallow 100\n", "hold\n", "turn\nturn\nturn\n",
+                                "pause\necho a\n",
                             ]
                             try? client.send(requests[Int.random(in: 0..<requests.count, using: &generator)])
                             if Bool.random(using: &generator) { client.endOutput() }

@@ -1,7 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
+import Glibc
 import Memory
 import Platform
 import Reactor
@@ -15,7 +15,7 @@ struct TestCertificates {
 
     private init() throws {
         directory = temporaryPath("certificates")
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        guard unsafe mkdir(directory, 0o700) == 0 else { throw TestFailure("mkdir: errno \(errno)") }
         try authority("ca", "Test Authority")
         try authority("other", "Other Authority")
         try issue("server", "localhost", by: "ca")
@@ -35,7 +35,8 @@ struct TestCertificates {
 
     private func issue(_ name: String, _ subject: String, by authority: String) throws {
         try openssl(
-            "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=\(subject)", "-keyout",
+            "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=\(subject)",
+            "-keyout",
             "\(name).key", "-out", "\(name).csr")
         try openssl(
             "x509", "-req", "-in", "\(name).csr", "-CA", "\(authority).crt", "-CAkey", "\(authority).key",
@@ -43,42 +44,18 @@ struct TestCertificates {
     }
 
     private func openssl(_ arguments: String...) throws {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = ["openssl"] + arguments
-        process.currentDirectoryURL = URL(fileURLWithPath: directory)
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        process.waitUntilExit()
-        guard process.terminationStatus == 0 else { throw TestFailure("openssl \(arguments[0]) failed") }
+        let child = try ChildProcess(["openssl"] + arguments, directory: directory)
+        guard child.status == 0 else { throw TestFailure("openssl \(arguments[0]): \(child.errors)") }
     }
 }
 
-/// `openssl s_client` as a client: what it is sent, then what came back and what it said.
+/// `openssl s_client` as a client: what came back, with what it says of the handshake before.
 struct TLSClient {
     let output: [UInt8]
-    let words: String
 
     init(port: UInt16, _ input: [UInt8], _ arguments: [String] = [], readsAfterMilliseconds delay: UInt32 = 0) throws {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = ["openssl", "s_client", "-connect", "127.0.0.1:\(port)", "-nocommands", "-ign_eof"] + arguments
-        let (toClient, fromClient) = (Pipe(), Pipe())
-        let errors = temporaryPath("s_client")
-        _ = FileManager.default.createFile(atPath: errors, contents: nil)
-        process.standardInput = toClient
-        process.standardOutput = fromClient
-        process.standardError = FileHandle(forWritingAtPath: errors)
-        try process.run()
-        let feeder = Foundation.Thread { try? toClient.fileHandleForWriting.write(contentsOf: Data(input)) }
-        feeder.start()
-        usleepMilliseconds(delay)
-        var collected = Data()
-        while let chunk = try fromClient.fileHandleForReading.read(upToCount: 1 << 16), !chunk.isEmpty { collected += chunk }
-        process.waitUntilExit()
-        output = [UInt8](collected)
-        words = (try? String(contentsOfFile: errors, encoding: .utf8)) ?? ""
+        let words = ["openssl", "s_client", "-connect", "127.0.0.1:\(port)", "-nocommands", "-ign_eof"]
+        output = try ChildProcess(words + arguments, input: input, readsAfterMilliseconds: delay).output
     }
 
     var text: String { String(decoding: output, as: UTF8.self) }
@@ -124,7 +101,8 @@ extension ReactorSuite {
             let value = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7) }
             let input = Array("fill \(count)\n".utf8) + value + Array("external 2000000\necho x\nclose\n".utf8)
             let client = try TLSClient(port: server.port, input, [version])
-            let expected = "filled \(count) \(stableHash(value.span))\n<"
+            let expected =
+                "filled \(count) \(stableHash(value.span))\n<"
                 + String(repeating: "e", count: 2_000_000) + ">\necho x\nbye\n"
             #expect(client.text.contains(expected))
             #expect(eventually { server.seen.released == [1] })
@@ -133,7 +111,8 @@ extension ReactorSuite {
 
         @Test func swallowsAndYieldsOverTLS() throws {
             let server = try server(.tls, try TLSContext(try configuration()))
-            let input = "swallow 500000\n" + String(repeating: "\n", count: 500_000) + "go\n"
+            let input =
+                "swallow 500000\n" + String(repeating: "\n", count: 500_000) + "go\n"
                 + String(repeating: "turn\n", count: 5_000) + "close\n"
             let client = try TLSClient(port: server.port, Array(input.utf8))
             #expect(client.text.contains("swallowing\n" + String(repeating: "turned\n", count: 5_000) + "bye\n"))
@@ -145,7 +124,8 @@ extension ReactorSuite {
             let client = try TLSClient(port: server.port, Array(input.utf8), [version], readsAfterMilliseconds: 500)
             #expect(server.count(.partialWrites) >= 1)
             let value = (0..<4_000_001).map { UInt8(truncatingIfNeeded: $0) }
-            let expected = Array("<\(String(repeating: "e", count: 5_000_000))>\n<eeeeeeeeee>\n".utf8) + value
+            let expected =
+                Array("<\(String(repeating: "e", count: 5_000_000))>\n<eeeeeeeeee>\n".utf8) + value
                 + Array("echo x\nbye\n".utf8)
             let start = client.output.firstIndex(of: UInt8(ascii: "<")) ?? 0
             #expect(client.output[start...].starts(with: expected))
@@ -254,21 +234,19 @@ extension ReactorSuite {
         @Test func reloadsCertificates() throws {
             let files = try TestCertificates.shared.get()
             let chain = temporaryPath("chain"), key = temporaryPath("key")
-            let manager = FileManager.default
-            try manager.copyItem(atPath: files.path("server.crt"), toPath: chain)
-            try manager.copyItem(atPath: files.path("server.key"), toPath: key)
+            try copyFile(files.path("server.crt"), to: chain)
+            try copyFile(files.path("server.key"), to: key)
             let context = try TLSContext(TLSConfiguration(chainPath: chain, keyPath: key))
             let loaded = context.loadedNanoseconds
             let server = try server(.tls, context)
             #expect(try ask(server, "echo a").text.contains("CN = localhost"))
 
-            try manager.removeItem(atPath: chain)
+            unsafe _ = unlink(chain)
             #expect(throws: TLSError.self) { try context.reload() }
             #expect(try ask(server, "echo b").text.contains("CN = localhost"), "the old one stays")
 
-            try manager.removeItem(atPath: key)
-            try manager.copyItem(atPath: files.path("renewed.crt"), toPath: chain)
-            try manager.copyItem(atPath: files.path("renewed.key"), toPath: key)
+            try copyFile(files.path("renewed.crt"), to: chain)
+            try copyFile(files.path("renewed.key"), to: key)
             try context.reload()
             let renewed = try ask(server, "echo c").text
             #expect(renewed.contains("CN = renewed.example") && renewed.contains("echo c"))

@@ -20,7 +20,8 @@ final class TestClient: @unchecked Sendable {
         unsafe _ = setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     }
 
-    convenience init(port: UInt16, ipv6: Bool = false, datagram: Bool = false, receiveBufferBytes: Int32? = nil) throws {
+    convenience init(port: UInt16, ipv6: Bool = false, datagram: Bool = false, receiveBufferBytes: Int32? = nil) throws
+    {
         let kind = datagram ? Int32(SOCK_DGRAM.rawValue) : Int32(SOCK_STREAM.rawValue)
         let fd = socket(ipv6 ? AF_INET6 : AF_INET, kind, 0)
         guard fd >= 0 else { throw TestFailure("socket: errno \(errno)") }
@@ -147,7 +148,9 @@ final class TestClient: @unchecked Sendable {
 
     private func more(_ seconds: Int) throws -> Bool {
         var entry = pollfd(fd: fd, events: Int16(POLLIN), revents: 0)
-        guard unsafe poll(&entry, 1, Int32(seconds) * 1000) > 0 else { throw TestFailure("nothing came in \(seconds) s") }
+        guard unsafe poll(&entry, 1, Int32(seconds) * 1000) > 0 else {
+            throw TestFailure("nothing came in \(seconds) s")
+        }
         var chunk = [UInt8](repeating: 0, count: 256 * 1024)
         let count = unsafe chunk.withUnsafeMutableBytes { unsafe recv(fd, $0.baseAddress, $0.count, 0) }
         guard count > 0 else { return false }

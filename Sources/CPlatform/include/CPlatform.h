@@ -52,7 +52,8 @@ static inline int martlet_futex_wake(const void *word, int count) {
 
 // As martlet_futex_wait, giving up after a relative time.
 static inline int martlet_futex_wait_for(const void *word, uint32_t expected, uint64_t nanoseconds) {
-    struct timespec limit = {.tv_sec = (time_t)(nanoseconds / 1000000000u), .tv_nsec = (long)(nanoseconds % 1000000000u)};
+    struct timespec limit = {.tv_sec = (time_t)(nanoseconds / 1000000000u)};
+    limit.tv_nsec = (long)(nanoseconds % 1000000000u);
     return (int)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &limit, NULL, 0);
 }
 
