@@ -11,9 +11,10 @@ public import Synchronization
 @safe @usableFromInline
 package struct AddressTable: ~Copyable, @unchecked Sendable {
     // SAFETY (Sendable): the owner changes it under its lock; readers use the atomic and relaxed loads only.
-    /// The storage: its capacity, then the addresses.
-    @usableFromInline let published: Atomic<UInt>
     private var base: UnsafeMutablePointer<UInt64>
+    /// The storage: its capacity, then the addresses. Not the first field: at the address of a variable that is modified,
+    /// the thread sanitizer notes a write.
+    @usableFromInline let published: Atomic<UInt>
     private var capacity: Int
     private var retired: [UnsafeMutablePointer<UInt64>] = unsafe []
     package private(set) var count = 0

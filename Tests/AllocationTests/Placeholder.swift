@@ -1,2 +1,0 @@
-// Martlet
-// SPDX-License-Identifier: Apache-2.0
