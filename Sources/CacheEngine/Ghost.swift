@@ -5,7 +5,7 @@ internal import Memory
 
 /// Remembers the keys that left the small queue unread, so that one that comes back goes to the main queue at once.
 ///
-/// One byte a remembered key: its hash picks the place, eight more bits tell it apart (1 in 256 is mistaken, which only
+/// One byte a remembered key: its hash picks the place, seven more bits tell it apart (1 in 128 is mistaken, which only
 /// promotes an item early). A later eviction with the same place replaces it, so a key is remembered for about as many
 /// evictions as there are places. Source: S3-FIFO (SOSP 2023), its ghost queue.
 struct Ghost: ~Copyable {

@@ -16,14 +16,18 @@ struct BatchRunner: ~Copyable {
     static var batchLimit: Int { 64 }
     /// Reply bytes after which a connection lets the others go on, between batches.
     static var outputHighWater: Int { 256 << 10 }
-    /// Requests after which a connection lets the others go on, whatever `-R` says: batches are cheap only when whole.
-    static var turnLimit: Int { 1024 }
+    /// Requests after which a connection lets the others go on: 50 for each of `-R`. memcached's default of 20 means 20
+    /// system calls' worth of work; here a batch of 64 costs about as much as one of those.
+    private let turnLimit: Int
 
     var executor: RequestExecutor
     private let requests = FixedArray<Request>(count: batchLimit) { _ in Request() }
     private var decodedKeys = OutputBuffer(capacity: 4096)
 
-    init(_ node: Node, _ reactor: Reactor) { executor = RequestExecutor(node, reactor) }
+    init(_ node: Node, _ reactor: Reactor) {
+        executor = RequestExecutor(node, reactor)
+        turnLimit = max(Self.batchLimit, min(node.configuration.requestsPerTurn, 1_000_000) * 50)
+    }
 
     /// What is to happen after a batch.
     enum Step {
@@ -48,7 +52,8 @@ struct BatchRunner: ~Copyable {
             let outcome = Self.parse(&parser, input, at: &offset, into: requests, count, &decodedKeys)
             if outcome == .complete {
                 count &+= 1
-                if requests[count &- 1].closesAfterReply { break }
+                // What may end or hold the connection is the last of its batch.
+                if requests[count &- 1].verb.rawValue >= Verb.flushAll.rawValue { break }
                 continue
             }
             stop = outcome
@@ -59,12 +64,12 @@ struct BatchRunner: ~Copyable {
         if count > 1 { prefetch(count, input) }
         for index in 0..<runnable {
             execute(index, &connection, input, &output)
-            if connection.isClosing { return .stop }
+            if connection.isClosing || connection.isPaused { return .stop }
         }
         done &+= count
         if stop != .complete { return finish(stop, count, &connection, input, at: &offset, &output) }
         guard offset < input.count else { return .stop }
-        if output.totalCount >= Self.outputHighWater || done >= Self.turnLimit {
+        if output.totalCount >= Self.outputHighWater || done >= turnLimit {
             connection.yield()
             return .stop
         }

@@ -46,7 +46,7 @@ final class NodeHandler: ReactorHandler {
     }
 
     func received(_ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer) -> Int {
-        runner.executor.beginTurn()
+        runner.executor.beginTurn(fd: connection.fd)
         let slot = connection.slot
         var offset = 0
         if states[slot].isUnusual {
@@ -79,13 +79,13 @@ final class NodeHandler: ReactorHandler {
             return
         }
         states[slot].pending = nil
-        runner.executor.beginTurn()
+        runner.executor.beginTurn(fd: connection.fd)
         runner.executor.commit(pending, &connection, &output)
         runner.executor.endTurn()
     }
 
     func datagram(_ datagram: borrowing Datagram, _ input: Span<UInt8>, _ output: inout OutputBuffer) {
-        runner.executor.beginTurn()
+        runner.executor.beginTurn(fd: 0)
         runner.runDatagram(datagram.tag, input, &output)
         runner.executor.endTurn()
     }

@@ -37,9 +37,6 @@ package struct NodeProgram {
         }
         let admin = try bindAdmin(service)
         let notes = configuration.notes + (try ProcessSetup.enterBackground(configuration))
-        if ProcessControl.isRoot, configuration.process.user == nil {
-            log.warning("note", ["about": .text("running as root; -u USER gives that up once the ports are bound")])
-        }
         for note in notes { log.info("note", ["about": .text(note)]) }
         if ProcessControl.isRoot, configuration.process.user == nil {
             log.warning("running as root", ["setting": "-u NAME gives root's rights up"])
@@ -133,7 +130,7 @@ package struct NodeProgram {
                 continue
             }
             isStopping.withLock { $0 = true }
-            log.info("stopping", ["graceful": .boolean(signal == .user1)])
+            log.info(signal == .user1 ? "stopping gracefully" : "stopping")
             return service.stop(isGraceful: signal == .user1)
         }
     }

@@ -169,6 +169,7 @@ extension RequestExecutor {
         }
         let stream = connection.makeStream(of: reactor, limitBytes: node.configuration.watcherBufferBytes)
         guard node.watchers.add(stream, topics) else {
+            stream.finish(closing: false)
             return answer("WATCHER_TOO_MANY log watcher limit reached\r\n", request, &output)
         }
         connection.pauseReading()

@@ -30,7 +30,7 @@ extension RequestExecutor {
         }
         sampler.note(hash, key)
         if countsPrefixes { node.prefixes.noteGet(key, isHit: found) }
-        if !watched.isEmpty { node.watchers.noteFetch(key, isHit: found, topics: watched) }
+        if !watched.isEmpty { watchFetch(hash, key, isHit: found) }
         if request.isLastKeyOfGet { output.append("END\r\n") }
     }
 

@@ -38,7 +38,7 @@ extension RequestExecutor {
         noteRead(found, touches: request.options.contains(.setTTL))
         sampler.note(hash, key)
         if countsPrefixes { node.prefixes.noteGet(key, isHit: found) }
-        if !watched.isEmpty { node.watchers.noteFetch(key, isHit: found, topics: watched) }
+        if !watched.isEmpty { watchFetch(hash, key, isHit: found) }
         if !found { metaMiss(request, key: key, input, &output) }
     }
 
@@ -226,7 +226,7 @@ extension RequestExecutor {
 
     @inline(__always)
     mutating func metaSet(
-        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ fd: Int32, _ output: inout OutputBuffer
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
     ) {
         count(.set)
         guard engine.allows(keyLength: key.count, valueLength: request.valueLength, clientFlags: request.clientFlags)
@@ -240,15 +240,15 @@ extension RequestExecutor {
         var result = engine.withShard(hash) { $0.store(hash, key: key, value: value, storing, now: now) }
         if result.outcome == .outOfMemory { result = storeAgain(hash, key: key, value: value, storing) }
         if result.outcome == .outOfMemory { return refuseValue(.outOfMemoryStoring, request, key: key, &output) }
-        metaAnswer(result, request, key: key, storing, fd, opaque: Self.opaque(of: request, in: input), &output)
+        metaAnswer(result, request, key: key, storing, opaque: Self.opaque(of: request, in: input), &output)
     }
 
     @inline(__always)
     mutating func metaAnswer(
-        _ result: StoreResult, _ request: Request, key: Span<UInt8>, _ storing: StoreRequest, _ fd: Int32,
+        _ result: StoreResult, _ request: Request, key: Span<UInt8>, _ storing: StoreRequest,
         opaque: Span<UInt8>, _ output: inout OutputBuffer
     ) {
-        if !watched.isEmpty { node.watchers.noteStore(key, result, storing, request.valueLength, fd, topics: watched) }
+        if !watched.isEmpty { watchStore(key, result, storing, request.valueLength) }
         if storing.mode == .compareAndSet { noteCompare(result) }
         switch result.outcome {
         case .stored:
@@ -292,8 +292,10 @@ extension RequestExecutor {
         let options = request.options
         let expiry = node.clock.expiry(request.exptime, now: now)
         let fresh = options.contains(.setCAS) ? request.casIn : node.newVersion()
+        var length = 0
         let outcome = engine.withShard(hash) { shard -> StoreOutcome in
             guard var item = shard.find(hash, key, now: now) else { return .notFound }
+            length = item.valueLength
             if options.contains(.compareCAS), item.version != request.cas { return .exists }
             if options.contains(.dropValue) {
                 let shape = ItemShape(
@@ -321,14 +323,14 @@ extension RequestExecutor {
         if outcome == .outOfMemory { return refuse(.outOfMemory, request, &output) }
         let isHit = outcome == .stored
         if !(isHit && options.contains(.invalidate)) { counters.commands.add(isHit ? .deleteHits : .deleteMisses) }
-        if !watched.isEmpty, isHit { node.watchers.noteDeletion(key, isMeta: true, topics: watched) }
+        if !watched.isEmpty, isHit { node.watchers.noteDeletion(key, isMeta: true, length, topics: watched) }
         if isHit, request.isQuiet { return }
         let code: StaticString = isHit ? "HD" : outcome == .exists ? "EX" : "NF"
         answerCode(code, request, key: key, opaque: Self.opaque(of: request, in: input), &output)
     }
 
     mutating func metaArithmetic(
-        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ fd: Int32, _ output: inout OutputBuffer
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
     ) {
         count(.arithmetic)
         let isIncrement = request.mode != UInt8(ascii: "D")

@@ -21,7 +21,7 @@ extension RequestExecutor {
 
     @inline(__always)
     mutating func store(
-        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ fd: Int32, _ output: inout OutputBuffer
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
     ) {
         count(.set)
         guard admit(request, key: key, &output) else { return }
@@ -31,7 +31,7 @@ extension RequestExecutor {
         let now = self.now
         var result = engine.withShard(hash) { $0.store(hash, key: key, value: value, storing, now: now) }
         if result.outcome == .outOfMemory { result = storeAgain(hash, key: key, value: value, storing) }
-        answer(result, request, key: key, hash, storing, fd, &output)
+        answer(result, request, key: key, hash, storing, &output)
     }
 
     /// Refuses what memcached refuses before it looks at the item. False when it did.
@@ -89,10 +89,10 @@ extension RequestExecutor {
 
     @inline(__always)
     private mutating func answer(
-        _ result: StoreResult, _ request: Request, key: Span<UInt8>, _ hash: UInt64, _ storing: StoreRequest, _ fd: Int32,
+        _ result: StoreResult, _ request: Request, key: Span<UInt8>, _ hash: UInt64, _ storing: StoreRequest,
         _ output: inout OutputBuffer
     ) {
-        if !watched.isEmpty { node.watchers.noteStore(key, result, storing, request.valueLength, fd, topics: watched) }
+        if !watched.isEmpty { watchStore(key, result, storing, request.valueLength) }
         if storing.mode == .compareAndSet { noteCompare(result) }
         if result.outcome == .stored, request.form == .classic {
             answer("STORED\r\n", request, &output)
@@ -199,9 +199,9 @@ extension RequestExecutor {
         let hash = hash(key)
         let result = engine.commit(pending.item, hash, key: key, storing, now: now)
         if isMeta {
-            metaAnswer(result, request, key: key, storing, connection.fd, opaque: opaqueBytes.span, &output)
+            metaAnswer(result, request, key: key, storing, opaque: opaqueBytes.span, &output)
         } else {
-            answer(result, request, key: key, hash, storing, connection.fd, &output)
+            answer(result, request, key: key, hash, storing, &output)
         }
     }
 }

@@ -13,14 +13,18 @@ extension RequestExecutor {
         if countsPrefixes { node.prefixes.noteDelete(key) }
         let hash = hash(request, key)
         let now = self.now
+        var removedLength = 0
         // nil: not there; false: there with another version.
         let removed = engine.withShard(hash) { shard -> Bool? in
             guard let item = shard.find(hash, key, now: now) else { return nil }
             guard request.cas == 0 || request.form != .binary || request.cas == item.version else { return false }
+            removedLength = item.valueLength
             shard.remove(item, hash)
             return true
         }
-        if !watched.isEmpty, removed == true { node.watchers.noteDeletion(key, isMeta: false, topics: watched) }
+        if !watched.isEmpty, removed == true {
+            node.watchers.noteDeletion(key, isMeta: false, removedLength, topics: watched)
+        }
         switch removed {
         case true:
             counters.commands.add(.deleteHits)
@@ -46,7 +50,7 @@ extension RequestExecutor {
         }
     }
 
-    mutating func arithmetic(_ request: Request, key: Span<UInt8>, _ fd: Int32, _ output: inout OutputBuffer) {
+    mutating func arithmetic(_ request: Request, key: Span<UInt8>, _ output: inout OutputBuffer) {
         count(.arithmetic)
         let isIncrement = request.verb == .incr
         let hash = hash(request, key)
@@ -159,7 +163,7 @@ extension RequestExecutor {
         noteRead(found, touches: touches)
         sampler.note(hash, key)
         if countsPrefixes { node.prefixes.noteGet(key, isHit: found) }
-        if !watched.isEmpty { node.watchers.noteFetch(key, isHit: found, topics: watched) }
+        if !watched.isEmpty { watchFetch(hash, key, isHit: found) }
         if found || request.hidesMiss { return }
         if request.returnsKey {
             output.appendBinaryHeader(

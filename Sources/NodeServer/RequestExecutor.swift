@@ -17,6 +17,8 @@ struct RequestExecutor: ~Copyable {
     let counters: ReactorCounters
     /// The second in which this turn happens.
     var now: UInt32 = 0
+    /// The connection's descriptor, for watchers; 0 for datagrams.
+    var fd: Int32 = 0
     /// What watchers want to see; empty nearly always.
     var watched: WatchTopics = []
     /// Whether statistics by prefix are collected in this turn.
@@ -40,7 +42,8 @@ struct RequestExecutor: ~Copyable {
     }
 
     /// Takes in what may have changed since the last turn.
-    mutating func beginTurn() {
+    mutating func beginTurn(fd: Int32) {
+        self.fd = fd
         now = node.clock.second(reactor.nowNanoseconds)
         watched = node.watchers.topics
         countsPrefixes = node.prefixes.isOn
@@ -67,9 +70,9 @@ struct RequestExecutor: ~Copyable {
     ) {
         switch request.verb {
         case .get where request.form == .classic: get(request, key: key, &output)
-        case .set where request.form == .classic: store(request, key: key, input, connection.fd, &output)
+        case .set where request.form == .classic: store(request, key: key, input, &output)
         case .metaGet: metaGet(request, key: key, input, &output)
-        case .metaSet: metaSet(request, key: key, input, connection.fd, &output)
+        case .metaSet: metaSet(request, key: key, input, &output)
         default: executeOther(request, key: key, input, &connection, &output)
         }
     }
@@ -79,7 +82,7 @@ struct RequestExecutor: ~Copyable {
         _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ connection: inout Connection,
         _ output: inout OutputBuffer
     ) {
-        if executeData(request, key: key, input, connection.fd, &output) { return }
+        if executeData(request, key: key, input, &output) { return }
         count(.other)
         switch request.verb {
         case .quit: if request.form == .binary, !request.isQuiet { output.appendBinaryHeader(replyTo: request) }
@@ -95,7 +98,7 @@ struct RequestExecutor: ~Copyable {
     mutating func executeDatagram(
         _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
     ) {
-        if executeData(request, key: key, input, 0, &output) { return }
+        if executeData(request, key: key, input, &output) { return }
         count(.other)
         switch request.verb {
         case .quit: break
@@ -106,19 +109,19 @@ struct RequestExecutor: ~Copyable {
 
     /// Executes commands on items. False for all others.
     private mutating func executeData(
-        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ fd: Int32, _ output: inout OutputBuffer
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
     ) -> Bool {
         switch request.verb {
         case .get, .gets, .gat, .gats:
             if request.form == .binary { binaryGet(request, key: key, &output) } else { get(request, key: key, &output) }
-        case .set, .add, .replace, .append, .prepend, .cas: store(request, key: key, input, fd, &output)
+        case .set, .add, .replace, .append, .prepend, .cas: store(request, key: key, input, &output)
         case .delete: delete(request, key: key, &output)
-        case .incr, .decr: arithmetic(request, key: key, fd, &output)
+        case .incr, .decr: arithmetic(request, key: key, &output)
         case .touch: touch(request, key: key, &output)
         case .metaGet: metaGet(request, key: key, input, &output)
-        case .metaSet: metaSet(request, key: key, input, fd, &output)
+        case .metaSet: metaSet(request, key: key, input, &output)
         case .metaDelete: metaDelete(request, key: key, input, &output)
-        case .metaArithmetic: metaArithmetic(request, key: key, input, fd, &output)
+        case .metaArithmetic: metaArithmetic(request, key: key, input, &output)
         case .metaDebug: metaDebug(request, key: key, &output)
         default: return false
         }

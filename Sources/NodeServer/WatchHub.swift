@@ -105,8 +105,9 @@ final class WatchHub: Sendable {
             let number = state.nextLine
             state.nextLine += 1
             state.totals.written += 1
-            let line = Array(
-                "ts=\(time / 1_000_000_000).\(time % 1_000_000_000 / 1000) gid=\(number) \(body)\n".utf8)
+            let micros = String(time % 1_000_000_000 / 1000)
+            let padding = String(repeating: "0", count: 6 - micros.count)
+            let line = Array("ts=\(time / 1_000_000_000).\(padding)\(micros) gid=\(number) \(body)\n".utf8)
             for index in state.watchers.indices where !state.watchers[index].topics.isDisjoint(with: topic) {
                 append(line, to: &state.watchers[index], &state.totals)
             }
@@ -120,7 +121,7 @@ final class WatchHub: Sendable {
             return
         }
         if watcher.skipped > 0 {
-            watcher.lines += Array("[skipped: \(watcher.skipped)]\n".utf8)
+            watcher.lines += Array("skipped=\(watcher.skipped)\n".utf8)
             watcher.skipped = 0
         }
         watcher.lines += line
@@ -167,9 +168,9 @@ final class WatchHub: Sendable {
     }
 
     @inline(never)
-    func noteDeletion(_ key: Span<UInt8>, isMeta: Bool, topics: WatchTopics) {
+    func noteDeletion(_ key: Span<UInt8>, isMeta: Bool, _ length: Int, topics: WatchTopics) {
         guard topics.contains(.deletions) else { return }
-        note(.deletions, "type=deleted key=\(percentEncoded(key)) cmd=\(isMeta ? "md" : "delete") clsid=1 size=0")
+        note(.deletions, "type=deleted key=\(percentEncoded(key)) cmd=\(isMeta ? "md" : "delete") clsid=1 size=\(length)")
     }
 
     /// Tells of the engine's evictions since the last call, and whether it is to collect them.
