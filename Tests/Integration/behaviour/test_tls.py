@@ -216,8 +216,9 @@ def test_a_certificate_that_cannot_be_read_keeps_the_old_one(start, authority, l
 def test_handshake_errors_are_counted(start, authority, leaf):
     server = start(options(leaf))
     for _ in range(3):
-        with server.connect() as connection:
-            connection.sendall(b"no hello at all\r\n" * 3)
+        with server.client() as client:
+            client.send(b"no hello at all\r\n" * 3)
+            client.until_closed(5)
     with connect(server, context(authority)) as client:
         deadline = time.monotonic() + 5
         while int(client.stats()["ssl_handshake_errors"]) < 3 and time.monotonic() < deadline:

@@ -30,7 +30,7 @@ def test_fetchers(start):
         client.get("seen"), client.get("unseen")
         found = until(watcher, r"key=seen status=found")
         assert found["type"] == "item_get"
-        assert re.fullmatch(r"\d+\.\d{6}", found["ts"])
+        assert re.fullmatch(r"\d+\.\d{1,6}", found["ts"])
         assert int(found["gid"]) >= 1
         assert int(found["cfd"]) > 0
         assert until(watcher, r"key=unseen")["status"] == "not_found"
@@ -146,8 +146,10 @@ def dump(client, what, end):
 
 
 @pytest.mark.parametrize("what", ["all", "hash"])
-def test_metadump(start, what):
+def test_metadump(start, what, original):
     with start().client(timeout=20) as client:
+        if original:
+            time.sleep(1.2)  # a memcached's crawler may miss its first order when that comes while it starts
         client.set("plain", b"x" * 10)
         client.set("timed", b"x" * 10, exptime=1000, flags=7)
         client.set("odd%key", b"x")
