@@ -4,8 +4,8 @@
 internal import CPlatform
 
 extension OutputBuffer {
-    /// Removes the first `length` own bytes and the first `externalCount` external pieces, which all lie before them, and
-    /// moves the rest to the front. Costs a copy of the rest; keeps the room.
+    /// Removes the first `length` own bytes and the first `externalCount` external pieces, which all lie before them,
+    /// and moves the rest to the front. Costs a copy of the rest; keeps the room.
     package mutating func discardFirst(_ length: Int, externalCount: Int) {
         precondition(length >= 0 && length <= count && externalCount <= externals.count)
         // SAFETY: [length, count) are valid bytes, and memmove allows overlap.
@@ -19,8 +19,8 @@ extension OutputBuffer {
         }
     }
 
-    /// Appends what follows own byte `start` and external piece `externalStart` of `other`, which stays as it is: its own
-    /// bytes are copied, its external pieces and their tokens taken over.
+    /// Appends what follows own byte `start` and external piece `externalStart` of `other`, which stays as it is: its
+    /// own bytes are copied, its external pieces and their tokens taken over.
     package mutating func append(_ other: borrowing OutputBuffer, from start: Int, externalStart: Int) {
         precondition(start >= 0 && start <= other.count && externalStart <= other.externals.count)
         let shift = count - start

@@ -7,6 +7,7 @@ package final class Guarded<Value>: @unchecked Sendable {
     private let lock = Lock()
     private var value: Value
 
+    /// Guards `value`.
     package init(_ value: sending Value) { self.value = value }
 
     /// Runs `body` with the value; nobody else has it meanwhile. `body` must not block or come back here.

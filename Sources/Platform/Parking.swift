@@ -12,6 +12,7 @@ package final class Parking: Sendable {
     private let sequence = Atomic<UInt32>(0)
     private let sleepers = Atomic<UInt32>(0)
 
+    /// A place where nobody sleeps yet.
     package init() {}
 
     /// The number of the last announcement.

@@ -6,10 +6,14 @@ public import CPlatform
 /// What a descriptor is ready for, or watched for.
 @usableFromInline
 package struct Readiness: OptionSet, BitwiseCopyable, Sendable {
+    /// The bits as epoll has them.
     @usableFromInline package let rawValue: UInt32
+    /// The set of those bits.
     @inlinable package init(rawValue: UInt32) { self.rawValue = rawValue }
 
+    /// There is something to read, or the end of it.
     @inlinable package static var input: Self { Self(rawValue: MARTLET_EPOLLIN) }
+    /// There is room to write.
     @inlinable package static var output: Self { Self(rawValue: MARTLET_EPOLLOUT) }
     /// Always watched for.
     @inlinable package static var error: Self { Self(rawValue: MARTLET_EPOLLERR) }
@@ -92,6 +96,7 @@ private let EPOLL_CLOEXEC_FLAG = Int32(O_CLOEXEC)
 package struct WakeEvent: ~Copyable, Sendable {
     private let descriptor: Descriptor
 
+    /// An event that nobody has signalled.
     package init() throws(SystemError) {
         let number = eventfd(0, Int32(O_CLOEXEC | O_NONBLOCK))
         guard number >= 0 else { throw SystemError("eventfd") }

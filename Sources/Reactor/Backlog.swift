@@ -4,6 +4,8 @@
 internal import CPlatform
 internal import Memory
 
+// SAFETY (file): vectors point to bytes that stay where they are until the cursor has passed them.
+
 /// How far an ``OutputBuffer`` is sent.
 struct OutputCursor {
     /// Own bytes sent.

@@ -3,6 +3,8 @@
 
 internal import Platform
 
+// SAFETY (file): the session lives as long as its connection, which is borrowed here.
+
 /// What is made on demand; none of it is for the hot path.
 extension Connection {
     /// The peer's address as `stats conns` writes it, such as `tcp:127.0.0.1:40312`. A system call, and allocates.

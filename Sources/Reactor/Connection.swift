@@ -70,6 +70,7 @@ package struct Connection: ~Copyable {
         transport = origin.transport
         self.interest = interest
         self.inputLimitBytes = inputLimitBytes
+        // SAFETY: the registry keeps the status as long as the reactor lives.
         unsafe self.status = status
     }
 

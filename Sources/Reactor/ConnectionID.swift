@@ -13,9 +13,11 @@ package struct ConnectionID: Hashable, Sendable, BitwiseCopyable {
     /// How many reactors a group can have; the highest value marks the loop's own descriptors.
     package static var reactorLimit: Int { 255 }
 
+    /// The name in a user word of epoll.
     @inlinable @inline(__always)
     package init(rawValue: UInt64) { self.rawValue = rawValue }
 
+    /// The name of a slot's connection.
     @inlinable @inline(__always)
     package init(reactor: Int, slot: Int, generation: UInt32) {
         rawValue =

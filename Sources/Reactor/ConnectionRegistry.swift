@@ -4,6 +4,9 @@
 internal import Platform
 internal import Synchronization
 
+// SAFETY (file): chunks are allocated and initialised whole and freed with the registry; a status never moves. What is
+// not atomic in it is touched under the registry's lock.
+
 /// What other threads may see of a connection.
 @usableFromInline
 struct SlotStatus: ~Copyable {

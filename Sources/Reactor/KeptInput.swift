@@ -3,6 +3,9 @@
 
 internal import CPlatform
 
+// SAFETY (file): a block belongs to one KeptInput or to the pool's list, never both, and `start + count <= capacity`
+// holds; every method that writes or copies checks against it.
+
 /// Input of one connection that its handler did not consume, in memory of its ``InputPool``.
 @safe
 struct KeptInput: ~Copyable {

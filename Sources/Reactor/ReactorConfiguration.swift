@@ -45,6 +45,7 @@ package struct ReactorConfiguration: Sendable {
     /// Threads are called this and a number (at most 12 bytes).
     package var threadName = "martlet-r"
 
+    /// The defaults.
     package init() {}
 }
 
@@ -79,6 +80,7 @@ package struct ListenerConfiguration: Sendable {
     /// What it does with TLS.
     package var security: Security
 
+    /// A listener at `endpoint`.
     package init(_ endpoint: Endpoint, tag: UInt64 = 0, security: Security = .none) {
         self.endpoint = endpoint
         self.tag = tag

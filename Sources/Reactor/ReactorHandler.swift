@@ -89,6 +89,7 @@ package struct ReactorMessage: Sendable, BitwiseCopyable {
     /// Anything that fits.
     package var value: UInt64
 
+    /// A message about a connection, or about none.
     package init(kind: UInt32, connection: ConnectionID = ConnectionID(rawValue: .max), value: UInt64 = 0) {
         self.kind = kind
         self.connection = connection

@@ -6,6 +6,9 @@ internal import Platform
 internal import Synchronization
 internal import Telemetry
 
+// SAFETY (file): a connection pointer comes from the slot table and is good until its slot is removed; every step that
+// may remove it says so in its result. It, the shared buffer and the vectors are touched by the reactor's thread only.
+
 /// How connections begin and end.
 extension ReactorLoop {
     /// Takes a connected socket over, and closes it when that fails.

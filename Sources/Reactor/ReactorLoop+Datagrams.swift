@@ -6,6 +6,9 @@ internal import Memory
 internal import Platform
 internal import Telemetry
 
+// SAFETY (file): a connection pointer comes from the slot table and is good until its slot is removed; every step that
+// may remove it says so in its result. It, the shared buffer and the vectors are touched by the reactor's thread only.
+
 /// UDP: memcached's protocol.txt, "UDP protocol". Requests are one datagram; replies are cut into as many as they need.
 extension ReactorLoop {
     /// Request number, sequence, total and zero, two bytes each.

@@ -5,6 +5,9 @@ internal import Memory
 internal import Platform
 internal import Telemetry
 
+// SAFETY (file): a connection pointer comes from the slot table and is good until its slot is removed; every step that
+// may remove it says so in its result. It, the shared buffer and the vectors are touched by the reactor's thread only.
+
 /// What other threads want.
 extension ReactorLoop {
     /// Does what the letters that wait now say.

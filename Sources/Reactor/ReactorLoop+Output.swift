@@ -6,6 +6,9 @@ internal import Memory
 internal import Platform
 internal import Telemetry
 
+// SAFETY (file): a connection pointer comes from the slot table and is good until its slot is removed; every step that
+// may remove it says so in its result. It, the shared buffer and the vectors are touched by the reactor's thread only.
+
 /// From the handler to the socket.
 extension ReactorLoop {
     /// After calls of the handler: sends what it wrote and does what it asked for. False when the connection is gone.

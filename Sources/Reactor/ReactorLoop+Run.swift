@@ -6,6 +6,9 @@ internal import Platform
 internal import Synchronization
 internal import Telemetry
 
+// SAFETY (file): a connection pointer comes from the slot table and is good until its slot is removed; every step that
+// may remove it says so in its result. It, the shared buffer and the vectors are touched by the reactor's thread only.
+
 /// Turns of the loop.
 extension ReactorLoop {
     /// Runs until told to stop; everything is closed afterwards.

@@ -6,6 +6,9 @@ package import Memory
 internal import Platform
 internal import Telemetry
 
+// SAFETY (file): a connection pointer comes from the slot table and is good until its slot is removed; every step that
+// may remove it says so in its result. It, the shared buffer and the vectors are touched by the reactor's thread only.
+
 /// A reactor's loop: everything that one event-loop thread owns. Its handler sees it in calls that are not about one
 /// connection.
 ///

@@ -1,6 +1,9 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+// SAFETY (file): chunks are as large as `perChunk` and freed with the table; exactly the slots with `isOpen` are
+// initialised.
+
 /// A reactor's connections, by slot. Connections do not move; memory for them grows in steps and stays.
 @safe
 struct SlotTable: ~Copyable {

@@ -22,10 +22,13 @@ package struct TLSConfiguration: Sendable {
     package var chainPath: String
     /// The private key; the chain's file when nil.
     package var keyPath: String?
+    /// How `keyPath` is written.
     package var keyFormat = KeyFormat.pem
     /// Authorities that client certificates must come from, PEM.
     package var authorityPath: String?
+    /// What is asked of client certificates, unless the listener says otherwise.
     package var verifyMode = VerifyMode.none
+    /// Older versions are refused.
     package var minimumVersion = Version.tls12
     /// OpenSSL's cipher list for TLS 1.2 and below; OpenSSL's default when nil.
     package var ciphers: String?
@@ -38,6 +41,7 @@ package struct TLSConfiguration: Sendable {
     /// How many bytes of several pieces are gathered for one record (`ssl_wbuf_size`).
     package var writeBufferBytes = 16 * 1024
 
+    /// TLS with the certificate at `chainPath`, and memcached's defaults.
     package init(chainPath: String, keyPath: String? = nil) {
         self.chainPath = chainPath
         self.keyPath = keyPath

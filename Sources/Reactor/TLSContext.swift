@@ -5,6 +5,9 @@ internal import COpenSSL
 internal import Platform
 internal import Synchronization
 
+// SAFETY (file): a context is ours from SSL_CTX_new to SSL_CTX_free, and replaced under the lock; OpenSSL counts the
+// references of sessions to it. Strings and buffers live for each call.
+
 /// A server's TLS settings, certificates loaded; shared by all reactors.
 @safe
 package final class TLSContext: @unchecked Sendable {

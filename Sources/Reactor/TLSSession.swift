@@ -4,6 +4,9 @@
 internal import COpenSSL
 internal import Platform
 
+// SAFETY (file): a session is its connection's from SSL_new to SSL_free, used by the reactor's thread only; callers
+// give as many readable or writable bytes as they say.
+
 /// Calls on one connection's OpenSSL session, on its reactor's thread. Results as ``StreamSocket``'s.
 enum TLSSession {
     /// The session must write before it can read on.
