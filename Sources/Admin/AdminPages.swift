@@ -5,10 +5,12 @@ package import Telemetry
 
 /// One thing that a ready program needs.
 package struct HealthCheck: Sendable {
+    /// What it is called in the answer.
     package let name: String
     /// Why it does not hold; nil when it does.
     package let failure: String?
 
+    /// A check and its outcome.
     package init(_ name: String, failure: String? = nil) {
         self.name = name
         self.failure = failure

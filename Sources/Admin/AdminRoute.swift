@@ -17,10 +17,12 @@ package struct AdminResponse: Sendable {
     package var status: Int
     /// The value of Content-Type.
     package var contentType: String
+    /// The content, as it is sent.
     package var body: [UInt8]
     /// The value of Allow, for status 405.
     package var allow: String?
 
+    /// An answer without Allow.
     package init(status: Int = 200, contentType: String, body: [UInt8]) {
         self.status = status
         self.contentType = contentType
@@ -45,6 +47,7 @@ package struct AdminResponse: Sendable {
 
 /// A page of the admin server.
 package struct AdminRoute: Sendable {
+    /// The path that is asked for, from its `/` on.
     package let path: String
     /// One line for the index at `/`.
     package let summary: String
@@ -53,6 +56,7 @@ package struct AdminRoute: Sendable {
     /// Makes the page. Called on the admin thread; must not block for long, because the others wait.
     package let handler: @Sendable (AdminRequest) -> AdminResponse
 
+    /// A page at `path`, which begins with `/`.
     package init(
         _ path: String, _ summary: String, queryNames: [String] = [],
         handler: @escaping @Sendable (AdminRequest) -> AdminResponse

@@ -46,6 +46,7 @@ package final class AdminServer: @unchecked Sendable {
         lock.lock()
         defer { lock.unlock() }
         guard let number = socket else { preconditionFailure("an admin server starts once") }
+        // SAFETY: under the lock; the daemon is kept until `stop` ends it.
         guard let daemon = unsafe Self.start(configuration, pages, number) else {
             throw SystemError("MHD_start_daemon", subject: address)
         }
@@ -78,8 +79,8 @@ package final class AdminServer: @unchecked Sendable {
             MHD_OptionItem(option: .END, value: 0, ptr_value: nil),
         ]
         let flags = MHD_USE_INTERNAL_POLLING_THREAD.rawValue | MHD_USE_EPOLL.rawValue | MHD_USE_ITC.rawValue
-        // SAFETY: libmicrohttpd copies the options before it returns. The pages outlive the daemon: the server owns both
-        // and stops the daemon in deinit at the latest.
+        // SAFETY: libmicrohttpd copies the options before it returns. The pages outlive the daemon: the server owns
+        // both and stops the daemon in deinit at the latest.
         return unsafe options.withUnsafeMutableBufferPointer { buffer in
             guard let list = buffer.baseAddress else { return nil }
             let arguments: [any CVarArg] = unsafe [MHD_OPTION.ARRAY.rawValue, list, MHD_OPTION.END.rawValue]

@@ -8,8 +8,8 @@ internal import Synchronization
 /// A shard and the lock in front of it.
 @usableFromInline
 struct Shard: ~Copyable {
-    /// First, in what alignment leaves free: at the address of a variable that is modified, the thread sanitizer notes a
-    /// write, and there must not be the lock.
+    /// First, in what alignment leaves free: at the address of a variable that is modified, the thread sanitizer notes
+    /// a write, and there must not be the lock.
     private let number: UInt32
     @usableFromInline let lock = Lock()
     @usableFromInline var state: ShardState
@@ -30,21 +30,27 @@ package final class CacheEngine: Sendable {
     @usableFromInline let shardShift: UInt64
     /// Seed for `stableHash` of keys.
     @usableFromInline package let hashSeed: UInt64
+    /// What it was made from.
     package let configuration: EngineConfiguration
+    /// Where segments and large items lie.
     package let itemArena: Arena
+    /// Where index and ghost lie.
     package let indexArena: Arena
     /// What is evicted, for those who watch.
     package let evictionLog: EvictionLog
     private let budget: Budget
     private let nextVersion = Atomic<UInt64>(0)
     private let reclaimCursor = Atomic<Int>(0)
+    /// Bytes of values that are being received.
+    private let preparedBytes = Atomic<Int>(0)
 
     /// Creates an empty cache.
     package init(_ configuration: EngineConfiguration) {
         self.configuration = configuration
         hashSeed = configuration.hashSeed
         let budget = Budget(limitBytes: configuration.limitBytes)
-        let itemArena = Arena(decayMilliseconds: 0)
+        // Freed pages stay half a second, so that a flush frees without a system call for each segment.
+        let itemArena = Arena(decayMilliseconds: 500)
         let indexArena = Arena(decayMilliseconds: 0)
         self.budget = budget
         let evictionLog = EvictionLog()
@@ -58,7 +64,8 @@ package final class CacheEngine: Sendable {
             Shard(
                 number,
                 ShardState(
-                    number: number, configuration: configuration, budget: budget, evictionLog: evictionLog, itemArena: itemArena,
+                    number: number, configuration: configuration, budget: budget, evictionLog: evictionLog,
+                    itemArena: itemArena,
                     indexArena: indexArena))
         }
     }
@@ -73,6 +80,7 @@ package final class CacheEngine: Sendable {
     /// Shards, a power of two.
     package var shardCount: Int { shards.count }
 
+    /// The shard of a hash: its highest bits.
     @inlinable @inline(__always)
     package func shardNumber(_ hash: UInt64) -> Int {
         // Swift's smart shift gives 0 when a single shard makes the shift 64.
@@ -117,10 +125,10 @@ package final class CacheEngine: Sendable {
     /// A version larger than every one given before.
     package func newVersion() -> UInt64 { nextVersion.wrappingAdd(1, ordering: .relaxed).newValue }
 
-    /// Whether an item of these lengths is within `itemSizeMax`, by memcached's accounting of its own item: a header of 48
-    /// bytes, 8 for CAS, the key and its terminator, 4 for flags unless they are 0, and the value with its line end.
+    /// Whether an item of these lengths is within `itemSizeMax`, by memcached's accounting of its own item.
     package func allows(keyLength: Int, valueLength: Int, clientFlags: UInt32) -> Bool {
-        48 + 8 + keyLength + 1 + (clientFlags == 0 ? 0 : 4) + valueLength + 2 <= configuration.itemSizeMax
+        let shape = ItemShape(keyLength: keyLength, valueLength: valueLength, clientFlags: clientFlags, expiry: 0)
+        return shape.memcachedSize <= configuration.itemSizeMax
     }
 
     /// The bytes that items and index may use. Lowering it evicts at once.
@@ -129,43 +137,83 @@ package final class CacheEngine: Sendable {
     /// What items and index use now, in bytes.
     package var usedBytes: Int { budget.usedBytes }
 
-    /// Changes the limit, and evicts down to a lower one.
+    /// Changes the limit. A lower one evicts a little at once; ``trim(now:steps:)`` does the rest.
     package func setLimit(bytes: Int, now: UInt32) {
         budget.limitBytes = bytes
-        while budget.isExceeded {
-            guard reclaimAnywhere(now: now) else { return }
-        }
+        _ = trim(now: now, steps: Self.inlineSteps)
     }
+
+    /// Evicts down to the limit, at most `steps` segments; true when that is reached or nothing more can be had.
+    package func trim(now: UInt32, steps: Int) -> Bool {
+        for _ in 0..<steps {
+            guard budget.isExceeded, reclaimAnywhere(now: now) else { return true }
+        }
+        return !budget.isExceeded
+    }
+
+    /// Segments that one command evicts at most for a lower limit.
+    private static var inlineSteps: Int { 64 }
+    /// Reclaims that one large item causes at most beyond its own size, when others take what it freed.
+    private static var extraReclaims: Int { 1024 }
 
     /// Takes memory from the shards in turn until `bytes` are free, for a shard that cannot free so much by itself.
     /// False when nothing more can be had.
     package func makeRoom(bytes: Int, now: UInt32) -> Bool {
-        guard bytes <= budget.limitBytes else { return false }
-        while budget.limitBytes - budget.usedBytes < bytes {
-            guard reclaimAnywhere(now: now) else { return false }
-        }
+        guard charge(bytes, now: now) else { return false }
+        refund(bytes)
         return true
     }
 
-    /// Takes `bytes` of the budget, evicting for it; false when that cannot be.
+    /// Takes `bytes` of the budget, evicting for it piece by piece, so that what was freed is not taken by others
+    /// meanwhile; false, and nothing taken, when that cannot be.
     func charge(_ bytes: Int, now: UInt32) -> Bool {
-        while !budget.tryCharge(bytes) {
-            guard bytes <= budget.limitBytes, reclaimAnywhere(now: now) else { return false }
+        guard bytes <= budget.limitBytes else { return false }
+        var taken = 0
+        var reclaims = 0
+        let reclaimsMax = bytes / segmentBytes + Self.extraReclaims
+        while taken < bytes {
+            let piece = min(bytes - taken, segmentBytes)
+            if budget.tryCharge(piece) {
+                taken += piece
+                continue
+            }
+            reclaims += 1
+            guard reclaims <= reclaimsMax, reclaimAnywhere(now: now) else {
+                budget.charge(-taken)
+                return false
+            }
         }
         return true
     }
 
     func refund(_ bytes: Int) { budget.charge(-bytes) }
 
+    /// Takes `bytes` for a value on its way in; false when so many are on their way that the cache would be all theirs.
+    func chargePrepared(_ bytes: Int, now: UInt32) -> Bool {
+        let limit = max(budget.limitBytes / 4, configuration.itemSizeMax + segmentBytes)
+        guard preparedBytes.wrappingAdd(bytes, ordering: .relaxed).newValue <= limit, charge(bytes, now: now) else {
+            preparedBytes.wrappingSubtract(bytes, ordering: .relaxed)
+            return false
+        }
+        return true
+    }
+
+    /// A value arrived, or will not.
+    func endPrepared(_ bytes: Int) { preparedBytes.wrappingSubtract(bytes, ordering: .relaxed) }
+
+    /// Returns memory that was freed a moment ago to the kernel; for a thread that may block.
+    package func releaseFreedMemory() { itemArena.decay() }
+
     private func reclaimAnywhere(now: UInt32) -> Bool {
         for attempt in 0..<shards.count * 2 {
             let number = reclaimCursor.wrappingAdd(1, ordering: .relaxed).newValue & (shards.count - 1)
-            let before = budget.usedBytes
-            let reclaimed = withShard(number: number) { shard in
-                shard.dropSpare() || shard.reclaimOne(now: now, force: attempt >= shards.count)
+            let freed = withShard(number: number) { shard -> Int in
+                let before = shard.chargedBytes
+                _ = shard.dropSpare() || shard.reclaimOne(now: now, force: attempt >= shards.count)
+                shard.dropSpare()
+                return before - shard.chargedBytes
             }
-            if reclaimed { withShard(number: number) { _ = $0.dropSpare() } }
-            if reclaimed, budget.usedBytes < before { return true }
+            if freed > 0 { return true }
         }
         return false
     }

@@ -20,6 +20,7 @@ package struct EngineConfiguration: Sendable {
     /// How many reclaimed segments may survive whole before the next gives up its items whatever their reads.
     package var reclaimAttemptsMax = 16
 
+    /// The defaults for a cache of `limitBytes`.
     package init(limitBytes: Int, hashSeed: UInt64 = 0) {
         self.limitBytes = limitBytes
         self.hashSeed = hashSeed

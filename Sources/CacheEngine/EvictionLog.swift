@@ -6,7 +6,9 @@ internal import Synchronization
 
 /// An item that was evicted, for those who watch.
 package struct Eviction: Sendable {
+    /// Its key.
     package let key: [UInt8]
+    /// Whether it was ever read.
     package let isFetched: Bool
     /// When it would have expired, in the engine's seconds; 0 for never.
     package let expiry: UInt32

@@ -194,7 +194,8 @@ extension Index {
     mutating func insert(_ hash: UInt64, _ location: UInt32) {
         place(Self.tag(hash), location, from: bucket(hash))
         count += 1
-        // Split at 11 entries a bucket on average: 10.6 bytes an item, overflow lines included (8.5 entries: 11.1 bytes).
+        // Split at 11 entries a bucket on average: 10.6 bytes an item, overflow lines included (8.5 entries: 11.1
+        // bytes).
         if count > bucketCount &* 11 { split() }
     }
 

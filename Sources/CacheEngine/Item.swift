@@ -123,7 +123,9 @@ extension Item {
     /// Whether the key came base64 encoded, and is to be shown so.
     @inlinable package var isKeyBinary: Bool { word & Mark.binaryKey != 0 }
 
+    /// Marks it stale, or fresh again.
     package mutating func setStale(_ on: Bool) { write(on ? word | Mark.stale : word & ~Mark.stale) }
+    /// Notes whether a client was told that it may recache.
     package mutating func setTokenSent(_ on: Bool) { write(on ? word | Mark.tokenSent : word & ~Mark.tokenSent) }
 
     /// Notes a read: first it marks the item fetched, afterwards it keeps the access time, as memcached does.
@@ -153,12 +155,21 @@ extension Item {
 /// What a new item will hold beside its bytes; decides its size.
 @usableFromInline
 package struct ItemShape: BitwiseCopyable, Sendable {
+    /// Bytes of the key, 1 to 250.
     @usableFromInline package var keyLength: Int
+    /// Bytes of the value.
     @usableFromInline package var valueLength: Int
+    /// The client's opaque flags; 0 takes no room.
     @usableFromInline package var clientFlags: UInt32
+    /// When it expires, in the engine's seconds; 0 is never and takes no room.
     @usableFromInline package var expiry: UInt32
+    /// Whether the key came base64 encoded.
     @usableFromInline package var isKeyBinary: Bool
+    /// Whether the item has a field for an expiry even when it does not expire: large items, so that a touch never
+    /// copies them.
+    @usableFromInline package var reservesExpiry = false
 
+    /// The shape of an item of these lengths.
     @inlinable @inline(__always)
     package init(keyLength: Int, valueLength: Int, clientFlags: UInt32, expiry: UInt32, isKeyBinary: Bool = false) {
         self.keyLength = keyLength
@@ -177,7 +188,7 @@ package struct ItemShape: BitwiseCopyable, Sendable {
         } else {
             word |= Item.Mark.hasLongLength
         }
-        if expiry != 0 { word |= Item.Mark.hasExpiry }
+        if expiry != 0 || reservesExpiry { word |= Item.Mark.hasExpiry }
         if clientFlags != 0 { word |= Item.Mark.hasFlags }
         if isKeyBinary { word |= Item.Mark.binaryKey }
         return word
@@ -188,6 +199,12 @@ package struct ItemShape: BitwiseCopyable, Sendable {
         @inline(__always) get { Item.headerSize(word(now: 0)) &+ keyLength &+ valueLength }
     }
 
+    /// What memcached would count for the item against `-I`: a header of 48 bytes, 8 for CAS, the key and its
+    /// terminator, 4 for flags unless they are 0, and the value with its line end.
+    @inlinable package var memcachedSize: Int {
+        48 &+ 8 &+ keyLength &+ 1 &+ (clientFlags == 0 ? 0 : 4) &+ valueLength &+ 2
+    }
+
     /// Writes header and key at the start of `block`; the value is still to come.
     @inlinable @inline(__always)
     func writeHeader(to block: MemoryBlock, key: Span<UInt8>, version: UInt64, now: UInt32) {
@@ -195,7 +212,7 @@ package struct ItemShape: BitwiseCopyable, Sendable {
         block.store(version, at: 0)
         block.store(word, at: 8)
         var offset = 16
-        if expiry != 0 {
+        if word & Item.Mark.hasExpiry != 0 {
             block.store(expiry, at: offset)
             offset &+= 4
         }

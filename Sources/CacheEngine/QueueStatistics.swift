@@ -5,9 +5,11 @@ internal import Memory
 
 /// What one of the two queues holds, in all shards together.
 package struct QueueStatistics: Sendable, Equatable {
+    /// Items in the queue.
     package var items = 0
     /// Bytes of the items, headers included.
     package var itemBytes = 0
+    /// Segments in the queue.
     package var segments = 0
     /// Bytes of the segments.
     package var segmentBytes = 0

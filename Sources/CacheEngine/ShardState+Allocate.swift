@@ -35,7 +35,7 @@ extension ShardState {
             }
             // Index and ghost may have grown past the budget meanwhile: then the spare goes back first.
             if spare != nil, budget.isExceeded { dropSpare() }
-            if spare != nil || budget.tryCharge(segmentBytes) {
+            if hasFreeSlot, spare != nil || budget.tryCharge(segmentBytes) {
                 guard let block = takeSegmentBlock() else {
                     budget.charge(-segmentBytes)
                     return nil
@@ -62,15 +62,15 @@ extension ShardState {
     }
 
     private mutating func allocateLarge(_ size: Int, toMain: Bool, now: UInt32) -> UInt32? {
-        guard let block = acquire(size, now: now) else { return nil }
-        return adoptLarge(block, toMain: toMain)
+        guard let block = acquire(arena.usableSize(size), now: now) else { return nil }
+        return adoptLarge(block, size: size, toMain: toMain)
     }
 
     /// Makes a block that holds one large item a segment of this shard.
-    mutating func adoptLarge(_ block: MemoryBlock, toMain: Bool) -> UInt32 {
+    mutating func adoptLarge(_ block: MemoryBlock, size: Int, toMain: Bool) -> UInt32 {
         let slot = adopt(block, isLarge: true, place: toMain ? .main : .small)
-        segments[Int(slot)].usedBytes = UInt32(block.count)
-        segments[Int(slot)].liveBytes = UInt32(block.count)
+        segments[Int(slot)].usedBytes = UInt32(size)
+        segments[Int(slot)].liveBytes = UInt32(size)
         segments[Int(slot)].liveItems = 1
         return slot << segmentShift
     }
@@ -78,7 +78,7 @@ extension ShardState {
     /// Memory within the budget, for which the shard gives up its own oldest segments when it must.
     private mutating func acquire(_ bytes: Int, now: UInt32) -> MemoryBlock? {
         var attempts = 0
-        while !budget.tryCharge(bytes) {
+        while !hasFreeSlot || !budget.tryCharge(bytes) {
             attempts += 1
             if dropSpare() { continue }
             guard reclaimOne(now: now, force: attempts > reclaimAttemptsMax) else { return nil }
@@ -94,6 +94,7 @@ extension ShardState {
     mutating func allocateForSurvivor(_ size: Int, toMain: Bool) -> UInt32? {
         let open = toMain ? openMain : openSmall
         if open != 0, let location = take(size, from: open) { return location }
+        guard hasFreeSlot else { return nil }
         let isCharged = spare != nil
         guard let block = takeSegmentBlock() else { return nil }
         if !isCharged { budget.charge(segmentBytes) }

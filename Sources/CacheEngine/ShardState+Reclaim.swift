@@ -7,8 +7,8 @@ extension ShardState {
     /// Items looked at ahead of the one at work, so that their index lines are there when needed.
     private static var lookahead: Int { 8 }
 
-    /// Gives up one segment: the one with the most dead bytes if that is worth it, else the oldest of the queue whose turn
-    /// it is. False when the shard has nothing to give. Source: S3-FIFO (SOSP 2023), on segments instead of items.
+    /// Gives up one segment: the one with the most dead bytes if that is worth it, else the oldest of the queue whose
+    /// turn it is. False when the shard has nothing to give. Source: S3-FIFO (SOSP 2023), on segments instead of items.
     mutating func reclaimOne(now: UInt32, force: Bool) -> Bool {
         relocations += 1
         let total = small.byteCount + main.byteCount
@@ -208,7 +208,8 @@ extension ShardState {
         let base = UInt32(slot) << segmentShift
         let used = Int(segment.usedBytes)
         while offset < used {
-            let item = Item(block: segment.block.slice(offset, segment.block.count - offset), location: base | UInt32(offset))
+            let item = Item(
+                block: segment.block.slice(offset, segment.block.count - offset), location: base | UInt32(offset))
             offset += item.size
             if item.word & Item.Mark.dead != 0 { continue }
             let expiry = item.expiry

@@ -20,8 +20,11 @@ package enum StoreOutcome: UInt8, BitwiseCopyable, Sendable {
 /// A store as the client asked for it, times already in the engine's seconds.
 @usableFromInline
 package struct StoreRequest: BitwiseCopyable, Sendable {
+    /// How it treats what is there.
     @usableFromInline package var mode: StoreMode
+    /// The client's opaque flags.
     @usableFromInline package var clientFlags: UInt32
+    /// When the item expires, in the engine's seconds; 0 is never.
     @usableFromInline package var expiry: UInt32
     /// The version that must be there; 0 compares nothing.
     @usableFromInline package var compare: UInt64
@@ -29,8 +32,10 @@ package struct StoreRequest: BitwiseCopyable, Sendable {
     @usableFromInline package var version: UInt64
     /// A compare with an older version stores, and marks the item stale (meta set with I).
     @usableFromInline package var allowsStale = false
+    /// Whether the key came base64 encoded.
     @usableFromInline package var isKeyBinary = false
 
+    /// A store that leaves no stale items and has a text key.
     @inlinable
     package init(mode: StoreMode, clientFlags: UInt32, expiry: UInt32, compare: UInt64, version: UInt64) {
         self.mode = mode
@@ -44,6 +49,7 @@ package struct StoreRequest: BitwiseCopyable, Sendable {
 /// What a store did, beside its outcome.
 @usableFromInline
 package struct StoreResult: BitwiseCopyable, Sendable {
+    /// What became of it.
     @usableFromInline package var outcome: StoreOutcome
     /// The item's version afterwards, when stored.
     @usableFromInline package var version: UInt64 = 0
@@ -52,8 +58,17 @@ package struct StoreResult: BitwiseCopyable, Sendable {
     /// For a compare: whether an item was there to compare with.
     @usableFromInline package var compared = false
 
+    /// Bytes that there was no room for, when out of memory.
+    @usableFromInline package var neededBytes = 0
+
     @inlinable
     init(_ outcome: StoreOutcome) { self.outcome = outcome }
+
+    @inlinable
+    init(outOfMemoryFor bytes: Int) {
+        outcome = .outOfMemory
+        neededBytes = bytes
+    }
 }
 
 extension ShardState {
@@ -153,7 +168,7 @@ extension ShardState {
             keyLength: key.count, valueLength: value.count, clientFlags: request.clientFlags,
             expiry: inherited?.expiry ?? request.expiry, isKeyBinary: request.isKeyBinary)
         guard let item = create(hash, key: key, shape, version: request.version, now: now, replacing: old) else {
-            return StoreResult(.outOfMemory)
+            return StoreResult(outOfMemoryFor: shape.size)
         }
         item.block.copy(value, at: item.valueOffset)
         return finish(item, marks, request, compared: old != nil && request.mode == .compareAndSet)
@@ -178,14 +193,18 @@ extension ShardState {
         let shape = ItemShape(
             keyLength: key.count, valueLength: before.valueLength + value.count, clientFlags: before.clientFlags,
             expiry: before.expiry, isKeyBinary: before.isKeyBinary)
+        // memcached answers a join that would be too large like one to nothing, and the item stays.
+        guard shape.memcachedSize <= itemSizeMax else { return StoreResult(.notStored) }
         let isMain = segments[slot(of: before.location)].place == .main
         protect(before)
-        guard let location = allocate(shape.size, toMain: isMain, now: now) else { return StoreResult(.outOfMemory) }
+        guard let location = allocate(shape.size, toMain: isMain, now: now) else {
+            return StoreResult(outOfMemoryFor: shape.size)
+        }
         // Making room may have moved or dropped the old item.
         let fresh = write(shape, key, request.version, at: location, now: now)
         guard let old = find(hash, key, now: now) else {
             abandon(fresh)
-            return StoreResult(.outOfMemory)
+            return StoreResult(outOfMemoryFor: shape.size)
         }
         let oldAtFront = request.mode == .append || request.mode == .appendOrCreate
         let start = fresh.valueOffset
@@ -243,7 +262,7 @@ extension ShardState {
         } else {
             let before = index.byteCount
             index.insert(hash, item.location)
-            budget.charge(index.byteCount - before)
+            budget.chargeIndex(index.byteCount - before)
         }
         segments[slot(of: item.location)].noteExpiry(item.expiry)
         statistics.items += 1

@@ -11,7 +11,8 @@ package enum ArithmeticOutcome: Sendable {
 }
 
 extension ShardState {
-    /// Gives an item a new expiry; where it lies now, or nil when there was no room for the expiry. May reclaim.
+    /// Gives an item a new expiry. Returns where the item lies now, its expiry unchanged if there was no room for one,
+    /// or nil when making room took the item itself. The item passed in must not be used afterwards. May reclaim.
     package mutating func setExpiry(
         _ expiry: UInt32, of item: Item, _ hash: UInt64, key: Span<UInt8>, now: UInt32
     ) -> Item? {
@@ -32,11 +33,13 @@ extension ShardState {
             fresh.block.copy(old.block, from: old.valueOffset, length: old.valueLength, at: fresh.valueOffset)
             fresh.write((fresh.word & lengthsAndShape) | (word & ~lengthsAndShape))
         }
-        if moved != nil { statistics.totalItems &-= 1 }
+        guard let moved else { return find(hash, key, now: now) }
+        statistics.totalItems &-= 1
         return moved
     }
 
-    /// Replaces an item by one of another shape that `fill` completes from the old one. May reclaim.
+    /// Replaces an item by one of another shape that `fill` completes from the old one; nil when there was no room, or
+    /// the item went with making some. May reclaim.
     private mutating func replace(
         _ item: Item, _ hash: UInt64, key: Span<UInt8>, _ shape: ItemShape, version: UInt64, now: UInt32,
         _ fill: (_ old: Item, _ fresh: inout Item) -> Void
@@ -58,7 +61,8 @@ extension ShardState {
     /// digits keeps the length and is padded with spaces. `compare` is a version to match, 0 for none. May reclaim.
     /// Source: protocol.txt, "Increment/Decrement".
     package mutating func add(
-        _ delta: UInt64, increment: Bool, _ hash: UInt64, key: Span<UInt8>, compare: UInt64, version: UInt64, now: UInt32
+        _ delta: UInt64, increment: Bool, _ hash: UInt64, key: Span<UInt8>, compare: UInt64, version: UInt64,
+        now: UInt32
     ) -> ArithmeticOutcome {
         guard let item = find(hash, key, now: now) else { return .notFound }
         guard item.valueLength > 0 else { return .notNumeric }
@@ -98,7 +102,8 @@ extension ShardState {
 }
 
 /// A value read as memcached's `safe_strtoull` reads it: white space and a sign as strtoull takes them, digits up to
-/// 2^64-1, then the end or white space. A negative one wraps around, and is refused unless that makes it less than 2^63.
+/// 2^64-1, then the end or white space. A negative one wraps around, and is refused unless that makes it less than
+/// 2^63.
 private func parseStoredNumber(_ bytes: Span<UInt8>) -> UInt64? {
     var position = 0
     while position < bytes.count, isSpace(bytes[position]) { position += 1 }

@@ -6,8 +6,8 @@ public import Memory
 /// One shard's items, index and queues. Everything here happens under the shard's lock.
 ///
 /// New items go to the tail of the small queue's open segment. Reclaiming takes the oldest segment of a queue: items
-/// read since move to the main queue, the others leave (see ShardState+Reclaim). An ``Item`` or position found earlier is
-/// valid until the next call that may reclaim; those calls say so.
+/// read since move to the main queue, the others leave (see ShardState+Reclaim). An ``Item`` or position found earlier
+/// is valid until the next call that may reclaim; those calls say so.
 @usableFromInline
 package struct ShardState: ~Copyable {
     @usableFromInline var index: Index
@@ -22,6 +22,7 @@ package struct ShardState: ~Copyable {
     let largeItemBytes: Int
     let number: Int
     let evicts: Bool
+    let itemSizeMax: Int
     let smallQueuePercent: Int
     let reclaimAttemptsMax: Int
     let budget: Budget
@@ -56,6 +57,7 @@ package struct ShardState: ~Copyable {
         largeItemBytes = min(segmentBytes / 4, 32 << 10)
         hashSeed = configuration.hashSeed
         evicts = configuration.evicts
+        itemSizeMax = configuration.itemSizeMax
         smallQueuePercent = configuration.smallQueuePercent
         reclaimAttemptsMax = configuration.reclaimAttemptsMax
         segments = Table(capacity: 64)
@@ -63,7 +65,7 @@ package struct ShardState: ~Copyable {
         // Slot 0 stands for "none", and location 0 for an empty place in the index.
         segments.append(Segment(block: index.primary[0]))
         segmentHints.append(index.primary[0])
-        budget.charge(index.byteCount)
+        budget.chargeIndex(index.byteCount)
     }
 
     /// Gives all memory back, when the engine ends.
@@ -122,9 +124,9 @@ extension ShardState {
     @inlinable @inline(__always)
     func prefetchIndex(_ hash: UInt64) { index.prefetch(hash) }
 
-    /// Asks the processor for the items in the line of `hash` whose tag matches, or else for the overflow line behind it.
-    /// True in that case: ``prefetchOverflowItem(_:)`` is worth a call when the line has arrived. Needs no lock: what it
-    /// reads may be outdated, and is only prefetched.
+    /// Asks the processor for the items in the line of `hash` whose tag matches, or else for the overflow line behind
+    /// it. True in that case: ``prefetchOverflowItem(_:)`` is worth a call when the line has arrived. Needs no lock:
+    /// what it reads may be outdated, and is only prefetched.
     @inlinable @inline(__always)
     func prefetchItem(_ hash: UInt64) -> Bool {
         let line = index.lineHint(hash)
@@ -260,6 +262,15 @@ extension ShardState {
         return true
     }
 
+    /// Segment numbers, 0 included: what a 32-bit location has left beside the offset.
+    var slotLimit: Int { 1 << (32 - Int(segmentShift)) }
+
+    /// Whether another segment can be numbered.
+    var hasFreeSlot: Bool { freeSlots != 0 || segments.count < slotLimit }
+
+    /// Bytes that the shard's segments hold of the budget.
+    var chargedBytes: Int { small.byteCount + main.byteCount + (spare?.count ?? 0) }
+
     /// Puts a fresh block into a slot, at the tail of a queue.
     mutating func adopt(_ block: MemoryBlock, isLarge: Bool, place: Segment.Place) -> UInt32 {
         var segment = Segment(block: block)
@@ -273,7 +284,7 @@ extension ShardState {
             segmentHints.set(Int(slot), block)
         } else {
             slot = UInt32(segments.count)
-            precondition(Int(slot) << Int(segmentShift) <= Int(UInt32.max) - segmentBytes, "a shard is out of segment numbers")
+            precondition(segments.count < slotLimit, "a segment without a number")
             segments.append(segment)
             segmentHints.append(block)
         }

@@ -20,6 +20,7 @@ package struct DatagramHeader: BitwiseCopyable, Sendable, Equatable {
     /// How many datagrams there are.
     @usableFromInline package var count: UInt16
 
+    /// The header of datagram `sequence` of `count`.
     @inlinable
     package init(requestID: UInt16, sequence: UInt16, count: UInt16) {
         self.requestID = requestID

@@ -4,6 +4,7 @@
 /// The set of flags on a meta command's line, a bit for each letter.
 @usableFromInline
 package struct MetaOptions: OptionSet, BitwiseCopyable, Sendable {
+    /// Bit 0 is `A`, bit 57 is `z`.
     @usableFromInline package let rawValue: UInt64
 
     @inlinable @inline(__always)
@@ -59,6 +60,7 @@ package enum MetaStep: UInt8, Sendable {
 /// again.
 @usableFromInline
 package struct MetaSteps: BitwiseCopyable, Sendable, Equatable {
+    /// Four bits for each step, the next one lowest.
     @usableFromInline package var rawValue: UInt64
 
     @inlinable @inline(__always)

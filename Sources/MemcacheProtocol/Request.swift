@@ -129,11 +129,13 @@ package struct Request: BitwiseCopyable, Sendable {
 /// Yes-or-no properties of a ``Request``; it has an accessor for each.
 @usableFromInline
 package struct RequestTraits: OptionSet, BitwiseCopyable, Sendable {
+    /// The bits.
     @usableFromInline package let rawValue: UInt8
 
     @inlinable @inline(__always)
     package init(rawValue: UInt8) { self.rawValue = rawValue }
 
+    /// ``Request/isQuiet``.
     @inlinable package static var quiet: RequestTraits { RequestTraits(rawValue: 1) }
     @inlinable package static var hidesMiss: RequestTraits { RequestTraits(rawValue: 2) }
     @inlinable package static var lastKey: RequestTraits { RequestTraits(rawValue: 4) }

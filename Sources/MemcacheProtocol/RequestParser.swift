@@ -36,10 +36,12 @@ package struct RequestParserConfiguration: Sendable {
         case binary
     }
 
+    /// What a connection may speak.
     package var restriction: Restriction
     /// The longest `get` or `gets` line in bytes; a longer one closes the connection. (memcached has no limit.)
     package var getLineBytes: Int
 
+    /// The rules for a listener.
     package init(restriction: Restriction = .automatic, getLineBytes: Int = 64 << 20) {
         self.restriction = restriction
         self.getLineBytes = getLineBytes
@@ -75,6 +77,7 @@ package struct RequestParser: Sendable {
     var keysExptime: Int32 = 0
     let getLineBytes: Int
 
+    /// A parser at the start of a connection.
     package init(_ configuration: RequestParserConfiguration = RequestParserConfiguration()) {
         getLineBytes = configuration.getLineBytes
         switch configuration.restriction {

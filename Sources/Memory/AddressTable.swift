@@ -6,31 +6,37 @@ public import Synchronization
 
 /// A growable list of block addresses that one owner changes and any thread may read as hints, without a lock.
 ///
-/// A reader gets an address that was in the list at some time; it may only be prefetched, or dereferenced where the owner
-/// never frees what it listed. Storage that growth replaced is kept until the table ends, so a late reader finds it.
+/// A reader gets an address that was in the list at some time; it may only be prefetched, or dereferenced where the
+/// owner never frees what it listed. Storage that growth replaced is kept until the table ends, so a late reader finds
+/// it.
 @safe @usableFromInline
 package struct AddressTable: ~Copyable, @unchecked Sendable {
     // SAFETY (Sendable): the owner changes it under its lock; readers use the atomic and relaxed loads only.
     private var base: UnsafeMutablePointer<UInt64>
-    /// The storage: its capacity, then the addresses. Not the first field: at the address of a variable that is modified,
-    /// the thread sanitizer notes a write.
+    /// The storage: its capacity, then the addresses. Not the first field: at the address of a variable that is
+    /// modified, the thread sanitizer notes a write.
     @usableFromInline let published: Atomic<UInt>
     private var capacity: Int
     private var retired: [UnsafeMutablePointer<UInt64>] = unsafe []
+    /// Addresses in the list.
     package private(set) var count = 0
 
+    /// An empty list with room for `capacity` addresses (at least 8).
     package init(capacity: Int) {
         self.capacity = max(capacity, 8)
+        // SAFETY: freed in deinit, and not before.
         unsafe base = Self.makeStorage(self.capacity)
         published = unsafe Atomic(UInt(bitPattern: base))
     }
 
     deinit {
+        // SAFETY: what was allocated is `base` or among the retired, once; with the table, its readers are gone.
         unsafe base.deallocate()
-        for unsafe storage in unsafe retired { unsafe storage.deallocate() }
+        for index in 0..<(unsafe retired.count) { unsafe retired[index].deallocate() }
     }
 
     private static func makeStorage(_ capacity: Int) -> UnsafeMutablePointer<UInt64> {
+        // SAFETY: all `capacity + 1` words are initialised; the first one is there.
         let storage = UnsafeMutablePointer<UInt64>.allocate(capacity: capacity + 1)
         unsafe storage.initialize(repeating: 0, count: capacity + 1)
         unsafe storage[0] = UInt64(capacity)

@@ -8,6 +8,7 @@
 @safe @usableFromInline
 package struct FixedArray<Element: ~Copyable>: ~Copyable, @unchecked Sendable {
     // SAFETY (Sendable): the storage never moves; access to an element is guarded as its user documents.
+    /// Elements in the array.
     @usableFromInline let base: UnsafeMutablePointer<Element>
     @usableFromInline package let count: Int
 
@@ -27,6 +28,7 @@ package struct FixedArray<Element: ~Copyable>: ~Copyable, @unchecked Sendable {
         unsafe UnsafeMutableRawPointer(base).deallocate()
     }
 
+    /// The element at `index`, in place; traps outside of the array.
     @inlinable
     package subscript(index: Int) -> Element {
         @inline(__always) unsafeAddress {

@@ -6,6 +6,7 @@ public import CPlatform
 /// Accesses that another thread may make at the same time without a lock: each word is read and written whole, in no
 /// particular order. For memory that is read as a hint only. Offsets are aligned to the width.
 extension MemoryBlock {
+    /// Writes four bytes at a multiple of 4.
     @inlinable @inline(__always)
     package func storeRelaxed(_ value: UInt32, at offset: Int) {
         precondition(offset >= 0 && offset <= count &- 4 && offset & 3 == 0, "store outside of its block")
@@ -13,6 +14,7 @@ extension MemoryBlock {
         unsafe martlet_store32_relaxed(unsafeBase + offset, value)
     }
 
+    /// Writes two bytes at a multiple of 2.
     @inlinable @inline(__always)
     package func storeRelaxed(_ value: UInt16, at offset: Int) {
         precondition(offset >= 0 && offset <= count &- 2 && offset & 1 == 0, "store outside of its block")

@@ -14,6 +14,7 @@ package struct MemoryBlock: BitwiseCopyable, @unchecked Sendable {
     /// Bytes in the block.
     @usableFromInline package let count: Int
 
+    /// The `count` bytes from `base` on, which the caller keeps alive as long as the block is in use.
     @inlinable @inline(__always)
     package init(unsafeBase base: UnsafeMutableRawPointer, count: Int) {
         unsafe self.base = base
@@ -21,6 +22,7 @@ package struct MemoryBlock: BitwiseCopyable, @unchecked Sendable {
     }
 
     /// The first byte's address, for system calls and for handing to C.
+    // SAFETY: whoever uses the address keeps to `count` and to the owner's rule.
     @inlinable package var unsafeBase: UnsafeMutableRawPointer {
         @inline(__always) get { unsafe base }
     }

@@ -79,6 +79,7 @@ package struct OutputBuffer: ~Copyable {
     /// Gives back memory beyond `limit` bytes of capacity when the buffer is empty.
     package mutating func shrink(to limit: Int) {
         guard count == 0, capacity > limit else { return }
+        // SAFETY: there are no bytes to keep; the new allocation is freed as the old one would have been.
         unsafe base.deallocate()
         capacity = max(limit, 64)
         unsafe base = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 64)

@@ -68,7 +68,8 @@ extension Span where Element == UInt8 {
         holds(text, length: text.utf8CodeUnitCount, at: offset)
     }
 
-    /// Whether the bytes at `offset` are the first `length` of `text`, which has that many; false when there are too few.
+    /// Whether the bytes at `offset` are the first `length` of `text`, which has that many; false when there are too
+    /// few.
     @inlinable
     package func holds(_ text: StaticString, length: Int, at offset: Int) -> Bool {
         precondition(length >= 0 && length <= text.utf8CodeUnitCount, "more than the text")

@@ -4,10 +4,12 @@
 /// A growable array of plain values that one owner mutates in place: no copy-on-write, no reference counting.
 @safe @usableFromInline
 package struct Table<Element: BitwiseCopyable>: ~Copyable {
+    /// Elements in the table.
     @usableFromInline var base: UnsafeMutablePointer<Element>
     @usableFromInline var capacity: Int
     @usableFromInline package private(set) var count: Int
 
+    /// An empty table with room for `capacity` elements (at least 4).
     package init(capacity: Int) {
         self.capacity = max(capacity, 4)
         // SAFETY: freed in deinit; elements are trivial and need no initialisation beyond append.
@@ -20,6 +22,7 @@ package struct Table<Element: BitwiseCopyable>: ~Copyable {
     /// Bytes that the storage takes.
     package var byteCount: Int { capacity * MemoryLayout<Element>.stride }
 
+    /// Adds an element at the end. Allocates when the room is used up.
     package mutating func append(_ element: Element) {
         if count == capacity {
             let size = capacity * 2
@@ -35,6 +38,7 @@ package struct Table<Element: BitwiseCopyable>: ~Copyable {
         count += 1
     }
 
+    /// Forgets the elements and keeps the room.
     package mutating func removeAll() { count = 0 }
 
     /// Removes the last element and returns it; nil when there is none.
@@ -45,6 +49,7 @@ package struct Table<Element: BitwiseCopyable>: ~Copyable {
         return unsafe base[count]
     }
 
+    /// The element at `index`, in place; traps outside of the table.
     @inlinable
     package subscript(index: Int) -> Element {
         @inline(__always) unsafeAddress {

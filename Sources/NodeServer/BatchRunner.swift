@@ -9,8 +9,8 @@ internal import Reactor
 
 /// Cuts input into batches of requests and executes them.
 ///
-/// A batch is parsed whole first, its keys hashed and the index lines prefetched, then the items, then it is executed: the
-/// cache misses of 64 requests overlap instead of adding up.
+/// A batch is parsed whole first, its keys hashed and the index lines prefetched, then the items, then it is executed:
+/// the cache misses of 64 requests overlap instead of adding up.
 struct BatchRunner: ~Copyable {
     /// Requests of a batch.
     static var batchLimit: Int { 64 }

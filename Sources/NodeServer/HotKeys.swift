@@ -17,8 +17,8 @@ struct HotKey: Sendable {
 ///
 /// One read in 64 (with a random distance) takes the sketch's lock, which nobody else wants except for statistics, and
 /// updates one of its 64 places; that keeps the cost under a nanosecond a request. A sketch per reactor rather than per
-/// shard needs no time under a shard's lock. Source: Metwally, Agrawal, El Abbadi, "Efficient Computation of Frequent and
-/// Top-k Elements in Data Streams" (2005).
+/// shard needs no time under a shard's lock. Source: Metwally, Agrawal, El Abbadi, "Efficient Computation of Frequent
+/// and Top-k Elements in Data Streams" (2005).
 final class HotKeys: Sendable {
     static var sampleInterval: Int { 64 }
 

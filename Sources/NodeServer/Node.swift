@@ -14,6 +14,7 @@ package final class Node: Sendable {
     /// The version that clients and tools are told: the memcached that this node behaves as.
     static let protocolVersion: StaticString = "1.6.45"
 
+    /// What it was made from.
     package let configuration: NodeConfiguration
     let engine: CacheEngine
     let clock = NodeClock()
@@ -41,7 +42,8 @@ package final class Node: Sendable {
     package init(_ configuration: NodeConfiguration) throws(AuthenticationFileError) {
         self.configuration = configuration
         members = Guarded(Members(list: configuration.members, version: configuration.membersVersion))
-        var engine = EngineConfiguration(limitBytes: configuration.memoryBytes, hashSeed: UInt64.random(in: .min ... .max))
+        var engine = EngineConfiguration(
+            limitBytes: configuration.memoryBytes, hashSeed: UInt64.random(in: .min ... .max))
         engine.evicts = configuration.evicts
         engine.itemSizeMax = configuration.maximumItemBytes
         self.engine = CacheEngine(engine)
@@ -106,7 +108,8 @@ package final class Node: Sendable {
         let (members, listVersion) = members.withLock { ($0.list, $0.version) }
         var nodes = members.map { "\($0.host)|\($0.address)|\($0.port)" }
         if nodes.isEmpty {
-            let port = group?.listeners.first { !$0.isUnix && !$0.isDatagram }?.port ?? UInt16(clamping: configuration.port)
+            let port =
+                group?.listeners.first { !$0.isUnix && !$0.isDatagram }?.port ?? UInt16(clamping: configuration.port)
             nodes = ["localhost|127.0.0.1|\(port)"]
         }
         let version = listVersion > 0 ? listVersion : Int(clock.epoch)

@@ -46,8 +46,8 @@ final class NodeClock: Sendable {
         pausedSecond.store(isPaused ? running : 0, ordering: .relaxed)
     }
 
-    /// When something with a client's exptime expires: 0 for never, 1 (long ago) for a negative one or a date before the
-    /// start. Source: memcached protocol.txt, "Expiration times".
+    /// When something with a client's exptime expires: 0 for never, 1 (long ago) for a negative one or a date before
+    /// the start. Source: memcached protocol.txt, "Expiration times".
     func expiry(_ exptime: Int64, now: UInt32) -> UInt32 {
         if exptime == 0 { return 0 }
         let given = exptime < 0 ? Self.longestRelative + 1 : exptime

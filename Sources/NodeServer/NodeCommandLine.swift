@@ -21,11 +21,14 @@ package struct NodeCommandLine {
 
     /// Why a file could not be read.
     package struct FileProblem: Error {
+        /// In words, without the path.
         package let reason: String
 
+        /// A problem in the words of whoever met it.
         package init(_ reason: String) { self.reason = reason }
     }
 
+    /// A command line and its surroundings; nothing is read yet.
     package init(
         program: String, arguments: [String], environment: [String: String],
         readFile: @escaping (String) -> Result<[UInt8], FileProblem>

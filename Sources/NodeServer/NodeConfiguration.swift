@@ -144,13 +144,16 @@ package struct NodeListener: Sendable, Equatable {
     package var host: String?
     /// 0 lets the kernel choose.
     package var port: UInt16
+    /// Whether and how it is encrypted.
     package var security = Security.plain
+    /// What its connections may speak.
     package var restriction = ProtocolRestriction.automatic
     /// Up to 8 characters that name the listener to a router.
     package var tag = ""
     /// Whether the node goes on when this one cannot be had (IPv6 loopback on a machine without IPv6).
     package var isOptional = false
 
+    /// A listener without TLS.
     package init(host: String?, port: UInt16) {
         self.host = host
         self.port = port
@@ -177,12 +180,17 @@ package struct NodeTLS: Sendable, Equatable {
     package var isKeyDER = false
     /// Who signs clients' certificates.
     package var authorityPath: String?
+    /// What is asked of clients' certificates.
     package var verification = Verification.none
+    /// The oldest version that is spoken.
     package var minimumVersion = Version.tls12
     /// An OpenSSL cipher list.
     package var ciphers: String?
+    /// Whether sessions can be resumed.
     package var cachesSessions = false
+    /// Whether the kernel encrypts where it can.
     package var usesKernelTLS = false
+    /// Bytes that are gathered for one record.
     package var writeBufferBytes = 16 << 10
 
     package init() {}
@@ -192,6 +200,7 @@ package struct NodeTLS: Sendable, Equatable {
 package struct AdminEndpoint: Sendable, Equatable {
     /// An address.
     package var host = "127.0.0.1"
+    /// 0 lets the kernel choose.
     package var port: UInt16 = 9150
     /// Whether somebody asked for it. If not, and the port is taken, the node goes on without.
     package var isExplicit = false
@@ -201,9 +210,11 @@ package struct AdminEndpoint: Sendable, Equatable {
 
 /// A node of the cluster, as `config get cluster` tells it.
 package struct ClusterMember: Sendable, Equatable {
+    /// Its name.
     package var host: String
     /// May be empty.
     package var address: String
+    /// Its port.
     package var port: UInt16
 }
 

@@ -130,8 +130,9 @@ final class NodeHandler: ReactorHandler {
                 return false
             case .refused(let error): error.appendText(to: &output)
             case .credentials(let user, let password):
-                let isRight = node.authentication?.accepts(
-                    user: input.extracting(user), password: input.extracting(password)) ?? false
+                let isRight =
+                    node.authentication?.accepts(
+                        user: input.extracting(user), password: input.extracting(password)) ?? false
                 runner.executor.noteLogin(isRight)
                 if isRight {
                     states[slot].mustLogIn = false

@@ -15,6 +15,7 @@ package struct NodeProgram {
     /// Whether the node was told to end: it is not ready then.
     private let isStopping = Guarded(false)
 
+    /// Reads the configuration; refuses what is wrong in it, and what only asks for a text (`-h`, `-V`).
     package init(_ commandLine: NodeCommandLine) throws(StartRefusal) {
         configuration = try commandLine.configuration()
         reread = { () throws(StartRefusal) in try commandLine.configuration() }

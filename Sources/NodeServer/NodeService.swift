@@ -21,6 +21,7 @@ package final class NodeService: Sendable {
     /// How long a graceful stop waits for clients that are still served, in milliseconds.
     private static let graceMilliseconds = 10_000
 
+    /// The cache and what its reactors share.
     package let node: Node
     private let group: ReactorGroup
     private let sweeper = Guarded<Thread?>(nil)
@@ -62,10 +63,12 @@ package final class NodeService: Sendable {
             wanted.append((ListenerConfiguration(endpoint, tag: tag), false))
         }
         for listener in configuration.listeners {
-            wanted.append((listener.reactorListener(.tcp(host: listener.host, port: listener.port)), listener.isOptional))
+            wanted.append(
+                (listener.reactorListener(.tcp(host: listener.host, port: listener.port)), listener.isOptional))
         }
         for listener in configuration.datagramListeners {
-            wanted.append((listener.reactorListener(.udp(host: listener.host, port: listener.port)), listener.isOptional))
+            wanted.append(
+                (listener.reactorListener(.udp(host: listener.host, port: listener.port)), listener.isOptional))
         }
         for (listener, isOptional) in wanted {
             do throws(ListenError) {
@@ -117,20 +120,25 @@ package final class NodeService: Sendable {
         return failures
     }
 
-    /// Drops expired items, a few shards at a time, so that a whole round takes about ten seconds.
+    /// Ten times a second: drops the expired items of some shards, so that a round takes about ten seconds, evicts what
+    /// a lowered limit left too much, and gives freed memory back.
     private func sweep() {
-        let rounds = 100
-        let perStep = max(1, node.engine.shardCount / rounds)
-        let pause = UInt64(10_000_000_000) / UInt64(max(1, node.engine.shardCount / perStep))
+        let engine = node.engine
+        let perTick = max(1, (engine.shardCount + 99) / 100)
         var shard = 0
         while !isStopping.load(ordering: .relaxed) {
             let ticket = parking.ticket
             if isStopping.load(ordering: .relaxed) { return }
-            parking.wait(ticket, timeoutNanoseconds: pause)
-            for _ in 0..<perStep {
-                _ = node.engine.sweepExpired(shard: shard, now: node.clock.now())
-                shard = (shard + 1) % node.engine.shardCount
+            parking.wait(ticket, timeoutNanoseconds: 100_000_000)
+            let now = node.clock.now()
+            for _ in 0..<perTick {
+                _ = engine.sweepExpired(shard: shard, now: now)
+                shard = (shard + 1) % engine.shardCount
             }
+            while !engine.trim(now: now, steps: 256) {
+                if isStopping.load(ordering: .relaxed) { return }
+            }
+            engine.releaseFreedMemory()
         }
     }
 }

@@ -119,7 +119,11 @@ extension RequestExecutor {
             let isKnown = tokens.abbreviates(2, "flat", in: line) || tokens.abbreviates(2, "segmented", in: line)
             if isKnown { answer("OK\r\n", request, &output) } else { refuse(.error, request, &output) }
         } else if tokens.abbreviates(1, "temp_ttl", in: line), tokens.count >= 3 {
-            if tokens.int32(2, in: line) != nil { answer("OK\r\n", request, &output) } else { refuse(.error, request, &output) }
+            if tokens.int32(2, in: line) != nil {
+                answer("OK\r\n", request, &output)
+            } else {
+                refuse(.error, request, &output)
+            }
         } else {
             refuse(.error, request, &output)
         }
@@ -167,11 +171,12 @@ extension RequestExecutor {
             guard let topic = Self.topic(tokens, index, line) else { return refuse(.error, request, &output) }
             topics.formUnion(topic)
         }
-        let stream = connection.makeStream(of: reactor, limitBytes: node.configuration.watcherBufferBytes)
-        guard node.watchers.add(stream, topics) else {
-            stream.finish(closing: false)
+        guard node.watchers.hasRoom else {
             return answer("WATCHER_TOO_MANY log watcher limit reached\r\n", request, &output)
         }
+        node.watchers.add(
+            connection.makeStream(of: reactor, limitBytes: node.configuration.watcherBufferBytes), topics)
+        if topics.contains(.evictions) { engine.evictionLog.isOn = true }
         connection.pauseReading()
         output.append("OK\r\n")
     }

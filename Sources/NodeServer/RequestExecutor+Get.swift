@@ -61,7 +61,10 @@ extension RequestExecutor {
         let found = engine.withShard(hash) { shard in
             guard var item = shard.find(hash, key, now: now) else { return false }
             item.noteRead(now: now)
-            if touches, let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now) { item = moved }
+            if touches {
+                guard let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now) else { return false }
+                item = moved
+            }
             Self.appendValue(item, key, withCAS: withCAS, &shard, &output)
             return true
         }

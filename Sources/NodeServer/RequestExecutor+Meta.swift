@@ -6,7 +6,8 @@ internal import MemcacheProtocol
 internal import Memory
 internal import Telemetry
 
-/// mg, ms, md, ma, me. Source: memcached protocol.txt, "Meta Commands", and 1.6.45's proto_parser.c for what it leaves open.
+/// mg, ms, md, ma, me. Source: memcached protocol.txt, "Meta Commands", and 1.6.45's proto_parser.c for what it leaves
+/// open.
 extension RequestExecutor {
     @inline(__always)
     mutating func metaGet(
@@ -23,7 +24,11 @@ extension RequestExecutor {
                 guard var item = shard.find(hash, key, now: now) else { return false }
                 item.noteRead(now: now)
                 let length = item.valueLength
-                if request.options.contains(.value) { output.appendMetaValue(length: length) } else { output.append("HD") }
+                if request.options.contains(.value) {
+                    output.appendMetaValue(length: length)
+                } else {
+                    output.append("HD")
+                }
                 Self.appendPlainSteps(request, &item, key, now: now, input, &output)
                 output.append("\r\n")
                 if request.options.contains(.value) {
@@ -70,8 +75,8 @@ extension RequestExecutor {
         if item.isTokenSent || item.isStale { appendMarks(&item, wins: false, &output) }
     }
 
-    /// Shows whether a client already recaches (Z), whether the item is stale (X), and whether this client is to recache
-    /// (W): one at a time.
+    /// Shows whether a client already recaches (Z), whether the item is stale (X), and whether this client is to
+    /// recache (W): one at a time.
     @inline(never)
     private static func appendMarks(_ item: inout Item, wins: Bool, _ output: inout OutputBuffer) {
         var wins = wins
@@ -133,60 +138,32 @@ extension RequestExecutor {
     ) -> Bool {
         let now = self.now
         let options = request.options
-        let version = request.options.contains(.vivify) ? (options.contains(.setCAS) ? request.casIn : node.newVersion()) : 0
-        let vivifyExpiry = node.clock.expiry(Int64(request.vivifyTTL), now: now)
-        let recacheSecond = node.clock.expiry(Int64(request.recacheTTL), now: now)
-        let expiry = node.clock.expiry(request.exptime, now: now)
+        let version = options.contains(.setCAS) ? request.casIn : options.contains(.vivify) ? node.newVersion() : 0
+        let times = MetaTimes(
+            set: node.clock.expiry(request.exptime, now: now),
+            vivify: node.clock.expiry(Int64(request.vivifyTTL), now: now),
+            recache: node.clock.expiry(Int64(request.recacheTTL), now: now))
         let opaque = Self.opaque(of: request, in: input)
         return engine.withShard(hash) { shard in
-            var item: Item
-            var isNew = false
-            if let existing = shard.find(hash, key, now: now) {
-                item = existing
-            } else {
-                guard options.contains(.vivify) else { return false }
-                // With room for an expiry, which the steps below set.
-                let shape = ItemShape(
-                    keyLength: key.count, valueLength: 0, clientFlags: 0, expiry: max(vivifyExpiry, 1))
-                guard let created = shard.create(hash, key: key, shape, version: version, now: now, replacing: nil) else {
-                    return false
-                }
-                item = created
-                isNew = true
-                if let timed = shard.setExpiry(0, of: item, hash, key: key, now: now) { item = timed }
-            }
-            let withValue = options.contains(.value) && !(options.contains(.compareCAS) && item.version == request.cas)
-            var wins = false
-            let before = item
-            // An expiry may move the item: that happens first, and the reply's steps then show what they must.
-            let oldExpiry = item.expiry
-            var shownExpiry = oldExpiry
-            var finalExpiry = oldExpiry
-            var steps = request.steps
-            let length = item.valueLength
-            if withValue { output.appendMetaValue(length: length) } else { output.append("HD") }
-            walk: while true {
-                let step = steps.next()
-                switch step {
-                case .end: break walk
-                case .setTTL:
-                    finalExpiry = expiry
-                    shownExpiry = expiry
-                case .vivify where isNew:
-                    finalExpiry = vivifyExpiry
-                    shownExpiry = vivifyExpiry
-                    wins = true
-                case .recache:
-                    if !before.isTokenSent, !isNew, shownExpiry != 0, shownExpiry < recacheSecond { wins = true }
-                case .ttl: output.appendMetaTTL(shownExpiry == 0 ? nil : shownExpiry &- now)
-                default: Self.append(step, request, before, key, now: now, opaque, &output)
-                }
-            }
-            if finalExpiry != oldExpiry || isNew,
-                let moved = shard.setExpiry(finalExpiry, of: item, hash, key: key, now: now)
-            {
+            let existing = shard.find(hash, key, now: now)
+            let isNew = existing == nil
+            guard
+                var item = existing
+                    ?? (options.contains(.vivify)
+                        ? Self.vivify(hash, key, version: version, now: now, &shard) : nil)
+            else { return false }
+            let oldExpiry = isNew ? 0 : item.expiry
+            let finalExpiry = Self.finalExpiry(request, times, old: oldExpiry, isNew: isNew)
+            if finalExpiry != item.expiry {
+                // This may move the item: it comes before anything is said about it.
+                guard let moved = shard.setExpiry(finalExpiry, of: item, hash, key: key, now: now) else { return false }
                 item = moved
             }
+            let withValue = options.contains(.value) && !(options.contains(.compareCAS) && item.version == request.cas)
+            let length = item.valueLength
+            if withValue { output.appendMetaValue(length: length) } else { output.append("HD") }
+            let wins = Self.appendTimedSteps(
+                request, item, key, times, old: oldExpiry, isNew: isNew, now: now, opaque, &output)
             if wins || item.isTokenSent || item.isStale { Self.appendMarks(&item, wins: wins, &output) }
             output.append("\r\n")
             if withValue {
@@ -195,6 +172,61 @@ extension RequestExecutor {
             }
             if !options.contains(.noUpdate) { item.noteRead(now: now) }
             return true
+        }
+    }
+
+    /// The times of T, N and R as seconds of the engine.
+    private struct MetaTimes {
+        let set: UInt32
+        let vivify: UInt32
+        let recache: UInt32
+    }
+
+    /// Makes the empty item of a miss with N, with a field for the expiry that follows.
+    private static func vivify(
+        _ hash: UInt64, _ key: Span<UInt8>, version: UInt64, now: UInt32, _ shard: inout ShardState
+    ) -> Item? {
+        var shape = ItemShape(keyLength: key.count, valueLength: 0, clientFlags: 0, expiry: 0)
+        shape.reservesExpiry = true
+        return shard.create(hash, key: key, shape, version: version, now: now, replacing: nil)
+    }
+
+    /// The expiry that the request leaves the item with: the last of T and N in its line, where they apply.
+    private static func finalExpiry(_ request: Request, _ times: MetaTimes, old: UInt32, isNew: Bool) -> UInt32 {
+        var expiry = old
+        var steps = request.steps
+        while true {
+            switch steps.next() {
+            case .end: return expiry
+            case .setTTL: expiry = times.set
+            case .vivify where isNew: expiry = times.vivify
+            default: break
+            }
+        }
+    }
+
+    /// The steps of a get that acts, each of which sees the times as the steps before it left them. Whether the client
+    /// is told to recache.
+    private static func appendTimedSteps(
+        _ request: Request, _ item: Item, _ key: Span<UInt8>, _ times: MetaTimes, old: UInt32, isNew: Bool, now: UInt32,
+        _ opaque: Span<UInt8>, _ output: inout OutputBuffer
+    ) -> Bool {
+        var wins = false
+        var expiry = old
+        var steps = request.steps
+        while true {
+            let step = steps.next()
+            switch step {
+            case .end: return wins
+            case .setTTL: expiry = times.set
+            case .vivify where isNew:
+                expiry = times.vivify
+                wins = true
+            case .recache:
+                if !item.isTokenSent, !isNew, expiry != 0, expiry < times.recache { wins = true }
+            case .ttl: output.appendMetaTTL(expiry == 0 ? nil : expiry &- now)
+            default: append(step, request, item, key, now: now, opaque, &output)
+            }
         }
     }
 
@@ -307,9 +339,10 @@ extension RequestExecutor {
                 item = empty
             }
             if options.contains(.invalidate) {
-                if options.contains(.setTTL),
-                    let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now)
-                {
+                if options.contains(.setTTL) {
+                    guard let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now) else {
+                        return .notFound
+                    }
                     item = moved
                 }
                 item.setStale(true)

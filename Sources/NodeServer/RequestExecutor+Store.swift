@@ -81,7 +81,8 @@ extension RequestExecutor {
             keyLength: key.count, valueLength: value.count, clientFlags: storing.clientFlags, expiry: storing.expiry)
         var result = engine.withShard(hash) { $0.store(hash, key: key, value: value, storing, now: now) }
         for _ in 0..<4 where result.outcome == .outOfMemory {
-            guard engine.makeRoom(bytes: shape.size + engine.segmentBytes, now: now) else { break }
+            let needed = max(shape.size, result.neededBytes) + engine.segmentBytes
+            guard engine.makeRoom(bytes: needed, now: now) else { break }
             result = engine.withShard(hash) { $0.store(hash, key: key, value: value, storing, now: now) }
         }
         return result

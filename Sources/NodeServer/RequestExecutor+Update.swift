@@ -130,8 +130,7 @@ extension RequestExecutor {
         let found = engine.withShard(hash) { shard in
             guard var item = shard.find(hash, key, now: now) else { return false }
             item.noteRead(now: now)
-            _ = shard.setExpiry(expiry, of: item, hash, key: key, now: now)
-            return true
+            return shard.setExpiry(expiry, of: item, hash, key: key, now: now) != nil
         }
         counters.commands.add(.cmdTouch)
         counters.commands.add(found ? .touchHits : .touchMisses)
@@ -150,7 +149,10 @@ extension RequestExecutor {
         let found = engine.withShard(hash) { shard in
             guard var item = shard.find(hash, key, now: now) else { return false }
             item.noteRead(now: now)
-            if touches, let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now) { item = moved }
+            if touches {
+                guard let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now) else { return false }
+                item = moved
+            }
             let length = withValue ? item.valueLength : 0
             output.appendBinaryHeader(
                 replyTo: request, extrasLength: 4, keyLength: keyLength, bodyLength: 4 + keyLength + length,

@@ -8,8 +8,8 @@ internal import Platform
 internal import Reactor
 internal import Telemetry
 
-/// Executes parsed requests against the engine and appends their replies. One for each reactor; its state is what a turn
-/// of the reactor needs at hand.
+/// Executes parsed requests against the engine and appends their replies. One for each reactor; its state is what a
+/// turn of the reactor needs at hand.
 struct RequestExecutor: ~Copyable {
     let node: Node
     let engine: CacheEngine
@@ -27,8 +27,8 @@ struct RequestExecutor: ~Copyable {
     var kinds = InlineArray<6, UInt32>(repeating: 0)
     var sampler: HotKeySampler
 
-    /// Values up to this many bytes wait in the input buffer until they are whole; longer ones are received straight into
-    /// an item.
+    /// Values up to this many bytes wait in the input buffer until they are whole; longer ones are received straight
+    /// into an item.
     static var waitLimit: Int { 32 << 10 }
     /// Values from this many bytes on are sent from where they lie rather than copied into the reply buffer.
     static var copyLimit: Int { 64 << 10 }
@@ -85,7 +85,8 @@ struct RequestExecutor: ~Copyable {
         if executeData(request, key: key, input, &output) { return }
         count(.other)
         switch request.verb {
-        case .quit: if request.form == .binary, !request.isQuiet { output.appendBinaryHeader(replyTo: request) }
+        case .quit:
+            if request.form == .binary, !request.isQuiet { output.appendBinaryHeader(replyTo: request) }
             connection.closeAfterFlush()
         case .watch: watch(request, input, &connection, &output)
         case .lruCrawler: lruCrawler(request, input, &connection, &output)
@@ -113,7 +114,11 @@ struct RequestExecutor: ~Copyable {
     ) -> Bool {
         switch request.verb {
         case .get, .gets, .gat, .gats:
-            if request.form == .binary { binaryGet(request, key: key, &output) } else { get(request, key: key, &output) }
+            if request.form == .binary {
+                binaryGet(request, key: key, &output)
+            } else {
+                get(request, key: key, &output)
+            }
         case .set, .add, .replace, .append, .prepend, .cas: store(request, key: key, input, &output)
         case .delete: delete(request, key: key, &output)
         case .incr, .decr: arithmetic(request, key: key, &output)

@@ -5,6 +5,7 @@
 package struct StartRefusal: Error, Equatable {
     /// Exit codes, after sysexits.h, with which memcached ends too.
     package enum Code {
+        /// Anything else.
         package static let failure: Int32 = 1
         /// EX_USAGE: the command line is wrong.
         package static let usage: Int32 = 64
@@ -23,6 +24,7 @@ package struct StartRefusal: Error, Equatable {
     /// For standard error.
     package let errors: String
 
+    /// An end with `code` that says this.
     package init(code: Int32, output: String = "", errors: String = "") {
         self.code = code
         self.output = output

@@ -24,8 +24,8 @@ struct WatchTopics: OptionSet, Sendable {
 
 /// Sends what happens to the connections that watch. Costs a load a turn while nobody does.
 ///
-/// Lines collect in a buffer per watcher and go out every 100 ms. A watcher that does not read loses lines and is told how
-/// many, as with memcached.
+/// Lines collect in a buffer per watcher and go out every 100 ms. A watcher that does not read loses lines and is told
+/// how many, as with memcached.
 final class WatchHub: Sendable {
     static var watcherLimit: Int { 20 }
 
@@ -67,13 +67,14 @@ final class WatchHub: Sendable {
         }
     }
 
-    /// Adds a watcher; false when there are too many.
-    func add(_ stream: ConnectionStream, _ topics: WatchTopics) -> Bool {
+    /// Whether another watcher may come. (Two that come at the same moment may both.)
+    var hasRoom: Bool { state.withLock { $0.watchers.count } < Self.watcherLimit }
+
+    /// Adds a watcher.
+    func add(_ stream: ConnectionStream, _ topics: WatchTopics) {
         state.withLock { state in
-            guard state.watchers.count < Self.watcherLimit else { return false }
             state.watchers.append(Watcher(stream: stream, topics: topics))
             updateUnion(state)
-            return true
         }
     }
 
@@ -170,7 +171,9 @@ final class WatchHub: Sendable {
     @inline(never)
     func noteDeletion(_ key: Span<UInt8>, isMeta: Bool, _ length: Int, topics: WatchTopics) {
         guard topics.contains(.deletions) else { return }
-        note(.deletions, "type=deleted key=\(percentEncoded(key)) cmd=\(isMeta ? "md" : "delete") clsid=1 size=\(length)")
+        note(
+            .deletions, "type=deleted key=\(percentEncoded(key)) cmd=\(isMeta ? "md" : "delete") clsid=1 size=\(length)"
+        )
     }
 
     /// Tells of the engine's evictions since the last call, and whether it is to collect them.
@@ -183,7 +186,8 @@ final class WatchHub: Sendable {
             note(
                 .evictions,
                 "type=eviction key=\(percentEncoded(eviction.key.span)) fetch=\(eviction.isFetched ? "yes" : "no") "
-                    + "ttl=\(timeToLive) la=\(eviction.ageSeconds) clsid=\(eviction.queue) size=\(eviction.valueLength)")
+                    + "ttl=\(timeToLive) la=\(eviction.ageSeconds) clsid=\(eviction.queue) size=\(eviction.valueLength)"
+            )
         }
     }
 

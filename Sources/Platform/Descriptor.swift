@@ -8,6 +8,7 @@ package struct Descriptor: ~Copyable, Sendable {
     /// The number, valid while this value lives.
     package let number: Int32
 
+    /// Takes the descriptor over: nobody else closes it from here on.
     package init(owning number: Int32) {
         precondition(number >= 0, "a descriptor is not negative")
         self.number = number

@@ -17,6 +17,7 @@ package struct Lock: ~Copyable, Sendable {
 
     @inlinable package init() {}
 
+    /// Takes the lock, waiting for it if it must.
     @inlinable @inline(__always)
     package func lock() {
         if !word.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged { lockSlowly() }
@@ -28,11 +29,13 @@ package struct Lock: ~Copyable, Sendable {
         word.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged
     }
 
+    /// Gives the lock up; only whoever holds it may.
     @inlinable @inline(__always)
     package func unlock() {
         if word.exchange(0, ordering: .releasing) == 2 { wake() }
     }
 
+    /// Runs `body` with the lock held.
     @inlinable @inline(__always)
     package func withLock<R: ~Copyable, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
         lock()
@@ -52,11 +55,13 @@ package struct Lock: ~Copyable, Sendable {
     }
 
     private func sleep() {
+        // SAFETY: the kernel compares the word at an address that is valid during the call.
         unsafe withUnsafeAddress { unsafe _ = martlet_futex_wait($0, 2) }
     }
 
     @usableFromInline @inline(never)
     func wake() {
+        // SAFETY: waking by an address touches no memory.
         unsafe withUnsafeAddress { unsafe _ = martlet_futex_wake($0, 1) }
     }
 

@@ -18,8 +18,8 @@ package enum ProcessControl {
     /// Sends this process a signal.
     package static func signalSelf(_ signal: Signal) { kill(getpid(), signal.number) }
 
-    /// Goes into the background: a child in a session of its own goes on, and this process ends. Only while there is one
-    /// thread. Standard input and output become `/dev/null` unless `keepsOutput`.
+    /// Goes into the background: a child in a session of its own goes on, and this process ends. Only while there is
+    /// one thread. Standard input and output become `/dev/null` unless `keepsOutput`.
     package static func daemonize(keepsDirectory: Bool, keepsOutput: Bool) throws(SystemError) {
         switch martlet_fork() {
         case -1: throw SystemError("fork")
@@ -65,7 +65,9 @@ package enum ProcessControl {
 
     /// A user of this machine.
     package struct User: Sendable {
+        /// The user's number.
         package let identifier: UInt32
+        /// The number of its first group.
         package let group: UInt32
     }
 

@@ -11,6 +11,7 @@ package struct ProcessUsage: Sendable {
     package var systemMicroseconds: UInt64 = 0
     /// Memory in use and memory mapped, in bytes; 0 without /proc.
     package var residentBytes: UInt64 = 0
+    /// Memory mapped, in bytes; 0 without /proc.
     package var virtualBytes: UInt64 = 0
 
     package init() {}

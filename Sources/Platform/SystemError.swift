@@ -12,6 +12,7 @@ package struct SystemError: Error, CustomStringConvertible {
     /// What it was applied to, such as an address or a path; empty when nothing names it.
     package let subject: String
 
+    /// The failure of `call`, with the code it left in errno unless another is given.
     package init(_ call: String, code: Int32 = martlet_errno(), subject: String = "") {
         self.call = call
         self.code = code

@@ -15,11 +15,14 @@ package struct OptionScanner {
 
     /// A long option.
     package struct Long: Sendable {
+        /// Its name, without the dashes.
         package let name: String
+        /// Whether a value belongs to it.
         package let argument: Argument
         /// Whether a unique beginning of the name will do.
         package let isAbbreviable: Bool
 
+        /// An option of this name.
         package init(_ name: String, _ argument: Argument, abbreviable: Bool = true) {
             self.name = name
             self.argument = argument

@@ -5,9 +5,11 @@
 package struct SettingsNode: Sendable, Equatable {
     /// A mapping's entry.
     package struct Entry: Sendable, Equatable {
+        /// Its key.
         package let key: String
         /// The line the key stands on.
         package let line: Int
+        /// What the key stands for.
         package let value: SettingsNode
     }
 
@@ -19,7 +21,9 @@ package struct SettingsNode: Sendable, Equatable {
         case mapping([Entry])
     }
 
+    /// What it is, and what is in it.
     package let content: Content
+    /// The line it starts on.
     package let line: Int
 
     /// Whether it is written as nothing: an empty plain scalar, `~` or `null`.

@@ -35,11 +35,13 @@ package struct SettingsValues: Sendable, Equatable {
     /// The value, whatever its type; nil when it is not set and has no default.
     package func value(_ name: String) -> SettingValue? { entry(name)?.value }
 
+    /// Yes or no; traps when the setting is of another type or has no value.
     package func boolean(_ name: String) -> Bool {
         guard case .boolean(let value) = entry(name)?.value else { wrong(name, "a boolean") }
         return value
     }
 
+    /// A number; traps when the setting is of another type or has no value.
     package func integer(_ name: String) -> Int {
         guard case .integer(let value) = entry(name)?.value else { wrong(name, "an integer") }
         return Int(value)

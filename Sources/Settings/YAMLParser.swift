@@ -141,6 +141,7 @@ struct YAMLParser: ~Copyable {
 }
 
 /// An address for an input of no bytes.
+// SAFETY: a constant that nobody reads through.
 private nonisolated(unsafe) let emptyInput: UnsafePointer<UInt8> = {
     // SAFETY: never read, never freed: the parser is told that it has no bytes.
     let byte = UnsafeMutablePointer<UInt8>.allocate(capacity: 1)

@@ -41,6 +41,7 @@ package struct Exposition: Sendable {
     private var declared: Set<String> = []
     private var isFinished = false
 
+    /// An empty page.
     package init(format: Format) {
         self.format = format
         bytes.reserveCapacity(64 * 1024)

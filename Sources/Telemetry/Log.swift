@@ -98,8 +98,10 @@ package final class Log: Sendable {
 
     private let configuration: Configuration
     private let minimum: Atomic<Int>
-    private let state = LockedState()
+    /// How often each message came lately.
+    private let repeats = Guarded<[String: Repeats]>([:])
 
+    /// A log that writes as `configuration` says.
     package init(_ configuration: Configuration) {
         self.configuration = configuration
         minimum = Atomic(configuration.level.priority)
@@ -111,18 +113,22 @@ package final class Log: Sendable {
     /// Whether events of `level` are written: to skip work that only a log line needs.
     package func isEnabled(_ level: Level) -> Bool { level.priority <= minimum.load(ordering: .relaxed) }
 
+    /// Writes what helps to find a fault; see ``write(_:_:_:)``.
     package func debug(_ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:]) {
         write(.debug, message, fields)
     }
 
+    /// Writes what happened; see ``write(_:_:_:)``.
     package func info(_ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:]) {
         write(.info, message, fields)
     }
 
+    /// Writes what somebody should look at; see ``write(_:_:_:)``.
     package func warning(_ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:]) {
         write(.warning, message, fields)
     }
 
+    /// Writes what did not work; see ``write(_:_:_:)``.
     package func error(_ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:]) {
         write(.error, message, fields)
     }
@@ -132,7 +138,7 @@ package final class Log: Sendable {
     package func write(_ level: Level, _ message: StaticString, _ fields: KeyValuePairs<StaticString, Field>) {
         guard isEnabled(level) else { return }
         let text = message.description
-        guard let suppressed = state.admit(text, at: Clock.monotonicNanoseconds(), configuration) else { return }
+        guard let suppressed = admit(text, at: Clock.monotonicNanoseconds()) else { return }
         var line = LogLine(configuration)
         line.begin(level, text, at: Clock.realtimeNanoseconds())
         for (name, value) in fields { line.append(name.description, value) }
@@ -141,30 +147,23 @@ package final class Log: Sendable {
         writeWhole(line.bytes, to: configuration.fd)
     }
 
-    /// The table of repeats behind its lock.
-    private final class LockedState: @unchecked Sendable {
-        // SAFETY (Sendable): `repeats` is touched only under `lock`.
-        private let lock = Lock()
-        private var repeats: [String: Repeats] = [:]
-
-        /// How many lines with this message were suppressed before this one; nil when this one is suppressed too.
-        func admit(_ message: String, at now: UInt64, _ limits: Configuration) -> UInt64? {
-            lock.withLock {
-                if repeats.count >= limits.repeatTableLimit, repeats[message] == nil { repeats.removeAll() }
-                var entry = repeats[message] ?? Repeats(windowStart: now, written: 0, suppressed: 0)
-                defer { repeats[message] = entry }
-                if now &- entry.windowStart >= limits.intervalNanoseconds {
-                    entry.windowStart = now
-                    entry.written = 0
-                }
-                guard entry.written < limits.burst else {
-                    entry.suppressed += 1
-                    return nil
-                }
-                entry.written += 1
-                defer { entry.suppressed = 0 }
-                return entry.suppressed
+    /// How many lines with this message were suppressed before this one; nil when this one is suppressed too.
+    private func admit(_ message: String, at now: UInt64) -> UInt64? {
+        repeats.withLock { repeats in
+            if repeats.count >= configuration.repeatTableLimit, repeats[message] == nil { repeats.removeAll() }
+            var entry = repeats[message] ?? Repeats(windowStart: now, written: 0, suppressed: 0)
+            defer { repeats[message] = entry }
+            if now &- entry.windowStart >= configuration.intervalNanoseconds {
+                entry.windowStart = now
+                entry.written = 0
             }
+            guard entry.written < configuration.burst else {
+                entry.suppressed += 1
+                return nil
+            }
+            entry.written += 1
+            defer { entry.suppressed = 0 }
+            return entry.suppressed
         }
     }
 }
