@@ -32,7 +32,7 @@ package struct AddressTable: ~Copyable, @unchecked Sendable {
     deinit {
         // SAFETY: what was allocated is `base` or among the retired, once; with the table, its readers are gone.
         unsafe base.deallocate()
-        for index in 0..<(unsafe retired.count) { unsafe retired[index].deallocate() }
+        unsafe retired.forEach { unsafe $0.deallocate() }
     }
 
     private static func makeStorage(_ capacity: Int) -> UnsafeMutablePointer<UInt64> {

@@ -3,12 +3,11 @@
 
 import Glibc
 import Memory
+import NodeServer
 import Platform
 import Reactor
 import Synchronization
 import Testing
-
-@testable import NodeServer
 
 /// A node with one reactor in this process, a client of it, and the count of what the reactor's thread allocates.
 final class AllocationBed {
@@ -18,7 +17,6 @@ final class AllocationBed {
     static let pipelined = 20
 
     private let service: NodeService
-    private let reactor: Reactor
     private let client: Descriptor
     private var buffer = [UInt8](repeating: 0, count: 64 << 10)
 
@@ -28,7 +26,6 @@ final class AllocationBed {
         configuration.listeners = [NodeListener(host: "127.0.0.1", port: 0)]
         service = try NodeService(configuration) { _ in }
         try service.start()
-        reactor = try #require(service.node.group?.reactors.first)
         let port = try #require(service.listeners.first?.port)
         client = try Self.connect(port)
     }
@@ -60,11 +57,14 @@ final class AllocationBed {
     private func reading() throws -> UInt64 {
         let reading = Reading()
         let ticket = reading.parking.ticket
-        #expect(reactor.post { _ in
+        let isPosted = service.runOnFirstReactor {
             reading.bytes.store(threadAllocatedBytes(), ordering: .releasing)
             reading.parking.announce()
-        })
-        while reading.bytes.load(ordering: .acquiring) == .max { reading.parking.wait(ticket, timeoutNanoseconds: 1_000_000) }
+        }
+        try #require(isPosted)
+        while reading.bytes.load(ordering: .acquiring) == .max {
+            reading.parking.wait(ticket, timeoutNanoseconds: 1_000_000)
+        }
         return reading.bytes.load(ordering: .acquiring)
     }
 

@@ -4,9 +4,19 @@
 import Memory
 import Testing
 
+/// Whether assertions are compiled in, and so nothing is optimised.
+let isDebugBuild: Bool = {
+    var isDebug = false
+    assert({ isDebug = true }() == ())
+    return isDebug
+}()
+
 /// What a reactor allocates for a request in steady state, counted by jemalloc on the reactor's own thread while a real
 /// client asks a real node over a socket. The ceiling of every hot command is nothing at all.
-@Suite(.serialized, .enabled(if: countsThreadAllocations, "a sanitizer's allocator does not count"))
+///
+/// Code that is not optimised allocates where the product does not, so these run in release builds:
+/// `MARTLET_ONLY_TESTS=AllocationTests swift test -c release`, a stage of `make test`.
+@Suite(.serialized, .enabled(if: countsThreadAllocations && !isDebugBuild, "only a release build with jemalloc tells"))
 struct AllocationTests {
     /// A hot command: what is sent once to prepare, what is sent again and again, and how its reply ends.
     struct Command: Sendable, CustomTestStringConvertible {
@@ -27,7 +37,8 @@ struct AllocationTests {
             reply: "VALUE hit 0 100\r\n\(value)\r\nEND\r\n"),
         Command(name: "get, miss", request: "get nobody\r\n", reply: "END\r\n"),
         Command(
-            name: "gets, hit", preparation: "set versioned 7 0 1\r\n1\r\ndelete nobody\r\n", request: "gets versioned nobody\r\n",
+            name: "gets, hit", preparation: "set versioned 7 0 1\r\n1\r\ndelete nobody\r\n",
+            request: "gets versioned nobody\r\n",
             reply: "END\r\n"),
         Command(
             name: "set over the same size", preparation: "set same 0 0 100\r\n\(value)\r\n",
@@ -47,14 +58,19 @@ struct AllocationTests {
             request: "ms same 100\r\n\(value)\r\n", reply: "HD\r\n"),
         Command(
             name: "get of 100 keys, half of them there",
-            preparation: keys.enumerated().filter { $0.offset % 2 == 0 }.map { "set \($0.element) 0 0 3\r\nabc\r\n" }.joined(),
+            preparation: keys.enumerated().filter { $0.offset % 2 == 0 }.map { "set \($0.element) 0 0 3\r\nabc\r\n" }
+                .joined(),
             request: "get \(keys.joined(separator: " "))\r\n", reply: "END\r\n"),
-        Command(name: "incr", preparation: "set number 0 0 12\r\n100000000000\r\n", request: "incr number 1\r\n", reply: "\r\n"),
         Command(
-            name: "touch", preparation: "set touched 0 100 1\r\n1\r\n", request: "touch touched 100\r\n", reply: "TOUCHED\r\n"),
+            name: "incr", preparation: "set number 0 0 12\r\n100000000000\r\n", request: "incr number 1\r\n",
+            reply: "\r\n"),
+        Command(
+            name: "touch", preparation: "set touched 0 100 1\r\n1\r\n", request: "touch touched 100\r\n",
+            reply: "TOUCHED\r\n"),
         Command(name: "delete, miss", request: "delete nobody\r\n", reply: "NOT_FOUND\r\n"),
         Command(
-            name: "set, other size, and delete", request: "set come 0 0 3\r\nabc\r\ndelete come\r\n", reply: "DELETED\r\n"),
+            name: "set, other size, and delete", request: "set come 0 0 3\r\nabc\r\ndelete come\r\n",
+            reply: "DELETED\r\n"),
         Command(name: "mn", request: "mn\r\n", reply: "MN\r\n"),
     ]
 
@@ -80,7 +96,8 @@ struct AllocationTests {
         defer { bed.end() }
         let large = String(repeating: "l", count: 300_000)
         let get = Command(name: "mn", request: "mn\r\n", reply: "MN\r\n")
-        let bytes = try bed.bytesAllocated(by: get, once: "set large 0 0 300000\r\n\(large)\r\n", replyOnce: "STORED\r\n")
+        let bytes = try bed.bytesAllocated(
+            by: get, once: "set large 0 0 300000\r\n\(large)\r\n", replyOnce: "STORED\r\n")
         #expect(bytes > 0)
     }
 }

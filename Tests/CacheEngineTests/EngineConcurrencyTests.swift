@@ -134,7 +134,8 @@ struct EngineConcurrencyTests {
     }
 
     private static func set(_ shared: EngineStress, _ bytes: [UInt8], _ hash: UInt64, _ value: [UInt8]) {
-        let request = StoreRequest(mode: .set, clientFlags: 0, expiry: 0, compare: 0, version: shared.engine.newVersion())
+        let request = StoreRequest(
+            mode: .set, clientFlags: 0, expiry: 0, compare: 0, version: shared.engine.newVersion())
         _ = shared.engine.withShard(hash) { $0.store(hash, key: bytes.span, value: value.span, request, now: 100) }
     }
 

@@ -19,11 +19,21 @@ struct EngineModelTests {
     }
 
     static let scenarios = [
-        Scenario(name: "roomy", limitBytes: 64 << 20, keys: 5000, valueMax: 300, largeShare: 0, operations: 600_000, evicts: true),
-        Scenario(name: "evicting", limitBytes: 2 << 20, keys: 40_000, valueMax: 300, largeShare: 0, operations: 800_000, evicts: true),
-        Scenario(name: "large items", limitBytes: 8 << 20, keys: 2000, valueMax: 3000, largeShare: 20, operations: 200_000, evicts: true),
-        Scenario(name: "no eviction", limitBytes: 2 << 20, keys: 40_000, valueMax: 300, largeShare: 0, operations: 300_000, evicts: false),
-        Scenario(name: "tiny", limitBytes: 1 << 20, keys: 3000, valueMax: 2000, largeShare: 50, operations: 200_000, evicts: true),
+        Scenario(
+            name: "roomy", limitBytes: 64 << 20, keys: 5000, valueMax: 300, largeShare: 0, operations: 600_000,
+            evicts: true),
+        Scenario(
+            name: "evicting", limitBytes: 2 << 20, keys: 40_000, valueMax: 300, largeShare: 0, operations: 800_000,
+            evicts: true),
+        Scenario(
+            name: "large items", limitBytes: 8 << 20, keys: 2000, valueMax: 3000, largeShare: 20, operations: 200_000,
+            evicts: true),
+        Scenario(
+            name: "no eviction", limitBytes: 2 << 20, keys: 40_000, valueMax: 300, largeShare: 0, operations: 300_000,
+            evicts: false),
+        Scenario(
+            name: "tiny", limitBytes: 1 << 20, keys: 3000, valueMax: 2000, largeShare: 50, operations: 200_000,
+            evicts: true),
     ]
 
     @Test(arguments: scenarios)
@@ -195,7 +205,9 @@ struct ModelDriver {
         return engine.withShard(hash) { $0.store(hash, key: bytes.span, value: value.span, request, now: now) }
     }
 
-    mutating func apply(_ key: Int, _ mode: StoreMode, _ old: Entry?, _ fresh: Entry, _ compare: UInt64, _ result: StoreResult) {
+    mutating func apply(
+        _ key: Int, _ mode: StoreMode, _ old: Entry?, _ fresh: Entry, _ compare: UInt64, _ result: StoreResult
+    ) {
         if result.outcome == .outOfMemory {
             model[key] = nil
             let (bytes, hash, now) = (keys[key], hash(key), self.now)
@@ -317,10 +329,13 @@ struct ModelDriver {
         var bytes = 0
         for shard in 0..<engine.shardCount {
             var bucket = 0
-            while engine.forEachItem(shard: shard, bucket: bucket, { item in
-                items += 1
-                bytes += item.size
-            }) { bucket += 1 }
+            while engine.forEachItem(
+                shard: shard, bucket: bucket,
+                { item in
+                    items += 1
+                    bytes += item.size
+                })
+            { bucket += 1 }
         }
         let statistics = engine.statistics()
         #expect(statistics.items == items)

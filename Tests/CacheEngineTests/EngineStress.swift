@@ -48,10 +48,13 @@ final class EngineStress: Sendable {
         var (items, bytes) = (0, 0)
         for shard in 0..<engine.shardCount {
             var bucket = 0
-            while engine.forEachItem(shard: shard, bucket: bucket, { item in
-                items += 1
-                bytes += item.size
-            }) { bucket += 1 }
+            while engine.forEachItem(
+                shard: shard, bucket: bucket,
+                { item in
+                    items += 1
+                    bytes += item.size
+                })
+            { bucket += 1 }
         }
         let statistics = engine.statistics()
         return statistics.items == items && statistics.itemBytes == bytes
@@ -118,7 +121,8 @@ struct StressWorker {
 
     private mutating func request(_ mode: StoreMode) -> StoreRequest {
         StoreRequest(
-            mode: mode, clientFlags: random.below(3) == 0 ? 7 : 0, expiry: random.below(4) == 0 ? now + 3 : 0, compare: 0,
+            mode: mode, clientFlags: random.below(3) == 0 ? 7 : 0, expiry: random.below(4) == 0 ? now + 3 : 0,
+            compare: 0,
             version: engine.newVersion())
     }
 

@@ -4,7 +4,7 @@
 import Memory
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #endif
 
 /// The seed of this run's random tests: MARTLET_SEED if set, else the clock. Failures print it.

@@ -4,8 +4,8 @@
 import Memory
 import Testing
 
-/// Values that can be checked by whoever reads them: a row of records, each with its key's number, its length, a number of
-/// its own, bytes that follow from that number, and a hash over all of it.
+/// Values that can be checked by whoever reads them: a row of records, each with its key's number, its length, a number
+/// of its own, bytes that follow from that number, and a hash over all of it.
 ///
 /// Appending or prepending a record gives a value of the same kind, so every mode of storing can be used on one key; a
 /// torn, mixed or foreign value is seen.

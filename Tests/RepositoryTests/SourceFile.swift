@@ -1,0 +1,162 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+/// A Swift file, each line parted into code (its string literals emptied) and comment.
+struct SourceFile: Sendable {
+    let path: String
+    let lines: [String]
+    /// The lines' code without comments and without what is in string literals.
+    let code: [String]
+    /// The lines' comments.
+    let comments: [String]
+
+    var isTest: Bool { path.hasPrefix("Tests/") }
+
+    /// `Sources/Memory/Arena.swift` is of module `Memory`.
+    var module: String {
+        let parts = path.split(separator: "/")
+        return parts.count > 2 ? String(parts[1]) : ""
+    }
+
+    init(path: String, text: String) {
+        self.path = path
+        var all = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+        if all.last == "" { all.removeLast() }
+        lines = all
+        var scanner = SourceScanner(text)
+        (code, comments) = scanner.run(lineCount: all.count)
+    }
+}
+
+/// Tells code, comments and string literals of Swift apart. Knows nested comments, raw and multi-line strings, and
+/// interpolation (which counts as part of the literal).
+struct SourceScanner {
+    private let bytes: [UInt8]
+    private var at = 0
+    private var code: [[UInt8]] = [[]]
+    private var comments: [[UInt8]] = [[]]
+
+    init(_ text: String) { bytes = Array(text.utf8) }
+
+    mutating func run(lineCount: Int) -> (code: [String], comments: [String]) {
+        while at < bytes.count { step() }
+        func text(_ lines: [[UInt8]]) -> [String] {
+            lines.prefix(lineCount).map { String(decoding: $0, as: UTF8.self) }
+        }
+        return (text(code), text(comments))
+    }
+
+    private func has(_ text: StaticString, at position: Int) -> Bool {
+        guard position + text.utf8CodeUnitCount <= bytes.count else { return false }
+        return (0..<text.utf8CodeUnitCount).allSatisfy { unsafe bytes[position + $0] == text.utf8Start[$0] }
+    }
+
+    private mutating func newLine() {
+        code.append([])
+        comments.append([])
+    }
+
+    private mutating func step() {
+        let byte = bytes[at]
+        if byte == UInt8(ascii: "\n") {
+            newLine()
+            at += 1
+        } else if has("//", at: at) {
+            while at < bytes.count, bytes[at] != UInt8(ascii: "\n") { take(isComment: true) }
+        } else if has("/*", at: at) {
+            blockComment()
+        } else if byte == UInt8(ascii: "\"") {
+            string(hashes: 0)
+        } else if byte == UInt8(ascii: "#"), let hashes = rawStringHashes() {
+            at += hashes
+            string(hashes: hashes)
+        } else {
+            take(isComment: false)
+        }
+    }
+
+    private mutating func take(isComment: Bool) {
+        if isComment { comments[comments.count - 1].append(bytes[at]) } else { code[code.count - 1].append(bytes[at]) }
+        at += 1
+    }
+
+    private func rawStringHashes() -> Int? {
+        var end = at
+        while end < bytes.count, bytes[end] == UInt8(ascii: "#") { end += 1 }
+        return end < bytes.count && bytes[end] == UInt8(ascii: "\"") ? end - at : nil
+    }
+
+    private mutating func blockComment() {
+        var depth = 0
+        repeat {
+            if has("/*", at: at) {
+                depth += 1
+                at += 2
+            } else if has("*/", at: at) {
+                depth -= 1
+                at += 2
+            } else if bytes[at] == UInt8(ascii: "\n") {
+                newLine()
+                at += 1
+            } else {
+                take(isComment: true)
+            }
+        } while depth > 0 && at < bytes.count
+    }
+
+    /// Passes over a literal that starts at its quote, and leaves two quotes in the code.
+    private mutating func string(hashes: Int) {
+        let isMultiline = has("\"\"\"", at: at)
+        let quotes = isMultiline ? 3 : 1
+        code[code.count - 1] += Array("\"\"".utf8)
+        at += quotes
+        var depth = 0
+        while at < bytes.count {
+            let byte = bytes[at]
+            if byte == UInt8(ascii: "\n") {
+                // A line end in a plain literal: not Swift, or not a literal. Better to go on than to lose the rest.
+                if !isMultiline { return }
+                newLine()
+                at += 1
+            } else if byte == UInt8(ascii: "\\"), hashCount(at + 1) >= hashes {
+                let next = at + 1 + hashes
+                if next < bytes.count, bytes[next] == UInt8(ascii: "(") { depth += 1 }
+                at = next + 1
+            } else if depth > 0 {
+                interpolated(&depth)
+            } else if endsString(quotes: quotes, hashes: hashes) {
+                at += quotes + hashes
+                return
+            } else {
+                at += 1
+            }
+        }
+    }
+
+    private mutating func interpolated(_ depth: inout Int) {
+        switch bytes[at] {
+        case UInt8(ascii: "("): depth += 1
+        case UInt8(ascii: ")"): depth -= 1
+        case UInt8(ascii: "\""):
+            let length = code[code.count - 1].count
+            string(hashes: 0)
+            code[code.count - 1].removeLast(max(0, code[code.count - 1].count - length))
+            return
+        default: break
+        }
+        at += 1
+    }
+
+    private func hashCount(_ position: Int) -> Int {
+        var end = position
+        while end < bytes.count, bytes[end] == UInt8(ascii: "#") { end += 1 }
+        return end - position
+    }
+
+    private func endsString(quotes: Int, hashes: Int) -> Bool {
+        for index in 0..<quotes {
+            guard at + index < bytes.count, bytes[at + index] == UInt8(ascii: "\"") else { return false }
+        }
+        return hashCount(at + quotes) >= hashes
+    }
+}
