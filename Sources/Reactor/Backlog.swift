@@ -23,6 +23,9 @@ final class Backlog {
     /// Bytes that wait, external ones included.
     private(set) var remaining: Int
 
+    /// Bytes of the buffer's own that wait: what the backlog costs in memory. External ones lie where they are counted.
+    var ownRemaining: Int { buffer.count - cursor.own }
+
     /// Takes over what `output` has after `cursor`.
     init(_ output: borrowing OutputBuffer, from cursor: OutputCursor) {
         buffer = OutputBuffer(capacity: output.count - cursor.own)

@@ -125,7 +125,7 @@ extension ReactorLoop {
         dropOutput()
         let handler = handler
         if let backlog = unsafe connection.pointee.backlog {
-            backlogBytes -= backlog.remaining
+            backlogBytes -= backlog.ownRemaining
             backlog.drop { handler.released($0) }
             unsafe connection.pointee.backlog = nil
         }

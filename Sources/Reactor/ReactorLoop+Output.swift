@@ -109,7 +109,7 @@ extension ReactorLoop {
         let backlog = Backlog(output, from: cursor)
         output.removeAll()
         unsafe connection.pointee.backlog = backlog
-        backlogBytes += backlog.remaining
+        backlogBytes += backlog.ownRemaining
         unsafe connection.pointee.stream?.waits(backlog.remaining)
         // One value of any size may wait; what was copied is bounded.
         return unsafe admitBacklog(connection, backlog.buffer.count)
@@ -117,12 +117,12 @@ extension ReactorLoop {
 
     private mutating func extendBacklog(_ connection: UnsafeMutablePointer<Connection>) -> Bool {
         guard let backlog = unsafe connection.pointee.backlog else { return true }
-        backlogBytes -= backlog.remaining
+        backlogBytes -= backlog.ownRemaining
         backlog.append(output)
-        backlogBytes += backlog.remaining
+        backlogBytes += backlog.ownRemaining
         output.removeAll()
         unsafe connection.pointee.stream?.waits(backlog.remaining)
-        return unsafe admitBacklog(connection, backlog.remaining)
+        return unsafe admitBacklog(connection, backlog.ownRemaining)
     }
 
     /// Closes a connection with more than the allowed bytes waiting. False when it did.
@@ -137,9 +137,9 @@ extension ReactorLoop {
     /// The socket takes bytes again. False when the connection is gone.
     mutating func drain(_ connection: UnsafeMutablePointer<Connection>) -> Bool {
         guard let backlog = unsafe connection.pointee.backlog else { return true }
-        backlogBytes -= backlog.remaining
+        backlogBytes -= backlog.ownRemaining
         let result = unsafe send(connection, backlog)
-        backlogBytes += backlog.remaining
+        backlogBytes += backlog.ownRemaining
         guard result != StreamSocket.failed, result != TLSSession.protocolError else {
             if result == TLSSession.protocolError { reactor.counters.add(.protocolErrors) }
             unsafe close(connection, .error)
