@@ -54,8 +54,8 @@ func raiseDescriptorLimit() -> Int {
     return Int(limit.rlim_cur)
 }
 
-/// Whether the thread sanitizer watches: it takes memory and time of its own.
-let isThreadSanitized = unsafe dlsym(nil, "__tsan_init") != nil
+/// Whether a sanitizer watches: it takes memory and time of its own.
+let isSanitized = unsafe dlsym(nil, "__tsan_init") != nil || dlsym(nil, "__asan_init") != nil
 
 /// A generator with the seed of MARTLET_SEED or a new one, which is printed.
 struct SeededGenerator: RandomNumberGenerator {

@@ -151,7 +151,7 @@ extension ReactorSuite {
             print(
                 "resident bytes for each of \(count) idle connections, the test's own included: \(each)"
             )
-            if !isThreadSanitized { #expect(each < 2_048) }
+            if !isSanitized { #expect(each < 2_048) }
             let turns = server.count(.turns)
             usleepMilliseconds(500)
             #expect(server.count(.turns) - turns < 30)

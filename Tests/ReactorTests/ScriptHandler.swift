@@ -27,7 +27,9 @@ final class ScriptHandler: ReactorHandler {
     private let reactor: Reactor
     private let record: Guarded<Record>
     private var blocks: [Int: MemoryBlock] = [:]
-    private var external: MemoryBlock?
+    /// External bytes that are out, by token: a reactor that used them after their release would read freed memory,
+    /// which the address sanitizer sees.
+    private var externals: [UInt64: MemoryBlock] = [:]
     private var nextToken: UInt64 = 1
     private static let pattern = (0..<256).map { UInt8($0) }
 
@@ -41,7 +43,11 @@ final class ScriptHandler: ReactorHandler {
     func started(_ loop: inout ReactorLoop) { note { $0.started += 1 } }
     func stopped() { note { $0.stopped += 1 } }
     func tick(_ loop: inout ReactorLoop, now: UInt64) { note { $0.ticks += 1 } }
-    func released(_ token: UInt64) { note { $0.released.append(token) } }
+
+    func released(_ token: UInt64) {
+        if let block = externals.removeValue(forKey: token) { unsafe block.unsafeBase.deallocate() }
+        note { $0.released.append(token) }
+    }
 
     func opened(_ connection: inout Connection, _ output: inout OutputBuffer) {
         let id = connection.id
@@ -175,14 +181,11 @@ final class ScriptHandler: ReactorHandler {
     }
 
     private func sendExternal(_ count: Int, _ output: inout OutputBuffer) {
-        if external.map({ $0.count < count }) ?? true {
-            let block = unsafe MemoryBlock(
-                unsafeBase: UnsafeMutableRawPointer.allocate(byteCount: count, alignment: 16), count: count)
-            block.fill(UInt8(ascii: "e"), from: 0, length: count)
-            external = block
-        }
-        guard let external else { return }
-        output.append(external: external.slice(0, count), token: nextToken)
+        let block = unsafe MemoryBlock(
+            unsafeBase: UnsafeMutableRawPointer.allocate(byteCount: count, alignment: 16), count: count)
+        block.fill(UInt8(ascii: "e"), from: 0, length: count)
+        externals[nextToken] = block
+        output.append(external: block, token: nextToken)
         nextToken += 1
     }
 
