@@ -76,6 +76,10 @@ def judge(pair, stream, whole, steps, moment, original=False):
     for number in bad:
         a, b = played[number]
         rule = allowed(stream, number, a, b, NEWEST)
+        quirk = rule is None and lost(stream, played, [number], original)
+        if quirk:
+            used.append(quirk)
+            continue
         if rule is None:
             return Verdict("different", used, describe(stream, played, [number]))
         used.append(rule.name)

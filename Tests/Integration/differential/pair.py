@@ -11,7 +11,7 @@ from bed import Server
 
 from . import binary, replies
 
-QUIET_SECONDS = 0.06  # how long a connection must say nothing to count as stuck in a half command
+QUIET_SECONDS = 0.12  # how long a connection must say nothing to count as stuck in a half command
 CLOSE_SECONDS = 10  # how long a server may take to close after we have closed our half
 SENTINEL_OPAQUE = 0x7E57_0000
 FLAGS = "-m 1024 -t 1 -c 512"

@@ -116,7 +116,7 @@ SUBCOMMANDS = [
     b"flush_all 1000000000",
     b"flush_all 2000000000",
     b"flush_all 0 0",
-    b"flush_all 1 2 3",
+    b"flush_all 3600 2 3",
     b"flush_all 4294967296",
     b"version",
     b"version extra words",
