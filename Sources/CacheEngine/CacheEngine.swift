@@ -41,6 +41,8 @@ package final class CacheEngine: Sendable {
     private let budget: Budget
     private let nextVersion = Atomic<UInt64>(0)
     private let reclaimCursor = Atomic<Int>(0)
+    /// Segments that a flush dropped and nobody freed yet: freeing a segment is a system call, and a flush drops thousands.
+    private let dropped: Guarded<[MemoryBlock]>
     /// Bytes of values that are being received.
     private let preparedBytes = Atomic<Int>(0)
 
@@ -49,12 +51,13 @@ package final class CacheEngine: Sendable {
         self.configuration = configuration
         hashSeed = configuration.hashSeed
         let budget = Budget(limitBytes: configuration.limitBytes)
-        // Freed pages stay half a second, so that a flush frees without a system call for each segment.
-        let itemArena = Arena(decayMilliseconds: 500)
+        let itemArena = Arena(decayMilliseconds: 0)
         let indexArena = Arena(decayMilliseconds: 0)
         self.budget = budget
         let evictionLog = EvictionLog()
         self.evictionLog = evictionLog
+        let dropped = Guarded<[MemoryBlock]>([])
+        self.dropped = dropped
         self.itemArena = itemArena
         self.indexArena = indexArena
         let count = configuration.effectiveShardCount
@@ -64,13 +67,14 @@ package final class CacheEngine: Sendable {
             Shard(
                 number,
                 ShardState(
-                    number: number, configuration: configuration, budget: budget, evictionLog: evictionLog,
+                    number: number, configuration: configuration, budget: budget, evictionLog: evictionLog, dropped: dropped,
                     itemArena: itemArena,
                     indexArena: indexArena))
         }
     }
 
     deinit {
+        releaseDroppedMemory()
         for number in 0..<shards.count { withShard(number: number) { $0.destroy() } }
     }
 
@@ -201,8 +205,14 @@ package final class CacheEngine: Sendable {
     /// A value arrived, or will not.
     func endPrepared(_ bytes: Int) { preparedBytes.wrappingSubtract(bytes, ordering: .relaxed) }
 
-    /// Returns memory that was freed a moment ago to the kernel; for a thread that may block.
-    package func releaseFreedMemory() { itemArena.decay() }
+    /// Returns what a flush dropped to the kernel; for a thread that may block.
+    package func releaseDroppedMemory() {
+        let blocks = dropped.withLock { blocks in
+            defer { blocks = [] }
+            return blocks
+        }
+        for block in blocks { itemArena.free(block) }
+    }
 
     private func reclaimAnywhere(now: UInt32) -> Bool {
         for attempt in 0..<shards.count * 2 {

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import Memory
+internal import Platform
 
 /// One shard's items, index and queues. Everything here happens under the shard's lock.
 ///
@@ -27,6 +28,10 @@ package struct ShardState: ~Copyable {
     let reclaimAttemptsMax: Int
     let budget: Budget
     let evictionLog: EvictionLog
+    /// Where a flush leaves its segments for a thread that may block.
+    let dropped: Guarded<[MemoryBlock]>
+    /// Whether segments are left there rather than freed.
+    var leavesSegments = false
     let arena: Arena
     var ghost: Ghost
     var small = SegmentQueue()
@@ -43,10 +48,11 @@ package struct ShardState: ~Copyable {
     var relocations: UInt64 = 0
 
     init(
-        number: Int, configuration: EngineConfiguration, budget: Budget, evictionLog: EvictionLog, itemArena: Arena,
+        number: Int, configuration: EngineConfiguration, budget: Budget, evictionLog: EvictionLog, dropped: Guarded<[MemoryBlock]>, itemArena: Arena,
         indexArena: Arena
     ) {
         self.evictionLog = evictionLog
+        self.dropped = dropped
         self.number = number
         self.budget = budget
         arena = itemArena
@@ -244,8 +250,9 @@ extension ShardState {
             // Kept, and still charged, for the next segment: a reclaim is followed by one nearly always.
             spare = segments[index].block
         } else {
-            budget.charge(-segments[index].block.count)
-            arena.free(segments[index].block)
+            let block = segments[index].block
+            budget.charge(-block.count)
+            if leavesSegments { dropped.withLock { $0.append(block) } } else { arena.free(block) }
         }
         segments[index].place = .free
         segments[index].next = freeSlots
@@ -314,6 +321,8 @@ extension ShardState {
 
     /// Drops every item.
     package mutating func removeAll() {
+        leavesSegments = true
+        defer { leavesSegments = false }
         relocations += 1
         let before = index.byteCount + ghost.byteCount
         for queue in [small, main] {

@@ -38,9 +38,6 @@ package struct Arena: Sendable {
     /// How many bytes an allocation of `byteCount` really takes.
     package func usableSize(_ byteCount: Int) -> Int { (byteCount + Self.alignment - 1) & ~(Self.alignment - 1) }
 
-    /// Nothing to return: the system's malloc keeps its own counsel.
-    package func decay() {}
-
     /// What the arena holds now, in bytes.
     package var statistics: ArenaStatistics {
         let bytes = account.allocatedBytes.load(ordering: .relaxed)

@@ -55,12 +55,6 @@ package struct Arena: Sendable {
     /// How many bytes an allocation of `byteCount` really takes.
     package func usableSize(_ byteCount: Int) -> Int { nallocx(byteCount, flags(byteCount)) }
 
-    /// Returns pages that were freed longer ago than the arena's decay to the kernel. Makes system calls.
-    package func decay() {
-        // SAFETY: "arena.<i>.decay" takes no arguments.
-        unsafe _ = mallctl("arena.\(index).decay", nil, nil, nil, 0)
-    }
-
     /// What the arena holds now, in bytes; `refreshStatistics()` decides how fresh.
     package var statistics: ArenaStatistics {
         ArenaStatistics(

@@ -138,7 +138,7 @@ package final class NodeService: Sendable {
             while !engine.trim(now: now, steps: 256) {
                 if isStopping.load(ordering: .relaxed) { return }
             }
-            engine.releaseFreedMemory()
+            engine.releaseDroppedMemory()
         }
     }
 }

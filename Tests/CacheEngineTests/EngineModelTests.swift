@@ -72,6 +72,7 @@ struct ModelDriver {
         self.scenario = scenario
         var configuration = EngineConfiguration(limitBytes: scenario.limitBytes, hashSeed: seed)
         configuration.evicts = scenario.evicts
+        configuration.itemSizeMax = 1 << 30
         engine = CacheEngine(configuration)
         random = SplitMix(state: seed)
         keys = (0..<scenario.keys).map { Array("key:\($0):".utf8) + Array(repeating: 120, count: $0 % 60) }
@@ -259,12 +260,13 @@ struct ModelDriver {
         get(key)
         let expiry: UInt32 = random.below(4) == 0 ? 0 : now + UInt32(random.below(30))
         let (bytes, hash, now) = (keys[key], hash(key), self.now)
-        let outcome = engine.withShard(hash) { shard -> Int in
-            guard let item = shard.find(hash, bytes.span, now: now) else { return 0 }
-            return shard.setExpiry(expiry, of: item, hash, key: bytes.span, now: now) == nil ? 1 : 2
+        // nil: the item is gone; false: there was no room for an expiry.
+        let outcome = engine.withShard(hash) { shard -> Bool? in
+            guard let item = shard.find(hash, bytes.span, now: now) else { return nil }
+            return shard.setExpiry(expiry, of: item, hash, key: bytes.span, now: now).map { $0.expiry == expiry }
         }
-        if outcome == 2 { model[key]?.expiry = expiry }
-        if outcome == 1 { get(key) }
+        if outcome == true { model[key]?.expiry = expiry }
+        get(key)
     }
 
     mutating func number(_ key: Int) {
