@@ -4,6 +4,9 @@
 internal import CPlatform
 
 extension OutputBuffer {
+    /// Room for own bytes, used or not.
+    package var capacityBytes: Int { capacity }
+
     /// Removes the first `length` own bytes and the first `externalCount` external pieces, which all lie before them,
     /// and moves the rest to the front. Costs a copy of the rest; keeps the room.
     package mutating func discardFirst(_ length: Int, externalCount: Int) {

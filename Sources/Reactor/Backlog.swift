@@ -26,12 +26,44 @@ final class Backlog {
     /// Bytes of the buffer's own that wait: what the backlog costs in memory. External ones lie where they are counted.
     var ownRemaining: Int { buffer.count - cursor.own }
 
-    /// Takes over what `output` has after `cursor`.
-    init(_ output: borrowing OutputBuffer, from cursor: OutputCursor) {
-        buffer = OutputBuffer(capacity: output.count - cursor.own)
-        buffer.append(output, from: cursor.own, externalStart: cursor.external)
-        self.cursor.externalBytes = cursor.externalBytes
-        remaining = buffer.totalCount - cursor.externalBytes
+    /// An empty one.
+    init(capacity: Int) {
+        buffer = OutputBuffer(capacity: capacity)
+        remaining = 0
+    }
+
+    /// Takes over what `output` has after `cursor`, and leaves it empty. When that is much of it, the two change their
+    /// memory instead of copying.
+    func take(_ output: inout OutputBuffer, from cursor: OutputCursor) {
+        precondition(buffer.isEmpty && remaining == 0, "a backlog is begun twice")
+        if Self.keepsMemory(of: output, from: cursor) {
+            swap(&buffer, &output)
+            self.cursor = cursor
+            remaining = buffer.totalCount - cursor.own - cursor.externalBytes
+            for piece in buffer.externals[..<cursor.external] { remaining -= piece.block.count }
+        } else {
+            buffer.append(output, from: cursor.own, externalStart: cursor.external)
+            self.cursor = OutputCursor(externalBytes: cursor.externalBytes)
+            remaining = buffer.totalCount - cursor.externalBytes
+        }
+        output.removeAll()
+    }
+
+    /// Whether what follows `cursor` fills enough of the buffer it is in to stay there: slow readers together hold at
+    /// most four times what waits for them.
+    static func keepsMemory(of output: borrowing OutputBuffer, from cursor: OutputCursor) -> Bool {
+        let rest = output.count - cursor.own
+        return rest > copiedBytes && rest >= output.capacityBytes / 4
+    }
+
+    /// So much is always copied.
+    private static var copiedBytes: Int { 8 * 1024 }
+
+    /// Makes it fit to be used again.
+    func reset() {
+        precondition(remaining == 0, "a backlog is given up with bytes in it")
+        buffer.removeAll()
+        cursor = OutputCursor()
     }
 
     /// Adds all of `output`.
@@ -57,7 +89,6 @@ final class Backlog {
     /// Calls `release` for every external piece not sent whole.
     func drop(release: (UInt64) -> Void) {
         for piece in buffer.externals[cursor.external...] { release(piece.token) }
-        buffer.removeAll()
         remaining = 0
     }
 

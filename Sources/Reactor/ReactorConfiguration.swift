@@ -21,6 +21,8 @@ package struct ReactorConfiguration: Sendable {
     /// Capacity beyond this is given back when a batch needed more. Also what a handler should stop at and yield: see
     /// ``Connection/yield()``.
     package var outputKeptBytes = 1 << 20
+    /// Memory for waiting output that a reactor keeps for the next connection that needs it.
+    package var spareOutputBytes = 4 << 20
     /// The most unconsumed input of one connection; a handler may set each connection's.
     package var inputLimitBytes = 64 << 20
     /// The most output of one connection that waits for its peer to read; beyond, the connection is closed. The

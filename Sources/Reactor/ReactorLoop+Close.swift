@@ -128,6 +128,7 @@ extension ReactorLoop {
             backlogBytes -= backlog.ownRemaining
             backlog.drop { handler.released($0) }
             unsafe connection.pointee.backlog = nil
+            give(backlog)
         }
         unsafe connection.pointee.stream?.end()
         unsafe connection.pointee.stream = nil

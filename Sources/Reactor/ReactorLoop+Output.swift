@@ -106,13 +106,14 @@ extension ReactorLoop {
     /// Keeps what the socket did not take of `output`.
     private mutating func startBacklog(_ connection: UnsafeMutablePointer<Connection>, _ cursor: OutputCursor) -> Bool {
         reactor.counters.add(.partialWrites)
-        let backlog = Backlog(output, from: cursor)
-        output.removeAll()
+        let keepsMemory = Backlog.keepsMemory(of: output, from: cursor)
+        let backlog = takeBacklog(keepsMemory ? configuration.outputBufferBytes : output.count - cursor.own)
+        backlog.take(&output, from: cursor)
         unsafe connection.pointee.backlog = backlog
         backlogBytes += backlog.ownRemaining
         unsafe connection.pointee.stream?.waits(backlog.remaining)
         // One value of any size may wait; what was copied is bounded.
-        return unsafe admitBacklog(connection, backlog.buffer.count)
+        return unsafe admitBacklog(connection, backlog.buffer.count - backlog.cursor.own)
     }
 
     private mutating func extendBacklog(_ connection: UnsafeMutablePointer<Connection>) -> Bool {
@@ -148,6 +149,7 @@ extension ReactorLoop {
         unsafe connection.pointee.stream?.waits(backlog.remaining)
         guard backlog.remaining == 0 else { return true }
         unsafe connection.pointee.backlog = nil
+        give(backlog)
         if unsafe connection.pointee.flags.isDisjoint(with: [.closeAfterFlush, .closeNow]) {
             unsafe handler.drained(&connection.pointee, &output)
         }
@@ -218,6 +220,23 @@ extension ReactorLoop {
         }
         countWrite(result)
         return result
+    }
+
+    /// A backlog without content. Those that were used are used again: fresh memory of their size would cost a page
+    /// fault for every few kilobytes.
+    private mutating func takeBacklog(_ capacity: Int) -> Backlog {
+        guard let spare = spareBacklogs.popLast() else { return Backlog(capacity: capacity) }
+        spareBacklogBytes -= spare.buffer.capacityBytes
+        return spare
+    }
+
+    /// Takes back a backlog that is done with.
+    mutating func give(_ backlog: Backlog) {
+        backlog.reset()
+        let bytes = backlog.buffer.capacityBytes
+        guard spareBacklogBytes + bytes <= configuration.spareOutputBytes else { return }
+        spareBacklogBytes += bytes
+        spareBacklogs.append(backlog)
     }
 
     /// Forgets the shared output; the owners of its external pieces from `start` on get them back.

@@ -40,6 +40,9 @@ package struct ReactorLoop: ~Copyable {
     var datagramSockets: [DatagramSocket]
     /// Output that waits in all backlogs, in bytes.
     var backlogBytes = 0
+    /// Backlogs without content, to be used again, and their memory.
+    var spareBacklogs: [Backlog] = []
+    var spareBacklogBytes = 0
     var nextTick: UInt64 = 0
     var sweepSlot = 0
     /// When the loop ends for good; nil when it was not told to stop.
