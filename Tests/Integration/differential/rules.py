@@ -125,6 +125,17 @@ PADDING = Rule(
 PADDED_TEXT = re.compile(rb"((?:VALUE \S+ \d+|VA) )\d+([^\r\n]*\r\n\d+) *(?=\r\n)")
 PADDED_BINARY = re.compile(rb"(?<=\d) +\Z")
 
+ACTED = Rule(
+    "acts before it refuses",
+    "memcached carries out mg and ma, and looks up the keys of a get, before it notices that an opaque or a key is too "
+    "long, and a noreply on such a get silences the next command. We refuse first: a refused command changes nothing.",
+    "",
+    "",
+    "",
+    diverges=True,
+)
+REFUSED_LATE = re.compile(rb"m[ga] [^\r\n]* O[^ \r\n]{32}| *(?:get|gat)s? [^\n]*[^ \n]{251}", re.S)
+
 COMPILED = [
     (rule, *(re.compile(pattern.encode("latin-1"), re.S) for pattern in (rule.command, rule.ours, rule.theirs)))
     for rule in RULES
@@ -161,6 +172,8 @@ def allowed(stream, number, a, b, version):
             and theirs.fullmatch(b.data + (b"<closed>" if b.closed else b""))
         ):
             return rule
+    if any(REFUSED_LATE.match(earlier.before + earlier.after) for earlier in stream.commands[: number + 1]):
+        return ACTED
     if older and any(DELAYED_FLUSH.match(earlier.before) for earlier in stream.commands[:number]):
         return RESURRECTED
     return MALFORMED if old_and_malformed(stream, number + 1, version) else None
