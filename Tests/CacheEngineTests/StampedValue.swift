@@ -12,12 +12,14 @@ import Testing
 enum StampedValue {
     static let headerBytes = 16
     static let overheadBytes = headerBytes + 8
+    /// The first byte: nothing that a number could begin with, so that arithmetic leaves records alone.
+    static let mark: UInt64 = 0xA5
 
     /// One record of `length` payload bytes.
     static func record(key: Int, nonce: UInt64, length: Int) -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(overheadBytes + length)
-        append(UInt64(key) << 32 | UInt64(length), to: &bytes)
+        append(UInt64(key) << 40 | UInt64(length) << 8 | mark, to: &bytes)
         append(nonce, to: &bytes)
         for index in 0..<length { bytes.append(UInt8(truncatingIfNeeded: nonce &+ UInt64(index))) }
         append(stableHash(bytes.span), to: &bytes)
@@ -35,8 +37,8 @@ enum StampedValue {
         while offset < value.count {
             guard offset + overheadBytes <= value.count else { return nil }
             let first = value.word(at: offset)
-            let end = offset + headerBytes + Int(first & 0xFFFF_FFFF)
-            guard first >> 32 == UInt64(key), end + 8 <= value.count else { return nil }
+            let end = offset + headerBytes + Int(first >> 8 & 0xFFFF_FFFF)
+            guard first & 0xFF == mark, first >> 40 == UInt64(key), end + 8 <= value.count else { return nil }
             guard value.word(at: end) == stableHash(value.extracting(offset..<end)) else { return nil }
             found.append(value.word(at: offset + 8))
             offset = end + 8

@@ -87,7 +87,9 @@ struct MemoryBlockTests {
     @Test func anAccessInsideDoesNot() async {
         await #expect(processExitsWith: .success) {
             let arena = Arena(decayMilliseconds: 0)
-            if let block = arena.allocate(16) { _ = block.load(8, as: UInt64.self) }
+            guard let block = arena.allocate(16) else { return }
+            block.store(UInt64(1), at: 8)
+            arena.free(block)
         }
     }
 }
