@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import Memory
 import Synchronization
 
 private let pathNumber = Atomic<Int>(0)
@@ -36,6 +37,12 @@ func residentBytes() -> Int {
     guard unsafe fgets(&line, 128, file) != nil else { return 0 }
     let text = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     return (Int(text.split(separator: " ")[1]) ?? 0) * Int(getpagesize())
+}
+
+/// What is allocated in this process, as jemalloc counts it.
+func allocatedBytes() -> Int {
+    refreshStatistics()
+    return AllocatorStatistics.current().allocatedBytes
 }
 
 /// Processor time of this process in nanoseconds.
