@@ -41,7 +41,7 @@ package final class CacheEngine: Sendable {
     private let budget: Budget
     private let nextVersion = Atomic<UInt64>(0)
     private let reclaimCursor = Atomic<Int>(0)
-    /// Segments that a flush dropped and nobody freed yet: freeing a segment is a system call, and a flush drops thousands.
+    /// Segments that a flush dropped and nobody freed yet: freeing one is a system call, and a flush drops thousands.
     private let dropped: Guarded<[MemoryBlock]>
     /// Bytes of values that are being received.
     private let preparedBytes = Atomic<Int>(0)
@@ -67,7 +67,8 @@ package final class CacheEngine: Sendable {
             Shard(
                 number,
                 ShardState(
-                    number: number, configuration: configuration, budget: budget, evictionLog: evictionLog, dropped: dropped,
+                    number: number, configuration: configuration, budget: budget, evictionLog: evictionLog,
+                    dropped: dropped,
                     itemArena: itemArena,
                     indexArena: indexArena))
         }

@@ -48,7 +48,8 @@ package struct ShardState: ~Copyable {
     var relocations: UInt64 = 0
 
     init(
-        number: Int, configuration: EngineConfiguration, budget: Budget, evictionLog: EvictionLog, dropped: Guarded<[MemoryBlock]>, itemArena: Arena,
+        number: Int, configuration: EngineConfiguration, budget: Budget, evictionLog: EvictionLog,
+        dropped: Guarded<[MemoryBlock]>, itemArena: Arena,
         indexArena: Arena
     ) {
         self.evictionLog = evictionLog
