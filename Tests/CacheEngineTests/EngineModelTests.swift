@@ -47,7 +47,9 @@ struct EngineModelTests {
         driver.checkAll()
         #expect(driver.mismatches == 0, "seed \(seed): \(driver.firstMismatch)")
         #expect(driver.hits > scenario.steps / 50, "seed \(seed): too few hits to mean anything")
-        if scenario.evicts, scenario.limitBytes < 4 << 20, scenario.steps == scenario.operations { #expect(driver.engine.statistics().evictions > 0) }
+        if scenario.evicts, scenario.limitBytes < 4 << 20, scenario.steps == scenario.operations {
+            #expect(driver.engine.statistics().evictions > 0)
+        }
         driver.checkAccounts()
     }
 }
