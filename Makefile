@@ -8,10 +8,13 @@ SHELL := /bin/bash
 
 # What the tests and benchmarks start; `make test MARTLET_SERVER=/usr/bin/memcached` runs the suites on the original.
 export MARTLET_SERVER ?= $(CURDIR)/.build/release/martlet-server
+# Where the programs of the image and the package are; named, nothing is built: make deb BUILT=/usr/bin
+BUILT ?=
 # The peer of `make bench`.
 export MEMCACHED ?= /usr/bin/memcached
 
-.PHONY: help install build run test test-python bench fuzz sanitize soak compat format lint clean
+.PHONY: help install build run fleet regions test test-python bench fuzz sanitize soak soak-storage soak-clients compat \
+	image deb package-test docs render format lint clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -19,12 +22,22 @@ help: ## show this list
 install: ## install the Debian packages and Python packages that building and testing need
 	@Scripts/install-dependencies all
 
-build: ## build the server, optimised (.build/release/martlet-server)
+build: ## build the server, the router, martletctl and martlet-load, optimised, into .build/release
 	@Scripts/install-dependencies build
 	swift build -c release --static-swift-stdlib --product martlet-server
+	swift build -c release --static-swift-stdlib --product martlet-router
+	swift build -c release --static-swift-stdlib --product martletctl
+	swift build -c release --static-swift-stdlib --product martlet-load
 
 run: build ## build, and serve on 127.0.0.1:11211 (more flags: make run ARGS='-m 256 -v')
 	@Scripts/run-node $(ARGS)
+
+fleet: build ## a router, three nodes and one PostgreSQL on loopback (ARGS='--nodes 5 --port 5000')
+	@Scripts/install-dependencies test
+	@Scripts/run-fleet $(ARGS)
+
+regions: build ## a home region and a replica that follows its stream, on loopback (ARGS='--port 22000')
+	@Scripts/run-regions $(ARGS)
 
 test: ## everything a change must pass: build, Swift tests, style, Python suites with real clients and sockets
 	@Scripts/install-dependencies all
@@ -45,13 +58,45 @@ sanitize: ## the concurrency tests under the thread sanitizer, then the address 
 	@Scripts/install-dependencies build
 	@Scripts/sanitize $(ARGS)
 
-soak: build ## 100,000 differential streams against memcached; resumes where it stopped (ARGS='--streams N --seed S')
+soak: build ## 100,000 simulated seeds, as many differential streams, 100,000,000 checked reads of streams; resumes
 	@Scripts/install-dependencies test
+	@Scripts/soak-simulation $(SEEDS)
+	@Scripts/soak-streams
 	@Scripts/soak $(ARGS)
+
+soak-storage: ## 1,000 kills and 1,000 power losses of the embedded store; resumes (ARGS='--cycles N --seed S')
+	@Scripts/install-dependencies build
+	@Scripts/soak-storage $(ARGS)
+
+soak-clients: build ## 10,000,000 operations of real clients, checked; 1,000 crashes of a node under load; resumes
+	@Scripts/install-dependencies test
+	@Scripts/soak-linearizable $(ARGS)
+	@Scripts/soak-durability
 
 compat: build ## suites of other repositories, brought beside this one: see Scripts/compat --help
 	@Scripts/install-dependencies test
 	@Scripts/compat $(ARGS)
+
+image: $(if $(BUILT),,build) ## build the container image without a daemon: out/martlet-image.tar (an OCI archive)
+	@Scripts/install-dependencies package
+	@Scripts/build-image $(or $(BUILT),.build/release)
+
+deb: $(if $(BUILT),,build) ## build the Debian package: out/martlet_VERSION_ARCH.deb
+	@Scripts/install-dependencies package
+	@Scripts/build-deb $(or $(BUILT),.build/release)
+
+package-test: image deb ## run the image in namespaces; install, run and purge the package in a root of Debian
+	@Scripts/install-dependencies test
+	@.venv/bin/python -m pytest -c Tests/Packages/pytest.ini Tests/Packages $(ARGS)
+
+docs: ## build the documentation as a site, links checked: out/site
+	@Scripts/install-dependencies test
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
+
+render: ## write the chart's golden files, manifests, alerts and dashboards again
+	@Scripts/install-dependencies test
+	@Scripts/make-dashboards
+	@.venv/bin/python Scripts/render-chart
 
 format: ## rewrite the Swift sources in the house format
 	swift format format --in-place --parallel --recursive Package.swift Sources Tests

@@ -3,17 +3,21 @@
 
 package import Telemetry
 
-/// One thing that a ready program needs.
+/// One thing that is looked at when a program says whether it is ready.
 package struct HealthCheck: Sendable {
     /// What it is called in the answer.
     package let name: String
     /// Why it does not hold; nil when it does.
     package let failure: String?
+    /// Whether the program is ready without it as well: what others could do no better is told, and takes no traffic
+    /// away.
+    package let isAdvisory: Bool
 
     /// A check and its outcome.
-    package init(_ name: String, failure: String? = nil) {
+    package init(_ name: String, failure: String? = nil, isAdvisory: Bool = false) {
         self.name = name
         self.failure = failure
+        self.isAdvisory = isAdvisory
     }
 }
 
@@ -37,15 +41,20 @@ package enum AdminPages {
         }
     }
 
-    /// `/readyz`: 200 when every check holds, 503 otherwise; with `?verbose`, or when one fails, each check's result.
+    /// `/readyz`: 200 when every check holds that is not advisory, 503 otherwise; with `?verbose`, or when one fails,
+    /// each check's result.
     package static func readiness(_ checks: @escaping @Sendable () -> [HealthCheck]) -> AdminRoute {
         AdminRoute("/readyz", "whether it can serve; ?verbose shows each check", queryNames: ["verbose"]) { request in
             let results = checks()
-            let isReady = results.allSatisfy { $0.failure == nil }
+            let isReady = results.allSatisfy { $0.failure == nil || $0.isAdvisory }
             if isReady, request.query["verbose"] == nil { return .text("ok\n") }
             var text = ""
             for check in results {
-                text += check.failure.map { "[-]\(check.name) failed: \($0)\n" } ?? "[+]\(check.name) ok\n"
+                text +=
+                    check.failure.map { failure in
+                        check.isAdvisory
+                            ? "[!]\(check.name) degraded: \(failure)\n" : "[-]\(check.name) failed: \(failure)\n"
+                    } ?? "[+]\(check.name) ok\n"
             }
             text += isReady ? "readyz check passed\n" : "readyz check failed\n"
             return .text(text, status: isReady ? 200 : 503)

@@ -1,6 +1,8 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Memory
+
 /// A request for a page.
 package struct AdminRequest: Sendable {
     /// The path, without the query: `/metrics`.
@@ -21,6 +23,8 @@ package struct AdminResponse: Sendable {
     package var body: [UInt8]
     /// The value of Allow, for status 405.
     package var allow: String?
+    /// The value of Content-Security-Policy, for pages that a browser shows.
+    package var securityPolicy: String?
 
     /// An answer without Allow.
     package init(status: Int = 200, contentType: String, body: [UInt8]) {
@@ -41,49 +45,49 @@ package struct AdminResponse: Sendable {
 
     /// An error as JSON: `{"error":"…"}`.
     package static func failure(_ message: String, status: Int) -> AdminResponse {
-        json("{\"error\":\(jsonString(message)),\"status\":\(status)}\n", status: status)
+        json("{\"error\":\(JSONString.quoted(message)),\"status\":\(status)}\n", status: status)
     }
 }
 
 /// A page of the admin server.
 package struct AdminRoute: Sendable {
+    /// What a page is asked with, and who may.
+    package enum Access: Sendable {
+        /// GET and HEAD, for everybody who reaches the port.
+        case open
+        /// GET and HEAD, with the token.
+        case guarded
+        /// POST, with the token.
+        case action
+        /// POST, with the token; without one on the server, for callers on this machine that are no web pages.
+        case localAction
+
+        /// Whether it is asked for by POST.
+        var isAction: Bool { self == .action || self == .localAction }
+    }
+
     /// The path that is asked for, from its `/` on.
     package let path: String
+    /// How it may be asked for.
+    package let access: Access
     /// One line for the index at `/`.
     package let summary: String
     /// The names of a query that the handler wants to know.
     package let queryNames: [String]
-    /// Makes the page. Called on the admin thread; must not block for long, because the others wait.
+    /// Makes the page. Called on one of two admin threads, so at the same time as
+    /// others; must not block for long, because the others wait.
     package let handler: @Sendable (AdminRequest) -> AdminResponse
 
     /// A page at `path`, which begins with `/`.
     package init(
-        _ path: String, _ summary: String, queryNames: [String] = [],
+        _ path: String, _ summary: String, access: Access = .open, queryNames: [String] = [],
         handler: @escaping @Sendable (AdminRequest) -> AdminResponse
     ) {
         precondition(path.hasPrefix("/"), "a path begins with /")
         self.path = path
+        self.access = access
         self.summary = summary
         self.queryNames = queryNames
         self.handler = handler
     }
-}
-
-/// A text as a JSON string, quotes included.
-package func jsonString(_ text: String) -> String {
-    var result = "\""
-    for scalar in text.unicodeScalars {
-        switch scalar {
-        case "\"": result += "\\\""
-        case "\\": result += "\\\\"
-        case "\n": result += "\\n"
-        case "\r": result += "\\r"
-        case "\t": result += "\\t"
-        case "\u{0}"..<" ", "\u{7F}":
-            let digits = String(scalar.value, radix: 16)
-            result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-        default: result.unicodeScalars.append(scalar)
-        }
-    }
-    return result + "\""
 }

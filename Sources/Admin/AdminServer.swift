@@ -5,10 +5,10 @@ internal import CMicroHTTPD
 internal import Glibc
 package import Platform
 
-/// An HTTP server for people and monitors, on a thread of its own, by libmicrohttpd.
+/// An HTTP server for people and monitors, on two threads of its own, by libmicrohttpd: handlers run side by side.
 ///
-/// It answers GET and HEAD. What is wrong gets a JSON error: 404 for an unknown path, 405 for another method. A request
-/// that is malformed or too large gets libmicrohttpd's 400 or 431.
+/// It answers GET and HEAD, and POST without a body for actions. What is wrong gets a JSON error: 404 for an unknown
+/// path, 405 for another method. A request that is malformed or too large gets libmicrohttpd's 400 or 431.
 @safe
 package final class AdminServer: @unchecked Sendable {
     // SAFETY (Sendable): `daemon` is touched only under `lock`; libmicrohttpd guards what is its own.
@@ -41,7 +41,7 @@ package final class AdminServer: @unchecked Sendable {
 
     deinit { stop() }
 
-    /// Starts the thread. Once.
+    /// Starts the threads. Once.
     package func start() throws(SystemError) {
         lock.lock()
         defer { lock.unlock() }
@@ -62,8 +62,8 @@ package final class AdminServer: @unchecked Sendable {
         unsafe self.daemon = nil
         lock.unlock()
         if let number { _ = Descriptor(owning: number) }
-        // SAFETY: the daemon is alive, and nobody else has it any more. It closes its socket and ends its thread before
-        // it returns, so no callback uses `pages` afterwards.
+        // SAFETY: the daemon is alive, and nobody else has it any more. It closes its socket and ends its threads
+        // before it returns, so no callback uses `pages` afterwards.
         if let daemon = unsafe daemon { unsafe MHD_stop_daemon(daemon) }
     }
 
@@ -76,6 +76,8 @@ package final class AdminServer: @unchecked Sendable {
                 option: .CONNECTION_TIMEOUT, value: configuration.timeoutSeconds, ptr_value: nil),
             MHD_OptionItem(
                 option: .CONNECTION_MEMORY_LIMIT, value: configuration.connectionMemoryBytes, ptr_value: nil),
+            // A page that takes long, such as one of rows, must not keep the probes from their answers.
+            MHD_OptionItem(option: .THREAD_POOL_SIZE, value: 2, ptr_value: nil),
             MHD_OptionItem(option: .END, value: 0, ptr_value: nil),
         ]
         let flags = MHD_USE_INTERNAL_POLLING_THREAD.rawValue | MHD_USE_EPOLL.rawValue | MHD_USE_ITC.rawValue
@@ -95,7 +97,7 @@ package final class AdminServer: @unchecked Sendable {
 /// What libmicrohttpd calls for each request: when its headers are there, for each part of its body, and at its end.
 ///
 /// An answer to the first call closes the connection afterwards, without reading a body: right for methods that are
-/// refused. Others are answered in the last call, and the connection goes on.
+/// refused, and for actions, which have none. Others are answered in the last call, and the connection goes on.
 private func answer(
     _ context: UnsafeMutableRawPointer?, _ connection: OpaquePointer?, _ url: UnsafePointer<CChar>?,
     _ method: UnsafePointer<CChar>?, _ version: UnsafePointer<CChar>?, _ upload: UnsafePointer<CChar>?,
@@ -119,11 +121,29 @@ private func answer(
     let pages = unsafe Unmanaged<Pages>.fromOpaque(context).takeUnretainedValue()
     let response = unsafe pages.respond(String(cString: method), String(cString: url)) { name in
         unsafe queryValue(connection, name)
-    } accept: {
-        unsafe MHD_lookup_connection_value(connection, .HEADER_KIND, "Accept")
-            .map { unsafe String(cString: $0) } ?? ""
+    } header: { name in
+        unsafe MHD_lookup_connection_value(connection, .HEADER_KIND, name).map { unsafe String(cString: $0) }
+    } isLocal: {
+        unsafe isLoopback(connection)
     }
     return unsafe send(response, connection)
+}
+
+/// Whether the request comes from this machine, by its address.
+private func isLoopback(_ connection: OpaquePointer) -> Bool {
+    // SAFETY: libmicrohttpd keeps the peer's address as long as the connection.
+    guard let peer = unsafe martlet_peer_address(connection) else { return false }
+    let address = unsafe SocketAddress { target, length in
+        let size =
+            unsafe Int32(peer.pointee.sa_family) == AF_INET6
+            ? MemoryLayout<sockaddr_in6>.size : MemoryLayout<sockaddr_in>.size
+        // SAFETY: an address of either family has as many bytes, and the target has room for any address.
+        unsafe target.copyMemory(from: peer, byteCount: size)
+        unsafe length.pointee = UInt32(size)
+    }
+    let host = address.host
+    // Not all of 127/8: proxies of a service mesh come from other addresses in it.
+    return ["127.0.0.1", "::1", "::ffff:127.0.0.1"].contains(host)
 }
 
 /// The value of a name in the query: empty when the name stands alone, nil when it is not there.
@@ -148,6 +168,13 @@ private func send(_ response: AdminResponse, _ connection: OpaquePointer) -> MHD
     unsafe MHD_add_response_header(made, "Content-Type", response.contentType)
     unsafe MHD_add_response_header(made, "Cache-Control", "no-store")
     unsafe MHD_add_response_header(made, "X-Content-Type-Options", "nosniff")
+    if let policy = response.securityPolicy {
+        unsafe MHD_add_response_header(made, "Content-Security-Policy", policy)
+        unsafe MHD_add_response_header(made, "Referrer-Policy", "no-referrer")
+        unsafe MHD_add_response_header(made, "X-Frame-Options", "DENY")
+    }
+    // RFC 9110, 15.5.2.
+    if response.status == 401 { unsafe MHD_add_response_header(made, "WWW-Authenticate", "Bearer") }
     if let allow = response.allow { unsafe MHD_add_response_header(made, "Allow", allow) }
     return unsafe MHD_queue_response(connection, UInt32(response.status), made)
 }

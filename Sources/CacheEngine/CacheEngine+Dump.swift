@@ -44,7 +44,7 @@ extension CacheEngine {
                     block: segment.block.slice(offset, segment.block.count - offset),
                     location: UInt32(slot) << shard.segmentShift | UInt32(offset))
                 offset += item.size
-                if !item.isDead, !body(item) { return }
+                if !item.isDead, !item.isAbsent, !body(item) { return }
             }
         }
     }
@@ -57,7 +57,7 @@ extension ShardState {
         guard bucket < index.bucketCount else { return }
         index.forEach(inBucket: UInt32(bucket)) { location in
             let item = self.item(at: location)
-            body(item, queueNumber(of: item))
+            if !item.isAbsent { body(item, queueNumber(of: item)) }
         }
         var bit = 1 << (Int.bitWidth - bucket.leadingZeroBitCount)
         while bucket + bit < index.bucketCount {

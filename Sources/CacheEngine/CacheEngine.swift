@@ -36,13 +36,15 @@ package final class CacheEngine: Sendable {
     package let itemArena: Arena
     /// Where index and ghost lie.
     package let indexArena: Arena
+    let segmentMemory: SegmentMemory
+    private let indexChunks: ChunkPool
     /// What is evicted, for those who watch.
     package let evictionLog: EvictionLog
     private let budget: Budget
     private let nextVersion = Atomic<UInt64>(0)
     private let reclaimCursor = Atomic<Int>(0)
     /// Segments that a flush dropped and nobody freed yet: freeing one is a system call, and a flush drops thousands.
-    private let dropped: Guarded<[MemoryBlock]>
+    private let dropped: Guarded<[SegmentMemory.Freed]>
     /// Bytes of values that are being received.
     private let preparedBytes = Atomic<Int>(0)
 
@@ -56,10 +58,14 @@ package final class CacheEngine: Sendable {
         self.budget = budget
         let evictionLog = EvictionLog()
         self.evictionLog = evictionLog
-        let dropped = Guarded<[MemoryBlock]>([])
+        let dropped = Guarded<[SegmentMemory.Freed]>([])
         self.dropped = dropped
         self.itemArena = itemArena
         self.indexArena = indexArena
+        let chunks = ChunkPool(arena: indexArena, chunkBytes: Index.chunkBytes)
+        indexChunks = chunks
+        let memory = SegmentMemory(arena: itemArena, segmentBytes: configuration.effectiveSegmentBytes)
+        segmentMemory = memory
         let count = configuration.effectiveShardCount
         precondition(count & (count - 1) == 0, "the number of shards is a power of two")
         shardShift = UInt64(64 - count.trailingZeroBitCount)
@@ -69,8 +75,8 @@ package final class CacheEngine: Sendable {
                 ShardState(
                     number: number, configuration: configuration, budget: budget, evictionLog: evictionLog,
                     dropped: dropped,
-                    itemArena: itemArena,
-                    indexArena: indexArena))
+                    memory: memory,
+                    indexArena: indexArena, chunks: chunks))
         }
     }
 
@@ -129,6 +135,12 @@ package final class CacheEngine: Sendable {
 
     /// A version larger than every one given before.
     package func newVersion() -> UInt64 { nextVersion.wrappingAdd(1, ordering: .relaxed).newValue }
+
+    /// The version that was given last.
+    var currentVersion: UInt64 {
+        get { nextVersion.load(ordering: .relaxed) }
+        set { nextVersion.store(newValue, ordering: .relaxed) }
+    }
 
     /// Whether an item of these lengths is within `itemSizeMax`, by memcached's accounting of its own item.
     package func allows(keyLength: Int, valueLength: Int, clientFlags: UInt32) -> Bool {
@@ -208,11 +220,24 @@ package final class CacheEngine: Sendable {
 
     /// Returns what a flush dropped to the kernel; for a thread that may block.
     package func releaseDroppedMemory() {
-        let blocks = dropped.withLock { blocks in
-            defer { blocks = [] }
-            return blocks
+        let segments = dropped.withLock { segments in
+            defer { segments = [] }
+            return segments
         }
-        for block in blocks { itemArena.free(block) }
+        for freed in segments { segmentMemory.free(freed) }
+    }
+
+    /// Lets huge pages map what has been wholly in use for some calls, up to `limit` of each of segments and index.
+    ///
+    /// Costs no memory. For a thread that may block, some times a second.
+    package func collapsePages(limit: Int) {
+        segmentMemory.pool.collapse(limit: limit)
+        indexChunks.collapse(limit: limit)
+    }
+
+    /// Bytes of segments and index that huge pages map.
+    package var hugePageBytes: Int {
+        segmentMemory.pool.hugeBytes + indexChunks.hugeBytes
     }
 
     private func reclaimAnywhere(now: UInt32) -> Bool {
@@ -237,6 +262,13 @@ package final class CacheEngine: Sendable {
     /// Drops every item, shard by shard.
     package func removeAll() {
         for number in 0..<shards.count { withShard(number: number) { $0.removeAll() } }
+    }
+
+    /// Drops every item of the shards that have some: little work where there are few.
+    package func removeItems() {
+        for number in 0..<shards.count {
+            withShard(number: number) { if $0.statistics.items > 0 { $0.removeAll() } }
+        }
     }
 
     /// All shards' statistics added up.

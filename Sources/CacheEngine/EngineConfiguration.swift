@@ -17,8 +17,12 @@ package struct EngineConfiguration: Sendable {
     package var segmentBytes = 0
     /// Share of a shard's bytes that new items pass through before they are evicted or promoted, in percent (S3-FIFO).
     package var smallQueuePercent = 10
+    /// Seconds that items which linger stay behind their expiry, for ``ShardState/findLingering(_:_:now:)``.
+    package var lingerSeconds: UInt32 = 0
     /// How many reclaimed segments may survive whole before the next gives up its items whatever their reads.
     package var reclaimAttemptsMax = 16
+    /// How many segments a reclaim looks at for one that is worth compacting.
+    package var compactionCandidatesMax = 64
 
     /// The defaults for a cache of `limitBytes`.
     package init(limitBytes: Int, hashSeed: UInt64 = 0) {

@@ -20,7 +20,7 @@ struct Index: ~Copyable {
     /// Past this level the tag has no more bits to split by, and chains grow instead: 4 million buckets a shard.
     static var lastLevel: Int { 22 }
 
-    /// The primary lines' chunks, for prefetching without the lock; none is freed before the index ends.
+    /// The primary lines' chunks, for prefetching without the lock; none is freed before the engine ends.
     @usableFromInline var hints: AddressTable
     /// The overflow lines' chunks, likewise.
     @usableFromInline var overflowHints: AddressTable
@@ -35,15 +35,15 @@ struct Index: ~Copyable {
     private var freeOverflow: UInt32 = 0
     private var overflowLines: UInt32 = 0
     private var scratch: Table<UInt64>
-    private let arena: Arena
+    private let chunks: ChunkPool
 
-    init(arena: Arena) {
-        self.arena = arena
+    init(chunks: ChunkPool) {
+        self.chunks = chunks
         primary = Table(capacity: 4)
         overflow = Table(capacity: 4)
         scratch = Table(capacity: 32)
-        hints = AddressTable(capacity: 16)
-        overflowHints = AddressTable(capacity: 16)
+        hints = AddressTable(capacity: 16, blockBytes: Self.chunkBytes)
+        overflowHints = AddressTable(capacity: 16, blockBytes: Self.chunkBytes)
         geometry = Atomic(Self.geometry(Self.firstLevel, 1 << Self.firstLevel))
         addPrimary()
     }
@@ -53,21 +53,15 @@ struct Index: ~Copyable {
     }
 
     private mutating func addPrimary() {
-        let chunk = Self.newChunk(arena)
+        let chunk = takeChunk()
         primary.append(chunk)
         hints.append(chunk)
     }
 
-    /// Gives all memory back; the index is not used afterwards. A method and not a deinit, because the 6.3.1 compiler
-    /// crashes on a deinit of a type that other modules inline.
-    func destroy() {
-        for index in 0..<primary.count { arena.free(primary[index]) }
-        for index in 0..<overflow.count { arena.free(overflow[index]) }
-    }
-
-    private static func newChunk(_ arena: Arena) -> MemoryBlock {
-        guard let chunk = arena.allocate(chunkBytes) else { preconditionFailure("no memory left for the index") }
-        chunk.fill(0, from: 0, length: chunkBytes)
+    /// A chunk of zeros, for as long as the engine lives.
+    private func takeChunk() -> MemoryBlock {
+        guard let chunk = chunks.take() else { preconditionFailure("no memory left for the index") }
+        chunk.fill(0, from: 0, length: Self.chunkBytes)
         return chunk
     }
 
@@ -106,15 +100,16 @@ extension Index {
 
     @inlinable @inline(__always)
     func bucket(_ hash: UInt64) -> UInt32 {
-        let wide = Int(truncatingIfNeeded: hash) & ((2 << level) &- 1)
-        return UInt32(truncatingIfNeeded: wide < bucketCount ? wide : wide & ((1 << level) &- 1))
+        let wide = Int(truncatingIfNeeded: hash) & ((2 &<< level) &- 1)
+        return UInt32(truncatingIfNeeded: wide < bucketCount ? wide : wide & ((1 &<< level) &- 1))
     }
 
     /// The chunk that holds `line`.
     @inlinable @inline(__always)
     func chunk(_ line: UInt32) -> MemoryBlock {
         let number = Int(truncatingIfNeeded: line & ~Self.overflowBit) >> 6
-        return line & Self.overflowBit == 0 ? primary[number] : overflow[number]
+        if line & Self.overflowBit == 0 { return hints.usualBlock(number) ?? primary[number] }
+        return overflowHints.usualBlock(number) ?? overflow[number]
     }
 
     @inlinable @inline(__always)
@@ -129,8 +124,8 @@ extension Index {
         let geometry = geometry.load(ordering: .acquiring)
         let level = geometry >> 32
         let count = geometry & 0xFFFF_FFFF
-        let wide = hash & ((2 << level) &- 1)
-        let bucket = wide < count ? wide : wide & ((1 << level) &- 1)
+        let wide = hash & ((2 &<< level) &- 1)
+        let bucket = wide < count ? wide : wide & ((1 &<< level) &- 1)
         let chunk = hints.hint(Int(truncatingIfNeeded: bucket >> 6))
         return chunk == 0 ? 0 : chunk &+ (bucket & 63) << 6
     }
@@ -199,14 +194,41 @@ extension Index {
         if count > bucketCount &* 11 { split() }
     }
 
-    /// Removes the entry at `position`, which belongs to `hash`.
+    /// Removes the entry at `position`, which belongs to `hash`. An entry of the chain's last line takes its place, so
+    /// that no line but the last has room: or a cache that evicts would keep an overflow line for as long as the last
+    /// entry in it stays, which is a fifth of the index.
     mutating func remove(_ position: IndexPosition, hash: UInt64) {
+        count -= 1
+        var last = position.line
+        while true {
+            let next = chunk(last).load(Self.offset(last) + 20, as: UInt32.self)
+            if next == 0 { break }
+            last = next
+        }
+        var hole = position
+        if last != position.line, let donor = someEntry(of: last) {
+            let tag = chunk(last).load(Self.offset(last) + donor * 2, as: UInt16.self)
+            write(tag, location(IndexPosition(line: last, place: donor)), at: position)
+            hole = IndexPosition(line: last, place: donor)
+        }
+        write(0, 0, at: hole)
+        if last & Self.overflowBit != 0 { freeIfEmpty(last, from: bucket(hash)) }
+    }
+
+    private func write(_ tag: UInt16, _ location: UInt32, at position: IndexPosition) {
         let chunk = self.chunk(position.line)
         let base = Self.offset(position.line)
-        chunk.storeRelaxed(UInt32(0), at: base + 24 + position.place * 4)
-        chunk.storeRelaxed(UInt16(0), at: base + position.place * 2)
-        count -= 1
-        if position.line & Self.overflowBit != 0 { freeIfEmpty(position.line, from: bucket(hash)) }
+        chunk.storeRelaxed(location, at: base + 24 + position.place * 4)
+        chunk.storeRelaxed(tag, at: base + position.place * 2)
+    }
+
+    /// The place of an entry of a line; nil when there is none.
+    private func someEntry(of line: UInt32) -> Int? {
+        let chunk = self.chunk(line)
+        let base = Self.offset(line)
+        var place = Self.entriesPerLine - 1
+        while place >= 0, chunk.load(base + 24 + place * 4, as: UInt32.self) == 0 { place -= 1 }
+        return place < 0 ? nil : place
     }
 
     private mutating func place(_ tag: UInt16, _ location: UInt32, from first: UInt32) {
@@ -215,8 +237,7 @@ extension Index {
             let chunk = self.chunk(line)
             let base = Self.offset(line)
             for place in 0..<Self.entriesPerLine where chunk.load(base + 24 + place * 4, as: UInt32.self) == 0 {
-                chunk.storeRelaxed(location, at: base + 24 + place * 4)
-                chunk.storeRelaxed(tag, at: base + place * 2)
+                write(tag, location, at: IndexPosition(line: line, place: place))
                 return
             }
             let next = chunk.load(base + 20, as: UInt32.self)
@@ -239,7 +260,7 @@ extension Index {
             return line
         }
         if Int(overflowLines) == overflow.count * Self.linesPerChunk {
-            let chunk = Self.newChunk(arena)
+            let chunk = takeChunk()
             overflow.append(chunk)
             overflowHints.append(chunk)
         }

@@ -41,6 +41,8 @@ extension Item {
         @usableFromInline static var hasFlags: UInt64 { 1 << 59 }
         @usableFromInline static var hasLongLength: UInt64 { 1 << 60 }
         @usableFromInline static var dead: UInt64 { 1 << 61 }
+        @usableFromInline static var absent: UInt64 { 1 << 62 }
+        @usableFromInline static var lingers: UInt64 { 1 << 63 }
         /// What an overwrite in place must keep for the item to have the same size.
         @usableFromInline static var shape: UInt64 { hasExpiry | hasFlags | hasLongLength }
     }
@@ -123,6 +125,30 @@ extension Item {
     /// Whether the key came base64 encoded, and is to be shown so.
     @inlinable package var isKeyBinary: Bool { word & Mark.binaryKey != 0 }
 
+    /// Whether it stands for a row that the store behind the cache definitely does not have: no item for any client.
+    @inlinable package var isAbsent: Bool { @inline(__always) get { word & Mark.absent != 0 } }
+
+    /// Lets it stay behind its expiry for as long as the engine is configured to: no reader finds it then but who asks
+    /// for such items.
+    package mutating func linger() { write(word | Mark.lingers) }
+
+    /// When it leaves, in the engine's seconds; 0 is never.
+    @inline(__always)
+    func end(_ lingerSeconds: UInt32) -> UInt32 {
+        let expiry = expiry
+        return word & Mark.lingers != 0 && expiry != 0 ? expiry &+ lingerSeconds : expiry
+    }
+
+    /// Whether its time is over at `now`, lingering included.
+    @inline(__always)
+    func isOver(now: UInt32, _ lingerSeconds: UInt32) -> Bool {
+        let end = end(lingerSeconds)
+        return end != 0 && end <= now
+    }
+
+    /// Makes it stand for a row that the store does not have.
+    package mutating func setAbsent() { write(word | Mark.absent) }
+
     /// Marks it stale, or fresh again.
     package mutating func setStale(_ on: Bool) { write(on ? word | Mark.stale : word & ~Mark.stale) }
     /// Notes whether a client was told that it may recache.
@@ -203,6 +229,12 @@ package struct ItemShape: BitwiseCopyable, Sendable {
     /// terminator, 4 for flags unless they are 0, and the value with its line end.
     @inlinable package var memcachedSize: Int {
         48 &+ 8 &+ keyLength &+ 1 &+ (clientFlags == 0 ? 0 : 4) &+ valueLength &+ 2
+    }
+
+    /// The longest value that is within `itemSizeMax` with a key of this length, whatever its flags.
+    package static func valueLimit(itemSizeMax: Int, keyLength: Int) -> Int {
+        let fixed = ItemShape(keyLength: keyLength, valueLength: 0, clientFlags: 1, expiry: 0).memcachedSize
+        return max(0, itemSizeMax - fixed)
     }
 
     /// Writes header and key at the start of `block`; the value is still to come.

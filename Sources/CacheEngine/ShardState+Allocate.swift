@@ -52,7 +52,7 @@ extension ShardState {
     /// Memory for a segment that is charged already.
     private mutating func takeSegmentBlock() -> MemoryBlock? {
         defer { spare = nil }
-        return spare ?? arena.allocate(segmentBytes)
+        return spare ?? memory.allocate()
     }
 
     /// A segment that is no longer written to is released as soon as nothing in it lives.
@@ -62,7 +62,7 @@ extension ShardState {
     }
 
     private mutating func allocateLarge(_ size: Int, toMain: Bool, now: UInt32) -> UInt32? {
-        guard let block = acquire(arena.usableSize(size), now: now) else { return nil }
+        guard let block = acquire(memory.largeSize(size), now: now) else { return nil }
         return adoptLarge(block, size: size, toMain: toMain)
     }
 
@@ -83,7 +83,7 @@ extension ShardState {
             if dropSpare() { continue }
             guard reclaimOne(now: now, force: attempts > reclaimAttemptsMax) else { return nil }
         }
-        guard let block = arena.allocate(bytes) else {
+        guard let block = memory.allocateLarge(bytes) else {
             budget.charge(-bytes)
             return nil
         }

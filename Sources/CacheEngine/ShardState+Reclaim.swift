@@ -26,23 +26,22 @@ extension ShardState {
         return true
     }
 
-    /// The segment that would give most back when compacted; nil when none has a quarter of its bytes dead.
-    private func mostDead() -> UInt32? {
-        var best: UInt32 = 0
+    /// Of the next few segments, the one that would give most back when compacted; nil when none of them has a quarter
+    /// of its bytes dead. Only a few, or every reclaim of a shard with many segments would look at all of them.
+    private mutating func mostDead() -> UInt32? {
+        var best = 0
         var bestDead = segmentBytes / 4
-        for queue in [small, main] {
-            var slot = queue.head
-            while slot != 0 {
-                let segment = segments[Int(slot)]
-                let dead = Int(segment.usedBytes - segment.liveBytes)
-                if dead > bestDead, slot != openSmall, slot != openMain {
-                    best = slot
-                    bestDead = dead
-                }
-                slot = segment.next
+        for _ in 0..<min(segments.count - 1, compactionCandidatesMax) {
+            compactionCursor = compactionCursor + 1 < segments.count ? compactionCursor + 1 : 1
+            let segment = segments[compactionCursor]
+            guard segment.place == .small || segment.place == .main else { continue }
+            let dead = Int(segment.usedBytes - segment.liveBytes)
+            if dead > bestDead, compactionCursor != Int(openSmall), compactionCursor != Int(openMain) {
+                best = compactionCursor
+                bestDead = dead
             }
         }
-        return best == 0 ? nil : best
+        return best == 0 ? nil : UInt32(best)
     }
 
     /// Moves what stays out of a segment, drops the rest, and frees it.
@@ -91,8 +90,7 @@ extension ShardState {
         guard let position = index.position(of: item.location, hash: hash) else {
             preconditionFailure("a live item is not in the index")
         }
-        let expiry = item.expiry
-        let isExpired = expiry != 0 && expiry <= now
+        let isExpired = item.isOver(now: now, lingerSeconds)
         let stays = keepAll || (item.word & Item.Mark.reads != 0 && !force)
         if stays, !isExpired, let target = allocateForSurvivor(item.size, toMain: !(isSmall && keepAll)) {
             move(item, to: target, position, countsDown: !keepAll, resets: isSmall)
@@ -152,27 +150,12 @@ extension ShardState {
         copy.write(word)
         segments[slot(of: target)].noteExpiry(item.expiry)
         index.setLocation(target, at: position)
-        let old = slot(of: item.location)
-        segments[old].liveBytes -= UInt32(size)
-        segments[old].liveItems -= 1
-        deadBytes += size
-    }
-
-    /// Takes an item out of its segment's and the shard's accounts without releasing the segment.
-    private mutating func forget(_ item: Item) {
-        let size = item.size
-        statistics.items -= 1
-        statistics.itemBytes -= size
-        let slot = slot(of: item.location)
-        segments[slot].liveBytes -= UInt32(size)
-        segments[slot].liveItems -= 1
-        deadBytes += size
+        leave(item)
     }
 
     private mutating func emptyLarge(_ slot: UInt32, isSmall: Bool, now: UInt32, force: Bool) {
         var item = self.item(at: slot << segmentShift)
-        let expiry = item.expiry
-        let isExpired = expiry != 0 && expiry <= now
+        let isExpired = item.isOver(now: now, lingerSeconds)
         if item.word & Item.Mark.reads != 0, !force, !isExpired {
             // A read large item goes to the main queue's tail as it is.
             item.write(isSmall ? item.word & ~Item.Mark.reads : item.word - Item.Mark.oneRead)
@@ -212,13 +195,13 @@ extension ShardState {
                 block: segment.block.slice(offset, segment.block.count - offset), location: base | UInt32(offset))
             offset += item.size
             if item.word & Item.Mark.dead != 0 { continue }
-            let expiry = item.expiry
-            if expiry != 0, expiry <= now {
+            let end = item.end(lingerSeconds)
+            if end != 0, end <= now {
                 let isLast = segments[slot].liveItems == 1
                 removeExpired(item, hashKey(of: item))
                 if isLast { return }
-            } else if expiry != 0, earliest == 0 || expiry < earliest {
-                earliest = expiry
+            } else if end != 0, earliest == 0 || end < earliest {
+                earliest = end
             }
         }
         segments[slot].earliestExpiry = earliest

@@ -61,8 +61,9 @@ package struct StoreResult: BitwiseCopyable, Sendable {
     /// Bytes that there was no room for, when out of memory.
     @usableFromInline package var neededBytes = 0
 
+    /// A result that stored nothing, or whose particulars follow.
     @inlinable
-    init(_ outcome: StoreOutcome) { self.outcome = outcome }
+    package init(_ outcome: StoreOutcome) { self.outcome = outcome }
 
     @inlinable
     init(outOfMemoryFor bytes: Int) {

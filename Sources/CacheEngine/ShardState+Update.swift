@@ -17,7 +17,10 @@ extension ShardState {
         _ expiry: UInt32, of item: Item, _ hash: UInt64, key: Span<UInt8>, now: UInt32
     ) -> Item? {
         if item.word & Item.Mark.hasExpiry != 0 {
+            var item = item
             item.block.store(expiry, at: 16)
+            // What was given another end is not kept beyond it.
+            if item.word & Item.Mark.lingers != 0 { item.write(item.word & ~Item.Mark.lingers) }
             segments[slot(of: item.location)].noteExpiry(expiry)
             return item
         }
@@ -89,42 +92,10 @@ extension ShardState {
     }
 
     private func writeNumber(_ value: UInt64, _ digits: Int, into item: Item) {
-        var rest = value
         let start = item.valueOffset
-        for position in stride(from: digits - 1, through: 0, by: -1) {
-            item.block.store(UInt8(48 + rest % 10), at: start + position)
-            rest /= 10
-        }
+        item.block.storeDecimal(value, at: start)
         if digits < item.valueLength {
             item.block.fill(UInt8(ascii: " "), from: start + digits, length: item.valueLength - digits)
         }
     }
 }
-
-/// A value read as memcached's `safe_strtoull` reads it: white space and a sign as strtoull takes them, digits up to
-/// 2^64-1, then the end or white space. A negative one wraps around, and is refused unless that makes it less than
-/// 2^63.
-private func parseStoredNumber(_ bytes: Span<UInt8>) -> UInt64? {
-    var position = 0
-    while position < bytes.count, isSpace(bytes[position]) { position += 1 }
-    var isNegative = false
-    if position < bytes.count, bytes[position] == UInt8(ascii: "+") || bytes[position] == UInt8(ascii: "-") {
-        isNegative = bytes[position] == UInt8(ascii: "-")
-        position += 1
-    }
-    let first = position
-    var value: UInt64 = 0
-    while position < bytes.count, bytes[position] >= 48, bytes[position] <= 57 {
-        let (product, overflow) = value.multipliedReportingOverflow(by: 10)
-        let (sum, carry) = product.addingReportingOverflow(UInt64(bytes[position] - 48))
-        if overflow || carry { return nil }
-        value = sum
-        position += 1
-    }
-    guard position > first, position == bytes.count || isSpace(bytes[position]) else { return nil }
-    guard isNegative else { return value }
-    value = 0 &- value
-    return Int64(bitPattern: value) < 0 ? nil : value
-}
-
-private func isSpace(_ byte: UInt8) -> Bool { byte == 32 || (9...13).contains(byte) }

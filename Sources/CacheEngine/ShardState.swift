@@ -24,15 +24,19 @@ package struct ShardState: ~Copyable {
     let number: Int
     let evicts: Bool
     let itemSizeMax: Int
+    @usableFromInline let lingerSeconds: UInt32
     let smallQueuePercent: Int
     let reclaimAttemptsMax: Int
+    let compactionCandidatesMax: Int
+    /// The segment that was looked at last for compaction.
+    var compactionCursor = 0
     let budget: Budget
     let evictionLog: EvictionLog
     /// Where a flush leaves its segments for a thread that may block.
-    let dropped: Guarded<[MemoryBlock]>
+    let dropped: Guarded<[SegmentMemory.Freed]>
     /// Whether segments are left there rather than freed.
     var leavesSegments = false
-    let arena: Arena
+    let memory: SegmentMemory
     var ghost: Ghost
     var small = SegmentQueue()
     var main = SegmentQueue()
@@ -49,15 +53,15 @@ package struct ShardState: ~Copyable {
 
     init(
         number: Int, configuration: EngineConfiguration, budget: Budget, evictionLog: EvictionLog,
-        dropped: Guarded<[MemoryBlock]>, itemArena: Arena,
-        indexArena: Arena
+        dropped: Guarded<[SegmentMemory.Freed]>, memory: SegmentMemory,
+        indexArena: Arena, chunks: ChunkPool
     ) {
         self.evictionLog = evictionLog
         self.dropped = dropped
         self.number = number
         self.budget = budget
-        arena = itemArena
-        index = Index(arena: indexArena)
+        self.memory = memory
+        index = Index(chunks: chunks)
         ghost = Ghost(arena: indexArena)
         segmentBytes = configuration.effectiveSegmentBytes
         segmentShift = UInt32(segmentBytes.trailingZeroBitCount)
@@ -65,22 +69,24 @@ package struct ShardState: ~Copyable {
         hashSeed = configuration.hashSeed
         evicts = configuration.evicts
         itemSizeMax = configuration.itemSizeMax
+        lingerSeconds = configuration.lingerSeconds
         smallQueuePercent = configuration.smallQueuePercent
         reclaimAttemptsMax = configuration.reclaimAttemptsMax
+        compactionCandidatesMax = configuration.compactionCandidatesMax
         segments = Table(capacity: 64)
-        segmentHints = AddressTable(capacity: 64)
+        segmentHints = AddressTable(capacity: 64, blockBytes: segmentBytes)
         // Slot 0 stands for "none", and location 0 for an empty place in the index.
         segments.append(Segment(block: index.primary[0]))
         segmentHints.append(index.primary[0])
         budget.chargeIndex(index.byteCount)
     }
 
-    /// Gives all memory back, when the engine ends.
+    /// Gives back what does not end with the pools, when the engine ends.
     func destroy() {
-        index.destroy()
         ghost.destroy()
-        if let spare { arena.free(spare) }
-        for slot in 1..<segments.count where segments[slot].place != .free { arena.free(segments[slot].block) }
+        for slot in 1..<segments.count where segments[slot].place != .free && segments[slot].isLarge {
+            memory.free(SegmentMemory.Freed(block: segments[slot].block, isLarge: true))
+        }
     }
 }
 
@@ -119,13 +125,14 @@ package struct ShardStatistics: BitwiseCopyable, Sendable {
 extension ShardState {
     @inlinable @inline(__always)
     func item(at location: UInt32) -> Item {
-        let segment = segments[Int(truncatingIfNeeded: location >> segmentShift)]
-        let offset = Int(truncatingIfNeeded: location & ((1 << segmentShift) &- 1))
-        return Item(block: segment.block.slice(offset, segment.block.count &- offset), location: location)
+        let slot = Int(truncatingIfNeeded: location &>> segmentShift)
+        let block = segmentHints.usualBlock(slot) ?? segments[slot].block
+        let offset = Int(truncatingIfNeeded: location & ((1 &<< segmentShift) &- 1))
+        return Item(block: block.slice(offset, block.count &- offset), location: location)
     }
 
     @inlinable @inline(__always)
-    func slot(of location: UInt32) -> Int { Int(truncatingIfNeeded: location >> segmentShift) }
+    func slot(of location: UInt32) -> Int { Int(truncatingIfNeeded: location &>> segmentShift) }
 
     /// Asks the processor for the index line of `hash`. Needs no lock.
     @inlinable @inline(__always)
@@ -168,8 +175,8 @@ extension ShardState {
                 let location = loadHint32(line &+ 24 &+ place &* 4)
                 if location != 0 {
                     found = true
-                    let segment = segmentHints.hint(Int(truncatingIfNeeded: location >> segmentShift))
-                    let item = segment &+ UInt64(location & ((1 << segmentShift) &- 1))
+                    let segment = segmentHints.hint(Int(truncatingIfNeeded: location &>> segmentShift))
+                    let item = segment &+ UInt64(location & ((1 &<< segmentShift) &- 1))
                     prefetchHint(item)
                     prefetchHint(item &+ 64)
                     prefetchHint(item &+ 128)
@@ -184,14 +191,7 @@ extension ShardState {
     /// The item of `key`, or nil when there is none; an expired one is removed and counts as none.
     @inlinable @inline(__always)
     package mutating func find(_ hash: UInt64, _ key: Span<UInt8>, now: UInt32) -> Item? {
-        var found: Item?
-        _ = index.search(hash) { location in
-            let item = self.item(at: location)
-            guard item.hasKey(key) else { return false }
-            found = item
-            return true
-        }
-        guard let item = found else { return nil }
+        guard let item = search(hash, key) else { return nil }
         let expiry = item.expiry
         if expiry != 0 && expiry <= now {
             statistics.expiredOnAccess &+= 1
@@ -199,6 +199,43 @@ extension ShardState {
             return nil
         }
         return item
+    }
+
+    /// As ``find(_:_:now:)``, for who only reads: an expired item that lingers counts as none and stays.
+    @inlinable @inline(__always)
+    package mutating func findToRead(_ hash: UInt64, _ key: Span<UInt8>, now: UInt32) -> Item? {
+        guard let item = search(hash, key) else { return nil }
+        let expiry = item.expiry
+        if expiry != 0 && expiry <= now {
+            passOver(item, hash, now: now)
+            return nil
+        }
+        return item
+    }
+
+    /// The item of `key` though it may have expired, as long as it lingers: see ``Item/linger()``.
+    package mutating func findLingering(_ hash: UInt64, _ key: Span<UInt8>, now: UInt32) -> Item? {
+        guard let item = search(hash, key) else { return nil }
+        return item.isOver(now: now, lingerSeconds) ? nil : item
+    }
+
+    @inlinable @inline(__always)
+    func search(_ hash: UInt64, _ key: Span<UInt8>) -> Item? {
+        var found: Item?
+        _ = index.search(hash) { location in
+            let item = self.item(at: location)
+            guard item.hasKey(key) else { return false }
+            found = item
+            return true
+        }
+        return found
+    }
+
+    @usableFromInline @inline(never)
+    mutating func passOver(_ item: Item, _ hash: UInt64, now: UInt32) {
+        guard item.isOver(now: now, lingerSeconds) else { return }
+        statistics.expiredOnAccess &+= 1
+        removeExpired(item, hash)
     }
 
     @usableFromInline @inline(never)
@@ -220,15 +257,26 @@ extension ShardState {
     /// Marks an item's bytes dead; its index entry is gone or points elsewhere already.
     mutating func kill(_ item: Item) {
         var item = item
-        let size = item.size
         item.write(item.word | Item.Mark.dead)
+        forget(item)
+        let slot = slot(of: item.location)
+        if segments[slot].liveItems == 0, slot != Int(openSmall), slot != Int(openMain) { release(UInt32(slot)) }
+    }
+
+    /// Takes an item out of its segment's and the shard's accounts without releasing the segment.
+    mutating func forget(_ item: Item) {
         statistics.items -= 1
-        statistics.itemBytes -= size
+        statistics.itemBytes -= item.size
+        leave(item)
+    }
+
+    /// Turns an item's bytes into dead ones of its segment: the item goes, or lies elsewhere from now on.
+    mutating func leave(_ item: Item) {
+        let size = item.size
         let slot = slot(of: item.location)
         segments[slot].liveBytes -= UInt32(size)
         segments[slot].liveItems -= 1
         deadBytes += size
-        if segments[slot].liveItems == 0, slot != Int(openSmall), slot != Int(openMain) { release(UInt32(slot)) }
     }
 
     /// Takes a segment without live items out of its queue and frees it, or leaves it to whoever still sends from it.
@@ -251,9 +299,9 @@ extension ShardState {
             // Kept, and still charged, for the next segment: a reclaim is followed by one nearly always.
             spare = segments[index].block
         } else {
-            let block = segments[index].block
-            budget.charge(-block.count)
-            if leavesSegments { dropped.withLock { $0.append(block) } } else { arena.free(block) }
+            let freed = SegmentMemory.Freed(block: segments[index].block, isLarge: segments[index].isLarge)
+            budget.charge(-freed.block.count)
+            if leavesSegments { dropped.withLock { $0.append(freed) } } else { memory.free(freed) }
         }
         segments[index].place = .free
         segments[index].next = freeSlots
@@ -266,7 +314,7 @@ extension ShardState {
         guard let block = spare else { return false }
         spare = nil
         budget.charge(-block.count)
-        arena.free(block)
+        memory.free(SegmentMemory.Freed(block: block, isLarge: false))
         return true
     }
 

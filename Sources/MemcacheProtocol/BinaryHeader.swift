@@ -56,6 +56,12 @@ package enum BinaryStatus: UInt16, Sendable, CaseIterable {
     case authenticationFailed = 0x20
     case unknownCommand = 0x81
     case outOfMemory = 0x82
+    /// Nobody knows whether it was done.
+    case internalError = 0x84
+    /// It was not done: too much is asked of the server.
+    case busy = 0x85
+    /// It was not done, and may work later.
+    case temporaryFailure = 0x86
 
     /// The text that goes as the body of a reply with this status.
     package var text: StaticString {
@@ -70,6 +76,9 @@ package enum BinaryStatus: UInt16, Sendable, CaseIterable {
         case .authenticationFailed: "Auth failure."
         case .unknownCommand: "Unknown command"
         case .outOfMemory: "Out of memory"
+        case .internalError: "Internal error"
+        case .busy: "Busy"
+        case .temporaryFailure: "Temporary failure"
         }
     }
 }

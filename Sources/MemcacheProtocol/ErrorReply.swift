@@ -48,6 +48,8 @@ package enum ErrorReply: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     case shutdownNotEnabled
     case invalidShutdownMode
     case tooManyConnections
+    /// The tenant may not do that, or not with this key.
+    case accessDenied
 
     /// Whether there is nothing to refuse.
     @inlinable package var isNone: Bool { @inline(__always) get { self == .none } }
@@ -87,6 +89,7 @@ package enum ErrorReply: UInt8, BitwiseCopyable, Sendable, CaseIterable {
         case .shutdownNotEnabled: "SERVER_ERROR: shutdown not enabled"
         case .invalidShutdownMode: "CLIENT_ERROR invalid shutdown mode"
         case .tooManyConnections: "ERROR Too many open connections"
+        case .accessDenied: "CLIENT_ERROR access denied"
         }
     }
 
@@ -98,7 +101,7 @@ package enum ErrorReply: UInt8, BitwiseCopyable, Sendable, CaseIterable {
         case .nonNumeric: .nonNumeric
         case .tooLarge: .tooLarge
         case .outOfMemoryStoring, .outOfMemoryReading, .outOfMemory: .outOfMemory
-        case .flushNotAllowed, .unauthenticated, .loginFailed: .authenticationFailed
+        case .flushNotAllowed, .unauthenticated, .loginFailed, .accessDenied: .authenticationFailed
         default: .invalidArguments
         }
     }

@@ -42,6 +42,14 @@ package struct MetaOptions: OptionSet, BitwiseCopyable, Sendable {
     @inlinable package static var hitBefore: MetaOptions { MetaOptions(letter: UInt8(ascii: "h")) }
     /// `l`: answer the seconds since the last access.
     @inlinable package static var lastAccess: MetaOptions { MetaOptions(letter: UInt8(ascii: "l")) }
+
+    /// What makes more of `mg` than showing the item. In bits, because an array literal of flags may be allocated.
+    @inlinable @inline(__always)
+    package static var acting: MetaOptions {
+        MetaOptions(
+            rawValue: compareCAS.rawValue | vivify.rawValue | recache.rawValue | setTTL.rawValue | noUpdate.rawValue
+                | hitBefore.rawValue | lastAccess.rawValue)
+    }
 }
 
 /// A flag that adds to a meta reply, or acts while it is built (T, N, R: `mg k t T9` answers the old time).

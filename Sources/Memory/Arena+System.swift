@@ -17,11 +17,13 @@ package struct Arena: Sendable {
     /// Creates an arena. The system decides by itself when freed pages leave the process.
     package init(decayMilliseconds: Int) {}
 
-    /// Allocates `byteCount` bytes (not initialised), or nil when the system has no more. 64-byte aligned.
-    package func allocate(_ byteCount: Int) -> MemoryBlock? {
+    /// Allocates `byteCount` bytes (not initialised), or nil when the system has no more.
+    ///
+    /// `alignment` is a power of two; without one, 64 bytes. `byteCount` is a multiple of one that is named.
+    package func allocate(_ byteCount: Int, alignment: Int? = nil) -> MemoryBlock? {
         precondition(byteCount > 0)
         // SAFETY: the size is a multiple of the alignment; a null result is passed on as nil.
-        guard let base = unsafe aligned_alloc(Self.alignment, usableSize(byteCount)) else { return nil }
+        guard let base = unsafe aligned_alloc(alignment ?? Self.alignment, usableSize(byteCount)) else { return nil }
         account.allocatedBytes.add(usableSize(byteCount), ordering: .relaxed)
         return unsafe MemoryBlock(unsafeBase: base, count: byteCount)
     }
@@ -29,7 +31,7 @@ package struct Arena: Sendable {
     private static var alignment: Int { 64 }
 
     /// Frees a block that this arena's `allocate` gave. The block must not be used again.
-    package func free(_ block: MemoryBlock) {
+    package func free(_ block: MemoryBlock, alignment: Int? = nil) {
         account.allocatedBytes.subtract(usableSize(block.count), ordering: .relaxed)
         // SAFETY: the caller hands back what allocate returned, whole and once.
         unsafe Glibc.free(block.unsafeBase)

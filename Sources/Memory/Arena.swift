@@ -30,30 +30,32 @@ package struct Arena: Sendable {
     ///
     /// Blocks of whole pages start on a page. jemalloc spreads the starts of less aligned ones over a page that it adds
     /// to each, which would be touched, and so cost 6% of a 64 KiB segment.
-    private func flags(_ byteCount: Int) -> Int32 {
-        let alignment: UInt32 = byteCount >= Self.pagedBytes ? 12 : 6
-        return Int32(bitPattern: (index &+ 1) << 20 | 1 << 8 | alignment)
+    private func flags(_ byteCount: Int, _ alignment: Int?) -> Int32 {
+        let alignment = alignment ?? (byteCount >= Self.pagedBytes ? 4096 : 64)
+        return Int32(bitPattern: (index &+ 1) << 20 | 1 << 8 | UInt32(alignment.trailingZeroBitCount))
     }
 
     /// From here on jemalloc hands out whole pages.
     private static var pagedBytes: Int { 16 << 10 }
 
-    /// Allocates `byteCount` bytes (not initialised), or nil when the system has no more. 64-byte aligned.
-    package func allocate(_ byteCount: Int) -> MemoryBlock? {
+    /// Allocates `byteCount` bytes (not initialised), or nil when the system has no more.
+    ///
+    /// `alignment` is a power of two; without one, 64 bytes, and a page from 16 KiB on.
+    package func allocate(_ byteCount: Int, alignment: Int? = nil) -> MemoryBlock? {
         precondition(byteCount > 0)
         // SAFETY: a null result is passed on as nil.
-        guard let base = unsafe mallocx(byteCount, flags(byteCount)) else { return nil }
+        guard let base = unsafe mallocx(byteCount, flags(byteCount, alignment)) else { return nil }
         return unsafe MemoryBlock(unsafeBase: base, count: byteCount)
     }
 
-    /// Frees a block that this arena's `allocate` gave. The block must not be used again.
-    package func free(_ block: MemoryBlock) {
+    /// Frees a block that this arena's `allocate` gave, for the same `alignment`. The block must not be used again.
+    package func free(_ block: MemoryBlock, alignment: Int? = nil) {
         // SAFETY: the caller hands back what allocate returned, whole and once; the size is the one asked for.
-        unsafe sdallocx(block.unsafeBase, block.count, flags(block.count))
+        unsafe sdallocx(block.unsafeBase, block.count, flags(block.count, alignment))
     }
 
     /// How many bytes an allocation of `byteCount` really takes.
-    package func usableSize(_ byteCount: Int) -> Int { nallocx(byteCount, flags(byteCount)) }
+    package func usableSize(_ byteCount: Int) -> Int { nallocx(byteCount, flags(byteCount, nil)) }
 
     /// What the arena holds now, in bytes; `refreshStatistics()` decides how fresh.
     package var statistics: ArenaStatistics {

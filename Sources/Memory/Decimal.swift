@@ -23,6 +23,33 @@ package func decimalLength(_ value: UInt64) -> Int {
     return length
 }
 
+/// A number's decimal digits.
+package struct DecimalText: Sendable {
+    /// The digits, from the first byte on.
+    package private(set) var bytes = InlineArray<20, UInt8>(repeating: 0)
+    /// How many there are: 1 to 20.
+    package let count: Int
+
+    /// The digits of `value`. Does not allocate.
+    package init(_ value: UInt64) {
+        var digits = InlineArray<20, UInt8>(repeating: 0)
+        // SAFETY: twenty bytes are what writeDecimal asks for; they live during the closure.
+        count = unsafe withUnsafeMutableBytes(of: &digits) { buffer in
+            guard let base = buffer.baseAddress else { return 0 }
+            return unsafe writeDecimal(value, to: base)
+        }
+        bytes = digits
+    }
+}
+
+extension MemoryBlock {
+    /// Writes `value` in decimal at `offset`; traps when the digits do not fit.
+    package func storeDecimal(_ value: UInt64, at offset: Int) {
+        let text = DecimalText(value)
+        copy(text.bytes.span.extracting(0..<text.count), at: offset)
+    }
+}
+
 /// Writes `value` in decimal at `target` and returns how many bytes that took (1 to 20). `target` has room for 20.
 @inlinable @inline(__always)
 package func writeDecimal(_ value: UInt64, to target: UnsafeMutableRawPointer) -> Int {

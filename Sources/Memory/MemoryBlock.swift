@@ -107,6 +107,16 @@ package struct MemoryBlock: BitwiseCopyable, @unchecked Sendable {
         return try unsafe body(Span(_unsafeElements: buffer))
     }
 
+    /// The bytes to be written, valid while the owner keeps them and nobody else touches them.
+    package func withMutableSpan<R, E: Error>(
+        _ body: (inout MutableSpan<UInt8>) throws(E) -> R
+    ) throws(E) -> R {
+        // SAFETY: the span does not escape the closure; the owner lets nobody else touch the bytes meanwhile.
+        let buffer = unsafe UnsafeMutableBufferPointer(start: base.assumingMemoryBound(to: UInt8.self), count: count)
+        var span = unsafe MutableSpan(_unsafeElements: buffer)
+        return try body(&span)
+    }
+
     /// Asks the processor to load the cache line at `offset`; never faults.
     @inlinable @inline(__always)
     package func prefetch(_ offset: Int) {

@@ -25,14 +25,21 @@ extension OutputBuffer {
     /// Appends what follows own byte `start` and external piece `externalStart` of `other`, which stays as it is: its
     /// own bytes are copied, its external pieces and their tokens taken over.
     package mutating func append(_ other: borrowing OutputBuffer, from start: Int, externalStart: Int) {
-        precondition(start >= 0 && start <= other.count && externalStart <= other.externals.count)
-        let shift = count - start
-        for piece in other.externals[externalStart...] {
+        append(other, own: start..<other.count, externals: externalStart..<other.externals.count)
+    }
+
+    /// Appends a part of `other`, which stays as it is: the bytes of `own` are copied, the external pieces of
+    /// `externals`, which lie in that part, and their tokens taken over.
+    package mutating func append(_ other: borrowing OutputBuffer, own: Range<Int>, externals pieces: Range<Int>) {
+        precondition(own.lowerBound >= 0 && own.upperBound <= other.count && pieces.upperBound <= other.externals.count)
+        let shift = count - own.lowerBound
+        for piece in other.externals[pieces] {
+            precondition(piece.position >= own.lowerBound && piece.position <= own.upperBound)
             externals.append(ExternalBytes(position: piece.position + shift, block: piece.block, token: piece.token))
         }
-        reserve(other.count - start)
+        reserve(own.count)
         // SAFETY: the source range is valid, and reserve made room for it.
-        unsafe _ = memcpy(base + count, other.base + start, other.count - start)
-        count += other.count - start
+        unsafe _ = memcpy(base + count, other.base + own.lowerBound, own.count)
+        count += own.count
     }
 }

@@ -179,7 +179,17 @@ package struct OutputBuffer: ~Copyable {
         return unsafe body(UnsafeRawBufferPointer(start: base + start, count: count - start))
     }
 
-    /// The buffer's own bytes as a span.
+    /// The buffer's own bytes, for as long as it does not change.
+    @inlinable package var span: Span<UInt8> {
+        @_lifetime(borrow self) @inline(__always)
+        get {
+            // SAFETY: valid bytes [0, count); the span depends on self, which is borrowed while it lives.
+            let bytes = unsafe UnsafeBufferPointer(start: base.assumingMemoryBound(to: UInt8.self), count: count)
+            return unsafe _overrideLifetime(Span(_unsafeElements: bytes), borrowing: self)
+        }
+    }
+
+    /// Runs `body` with the buffer's own bytes.
     @inlinable
     package func withSpan<R>(_ body: (Span<UInt8>) -> R) -> R {
         // SAFETY: valid bytes [0, count), alive while self is borrowed; the span does not escape.

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 internal import MemcacheProtocol
 internal import Memory
 internal import Platform
@@ -48,7 +49,9 @@ struct BatchRunner: ~Copyable {
         var count = 0
         var stop = ParseOutcome.complete
         if decodedKeys.count > 0 { decodedKeys.removeAll() }
-        while count < Self.batchLimit {
+        let isCareful = executor.shedder.isCareful
+        let limit = isCareful ? RequestShedder.batchLimit : Self.batchLimit
+        while count < limit {
             let outcome = Self.parse(&parser, input, at: &offset, into: requests, count, &decodedKeys)
             if outcome == .complete {
                 count &+= 1
@@ -62,14 +65,21 @@ struct BatchRunner: ~Copyable {
         var runnable = count
         if case .swallow = stop { runnable &+= 1 }
         if count > 1 { prefetch(count, input) }
+        let isRestricted = executor.isRestricted
         for index in 0..<runnable {
-            execute(index, &connection, input, &output)
+            if isRestricted, !allows(index, input, &output) { continue }
+            if isCareful {
+                executeCarefully(index, &connection, input, &output)
+            } else {
+                execute(index, &connection, input, &output)
+            }
             if connection.isClosing || connection.isPaused { return .stop }
         }
         done &+= count
         if stop != .complete { return finish(stop, count, &connection, input, at: &offset, &output) }
         guard offset < input.count else { return .stop }
-        if output.totalCount >= Self.outputHighWater || done >= turnLimit {
+        if output.totalCount >= Self.outputHighWater || done >= turnLimit || (isCareful && executor.shedder.visitIsOver)
+        {
             connection.yield()
             return .stop
         }
@@ -124,16 +134,59 @@ struct BatchRunner: ~Copyable {
         if request.closesAfterReply { connection.closeAfterFlush() }
     }
 
+    /// Whether the tenant may have a request; answers it where not.
+    @inline(never)
+    private mutating func allows(_ index: Int, _ input: Span<UInt8>, _ output: inout OutputBuffer) -> Bool {
+        let request = requests[index]
+        if request.keyIsDecoded { return Self.allowsDecoded(request, decodedKeys, &executor, &output) }
+        let key = input.extracting(request.keyOffset..<request.keyOffset &+ request.keyLength)
+        return executor.allows(request, key: key, &output)
+    }
+
+    private static func allowsDecoded(
+        _ request: Request, _ keys: borrowing OutputBuffer, _ executor: inout RequestExecutor,
+        _ output: inout OutputBuffer
+    ) -> Bool {
+        let key = keys.span.extracting(request.keyOffset..<request.keyOffset + request.keyLength)
+        return executor.allows(request, key: key, &output)
+    }
+
+    /// Executes a request that the node may not have the time for.
+    @inline(never)
+    private mutating func executeCarefully(
+        _ index: Int, _ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer
+    ) {
+        let request = requests[index]
+        if executor.skips(request) { return }
+        let range = request.keyOffset..<request.keyOffset &+ request.keyLength
+        if request.keyIsDecoded {
+            guard Self.admitDecoded(request, decodedKeys, &executor, input, &output) else { return }
+        } else if !executor.shedder.admits(request, key: input.extracting(range), input) {
+            return executor.refuseBusy(request, key: input.extracting(range), input, &output)
+        }
+        execute(index, &connection, input, &output)
+        executor.shedder.executed(request)
+    }
+
+    private static func admitDecoded(
+        _ request: Request, _ keys: borrowing OutputBuffer, _ executor: inout RequestExecutor, _ input: Span<UInt8>,
+        _ output: inout OutputBuffer
+    ) -> Bool {
+        let key = keys.span.extracting(request.keyOffset..<request.keyOffset + request.keyLength)
+        if executor.shedder.admits(request, key: key, input) { return true }
+        executor.refuseBusy(request, key: key, input, &output)
+        return false
+    }
+
     /// Executes a request whose key came in base64.
     @inline(never)
     private static func executeDecoded(
         _ request: Request, _ keys: borrowing OutputBuffer, _ executor: inout RequestExecutor,
         _ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer
     ) {
-        keys.withSpan { span in
-            let key = span.extracting(request.keyOffset..<request.keyOffset + request.keyLength)
-            executor.execute(request, key: key, input, &connection, &output)
-        }
+        // Not in a closure: a context that captures so much is allocated.
+        let key = keys.span.extracting(request.keyOffset..<request.keyOffset + request.keyLength)
+        executor.execute(request, key: key, input, &connection, &output)
     }
 
     /// Acts on what ended a batch.
@@ -185,7 +238,11 @@ struct BatchRunner: ~Copyable {
         _ input: Span<UInt8>, at offset: inout Int, _ output: inout OutputBuffer
     ) -> Step {
         let expected = request.valueLength + (request.form == .binary ? 0 : 2)
-        switch executor.admitValue(request, key: key, waitsUpTo: RequestExecutor.waitLimit, &output) {
+        let isAllowed = executor.allows(request, key: key, isWhole: false, &output)
+        let admission =
+            isAllowed
+            ? executor.admitValue(request, key: key, input, waitsUpTo: RequestExecutor.waitLimit, &output) : .refuse
+        switch admission {
         case .wait:
             connection.minimumInput(offset - request.lineOffset + expected)
             offset = request.lineOffset
@@ -196,20 +253,17 @@ struct BatchRunner: ~Copyable {
             if here < expected { connection.swallow(expected - here) }
             return offset < input.count ? .goOn : .stop
         case .fill(let item):
+            executor.noteAllowed(request, key: key)
             let opaque = input.extracting(request.opaqueOffset..<request.opaqueOffset + request.opaqueLength)
-            return .receive(PendingValue(request: request, item: item, key: copy(key), opaque: copy(opaque)))
+            return .receive(
+                PendingValue(request: request, item: item, key: [UInt8](copying: key), opaque: [UInt8](copying: opaque))
+            )
         }
-    }
-
-    private static func copy(_ span: Span<UInt8>) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: span.count)
-        for index in span.indices { bytes[index] = span[index] }
-        return bytes
     }
 
     /// Executes the requests of one datagram.
     mutating func runDatagram(_ tag: UInt64, _ input: Span<UInt8>, _ output: inout OutputBuffer) {
-        var parser = RequestParser(executor.node.parserConfiguration(listenerTag: tag))
+        var parser = RequestParser(parserConfiguration(listenerTag: tag))
         var offset = 0
         decodedKeys.removeAll()
         while offset < input.count {

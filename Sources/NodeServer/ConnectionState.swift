@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 internal import MemcacheProtocol
 
 /// What a reactor keeps of a connection between turns.
@@ -10,18 +11,33 @@ struct ConnectionState {
     var login = AuthenticationParser()
     /// Whether nothing but a login is understood yet.
     var mustLogIn = false
+    /// Who logged in; nil when nobody did.
+    var user: [UInt8]?
+    /// Whose requests these are, as of an epoch of the tenants; nil where there are none.
+    var tenant: Tenant?
+    var tenantEpoch: UInt64 = 0
+    /// A classic get was answered with a denial, and its keys go on coming.
+    var skipsDeniedGet = false
     /// The value of a large item is here, its line end is not.
     var awaitsLineEnd = false
     /// A store whose value is being received.
     var pending: PendingValue?
+
+    /// Who sends, for overload control.
+    var caller = Caller()
+    /// Whether it asked to be told where keys are that are other nodes'.
+    var knowsOwners = false
+    /// Replies that wait for the store; nil nearly always.
+    var replies: ReplyQueue?
 
     /// Whether the next input is anything but requests.
     var isUnusual: Bool { mustLogIn || awaitsLineEnd }
 
     init() {}
 
-    init(parser: RequestParser, mustLogIn: Bool) {
+    init(parser: RequestParser, mustLogIn: Bool, caller: Caller) {
         self.parser = parser
+        self.caller = caller
         self.mustLogIn = mustLogIn
     }
 }

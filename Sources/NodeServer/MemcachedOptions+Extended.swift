@@ -1,6 +1,8 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Hosting
+
 extension MemcachedOptions {
     /// Takes `-o`: sub-options with commas between them, each a name or `name=value`.
     mutating func takeExtended(_ text: String) throws(StartRefusal) {
@@ -199,7 +201,7 @@ extension MemcachedOptions {
             guard let number = strictInteger(try needed(value, "Missing \(name) argument")) else {
                 throw Self.unreadable(name)
             }
-            guard let mode = NodeTLS.Verification(rawValue: Int(number)) else {
+            guard let mode = ServerTLS.Verification(rawValue: Int(number)) else {
                 throw Self.failure("Invalid ssl_verify_mode. Use help to see valid options.")
             }
             edit { $0.tls.verification = mode }
@@ -207,7 +209,7 @@ extension MemcachedOptions {
             guard let number = strictInteger(try needed(value, "Missing \(name) argument")) else {
                 throw Self.unreadable(name)
             }
-            guard let version = NodeTLS.Version(rawValue: Int(number)) else {
+            guard let version = ServerTLS.Version(rawValue: Int(number)) else {
                 throw Self.failure("Invalid ssl_min_version. Use help to see valid options.")
             }
             edit { $0.tls.minimumVersion = version }

@@ -1,11 +1,13 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Hosting
+
 /// A configuration while its parts come together: settings first, then memcached's options, then the checks.
 struct NodeConfigurationDraft {
     var configuration = NodeConfiguration()
     /// TLS's files and rules, used only when it is enabled.
-    var tls = NodeTLS()
+    var tls = ServerTLS()
     var isTLSEnabled = false
     /// Whether somebody said which TCP port, UDP port or protocol; whether somebody gave a certificate.
     var hasPort = false
@@ -169,7 +171,6 @@ struct MemcachedOptions {
         case "P": edit { $0.configuration.process.pidFilePath = text }
         case "e":
             edit { $0.configuration.tuning.memoryFilePath = text }
-            ignore("-e")
         case "D":
             guard let delimiter = text.utf8.first else { throw Self.failure("No delimiter specified") }
             edit {

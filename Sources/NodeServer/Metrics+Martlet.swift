@@ -2,9 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 internal import Memory
 internal import Platform
 internal import Reactor
+internal import Synchronization
 internal import Telemetry
 
 /// The families that memcached's exporter does not have.
@@ -43,6 +45,9 @@ extension Node {
         for (name, part) in queues { page.sample(UInt64(part.queue.segmentBytes), ("queue", name)) }
         page.family("martlet_queue_evictions_total", .counter, help: "Items evicted, by queue.")
         for (name, part) in queues { page.sample(part.evictions, ("queue", name)) }
+        page.gauge(
+            "martlet_restored_items", "Items that a memory file brought back at the start.",
+            restoredItems.load(ordering: .relaxed))
         page.gauge("martlet_engine_used_bytes", "Bytes that items and index take, of the limit.", engine.usedBytes)
         page.gauge("martlet_engine_dead_bytes", "Bytes in segments that no item uses.", engine.deadBytes)
         page.gauge("martlet_engine_index_bytes", "Bytes of the index.", engine.indexBytes)
@@ -68,6 +73,8 @@ extension Node {
             ("resident", memory.residentBytes), ("mapped", memory.mappedBytes), ("retained", memory.retainedBytes),
         ]
         for (kind, bytes) in kinds { page.sample(UInt64(clamping: bytes), ("kind", kind)) }
+        page.gauge(
+            "martlet_huge_page_bytes", "Bytes of items and index that huge pages map.", UInt64(engine.hugePageBytes))
         page.family("martlet_arena_bytes", .gauge, help: "Bytes of the arenas for items and for the index, by kind.")
         for (name, arena) in [("items", engine.itemArena), ("index", engine.indexArena)] {
             let statistics = arena.statistics

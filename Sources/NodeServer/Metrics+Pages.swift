@@ -1,59 +1,75 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Memory
 package import Admin
+package import Hosting
 internal import Reactor
+internal import Storage
 internal import Telemetry
 
 /// The node's pages on the admin port.
 extension Node {
-    /// `/metrics`, `/livez`, `/healthz`, `/readyz` and `/stats.json`. `isStopping` tells whether the node was told to
-    /// end.
-    package func adminRoutes(isStopping: @escaping @Sendable () -> Bool) -> [AdminRoute] {
+    /// `/metrics`, `/livez`, `/healthz`, `/readyz`, `/stats.json` and `/drain`.
+    package func adminRoutes(_ drain: Drain) -> [AdminRoute] {
         var routes = [AdminPages.metrics { [self] in appendMetrics(to: &$0) }]
         routes += AdminPages.liveness()
-        routes.append(AdminPages.readiness { [self] in readiness(isStopping: isStopping()) })
-        routes.append(AdminPages.statistics { [self] in statisticsJSON() })
+        routes.append(AdminPages.readiness { [self] in readiness(drain) })
+        routes.append(AdminPages.statistics { [self] in statisticsJSON(drain) })
+        routes.append(AdminPages.console())
+        routes.append(drain.route { [self] in clients })
+        routes += storageRoutes()
         return routes
     }
 
+    private var clients: Drain.Clients {
+        Drain.Clients(
+            connections: group?.connectionCount ?? 0,
+            active: group?.activeConnectionCount(withinNanoseconds: 1_000_000_000) ?? 0)
+    }
+
     /// What must hold for the node to be sent traffic. Too many connections are no reason: whoever takes traffic away
-    /// from a busy node gives it to the next.
-    package func readiness(isStopping: Bool) -> [HealthCheck] {
+    /// from a busy node gives it to the next. Nor is a shared store that is away: it is away for every node, and this
+    /// one still serves what is cached. An embedded store that fails is this node's own, and another may do better.
+    package func readiness(_ drain: Drain) -> [HealthCheck] {
         let isListening = group.map { !$0.listeners.isEmpty } ?? false
-        return [
+        var checks = [
             HealthCheck("listeners", failure: isListening ? nil : "nothing is listened on"),
-            HealthCheck("serving", failure: isStopping ? "the node is stopping" : nil),
+            HealthCheck("serving", failure: drain.obstacle.map { "the node is \($0)" }),
         ]
+        if let health = storage?.tier.health {
+            let isShared = configuration.storage.backend != .rocksdb
+            checks.append(HealthCheck("storage", failure: health == .ready ? nil : health.text, isAdvisory: isShared))
+        }
+        return checks
     }
 
     /// All statistics as one JSON object: the lists of `stats` by the names of its sub-commands, and what has a
     /// structure of its own. Connections are left out, there may be very many.
-    package func statisticsJSON() -> String {
+    package func statisticsJSON(_ drain: Drain? = nil) -> String {
         let lists: [(String, StatisticsList)] = [
             ("stats", generalStatistics()), ("settings", settingsStatistics()), ("items", itemStatistics()),
-            ("slabs", slabStatistics()), ("martlet", internalStatistics()),
+            ("slabs", slabStatistics()), ("martlet", internalStatistics()), ("storage", storageStatistics()),
+            ("stream", streamStatistics()),
+            ("overload", overloadStatistics()),
         ]
-        var members = lists.map { "\(jsonString($0)):\($1.json)" }
+        var members = lists.map { "\(JSONString.quoted($0)):\($1.json)" }
         let hot = shownHotKeys().map {
-            "{\"key\":\(jsonString($0.name)),\"count\":\($0.count),\"error\":\($0.error)}"
+            "{\"key\":\(JSONString.quoted($0.name)),\"count\":\($0.count),\"error\":\($0.error)}"
         }
         members.append("\"hotKeys\":[\(hot.joined(separator: ","))]")
         let prefixes = prefixes.all().map { prefix, counts in
-            "{\"prefix\":\(jsonString(percentEncoded(prefix.span))),\"gets\":\(counts.gets),\"hits\":\(counts.hits),"
-                + "\"sets\":\(counts.sets),\"deletes\":\(counts.deletes)}"
+            "{\"prefix\":\(JSONString.quoted(percentEncoded(prefix.span))),\"gets\":\(counts.gets),"
+                + "\"hits\":\(counts.hits),\"sets\":\(counts.sets),\"deletes\":\(counts.deletes)}"
         }
         members.append("\"prefixes\":[\(prefixes.joined(separator: ","))]")
-        return "{\(members.joined(separator: ","))}\n"
-    }
-}
-
-extension StatisticsList {
-    /// The list as a JSON object.
-    var json: String {
-        let members = entries.map { entry in
-            "\(jsonString(entry.name)):\(entry.isNumber ? entry.value : jsonString(entry.value))"
+        members.append("\"cluster\":\(JSONString.quoted(configuration.clusterName))")
+        if let drain {
+            let latencies = CommandKind.allCases.map { (name: $0.label, histogram: latency(of: $0)) }
+            members.append(
+                StatusDocument(role: "node", phase: drain.phase, checks: readiness(drain), latencies: latencies).members
+            )
         }
-        return "{\(members.joined(separator: ","))}"
+        return "{\(members.joined(separator: ","))}\n"
     }
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 internal import Platform
 internal import Reactor
 package import Telemetry
@@ -37,6 +38,10 @@ extension Node {
         appendReactorMetrics(reading, to: &exposition)
         appendPrefixMetrics(to: &exposition)
         appendHotKeyMetrics(to: &exposition)
+        appendStorageMetrics(to: &exposition)
+        appendStreamMetrics(to: &exposition)
+        appendOverloadMetrics(to: &exposition)
+        tenants.appendMetrics(to: &exposition, prefix: "martlet_tenant", withShedding: true)
     }
 }
 

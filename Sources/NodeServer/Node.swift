@@ -2,10 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+package import Hosting
 internal import MemcacheProtocol
 internal import Memory
 internal import Platform
 internal import Reactor
+package import Storage
+internal import StreamDirect
 internal import Synchronization
 internal import Telemetry
 
@@ -17,13 +20,27 @@ package final class Node: Sendable {
     /// What it was made from.
     package let configuration: NodeConfiguration
     let engine: CacheEngine
-    let clock = NodeClock()
+    let clock: NodeClock
+    /// Keeps the items across a restart; nil where nobody asked for it.
+    let memoryFile: MemoryFile?
+    /// Items that it brought at the start.
+    let restoredItems = Atomic<Int>(0)
+    /// The store behind the cache; nil for a plain cache.
+    let storage: NodeStorage?
+    /// What a followed stream does to the cache; nil where none is followed.
+    let stream: NodeStream?
+    /// Which keys are the node's; nil where it is the only one with its store.
+    let ownership: NodeOwnership?
+    /// What operators do with it; nil without one.
+    let operations: StorageOperations?
     /// `verbosity`; log lines of level debug are written from 2 on.
     let verbosity: Atomic<Int>
     /// When a delayed `flush_all` happens, in the clock's seconds; 0 when none waits.
     private let flushSecond = Atomic<UInt32>(0)
     /// What each reactor counts, by its number.
     let counters: [ReactorCounters]
+    /// What each reactor refuses, and how far behind it is.
+    let overload: [OverloadFigures]
     let prefixes: PrefixStatistics
     let watchers: WatchHub
     let hotKeys: HotKeys
@@ -37,18 +54,63 @@ package final class Node: Sendable {
     private let members: Guarded<Members>
     /// Users and passwords of `-Y`; nil when nobody must log in.
     let authentication: AuthenticationStore?
+    /// Who may do what; without tenants, everybody everything.
+    let tenants: TenantDirectory
 
-    /// Makes a node's cache. It answers nobody yet: see ``NodeService``.
-    package init(_ configuration: NodeConfiguration) throws(AuthenticationFileError) {
+    /// Makes a node's cache, in front of `backend` if there is one. It answers nobody yet: see ``NodeService``.
+    convenience package init(
+        _ configuration: NodeConfiguration, backend: (any StorageBackend)? = nil
+    ) throws(AuthenticationFileError) {
+        try self.init(configuration, backend: backend, memoryFile: nil)
+    }
+
+    /// The same, with the file that keeps its items.
+    init(
+        _ configuration: NodeConfiguration, backend: (any StorageBackend)?, memoryFile: MemoryFile?
+    ) throws(AuthenticationFileError) {
         self.configuration = configuration
+        self.memoryFile = memoryFile
+        // Items that come back keep their places and their times: they need the seed and the clock that gave them.
+        let before = memoryFile?.header
+        let clock = NodeClock(epoch: before?.numbers[MemoryFile.epoch])
+        self.clock = clock
         members = Guarded(Members(list: configuration.members, version: configuration.membersVersion))
         var engine = EngineConfiguration(
-            limitBytes: configuration.memoryBytes, hashSeed: UInt64.random(in: .min ... .max))
+            limitBytes: configuration.memoryBytes,
+            hashSeed: before?.hashSeed ?? UInt64.random(in: .min ... .max))
         engine.evicts = configuration.evicts
         engine.itemSizeMax = configuration.maximumItemBytes
-        self.engine = CacheEngine(engine)
+        if backend != nil { engine.lingerSeconds = StoragePools(configuration.storage.pools).lingerSecondsMax }
+        let cache = CacheEngine(engine)
+        self.engine = cache
+        let regions = configuration.regions
+        let isFollower = regions.isOn && (!regions.isHome || configuration.storage.backend == .postgres)
+        let storage = backend.map { backend in
+            NodeStorage(
+                configuration.storage, backend: backend, engine: cache, clock: clock, reactors: configuration.threads,
+                followsChanges: isFollower)
+        }
+        self.storage = storage
+        stream =
+            isFollower
+            ? NodeStream(
+                regions, engine: cache, clock: clock, storage: storage,
+                pools: StoragePools(configuration.storage.pools)) : nil
+        if let own = configuration.fleet.ownMember, configuration.ownership.hash != nil,
+            let shared = backend as? any SharedStore
+        {
+            let ownership = NodeOwnership(configuration.ownership, own: own, authority: shared.authority)
+            ownership.want(configuration.members.map { RingMember($0) })
+            shared.setFence(ownership)
+            self.ownership = ownership
+        } else {
+            ownership = nil
+        }
+        operations = storage.map { StorageOperations($0, hashSeed: cache.hashSeed) }
+        tenants = TenantDirectory(configuration.tenants, reactors: configuration.threads)
         verbosity = Atomic(configuration.verbosity)
         counters = (0..<configuration.threads).map { _ in ReactorCounters() }
+        overload = (0..<configuration.threads).map { _ in OverloadFigures() }
         prefixes = PrefixStatistics(
             delimiter: configuration.prefixDelimiter, isOn: configuration.collectsPrefixStatistics)
         watchers = WatchHub(bufferBytes: configuration.watcherBufferBytes)
@@ -70,14 +132,23 @@ package final class Node: Sendable {
         var group: ReactorGroup?
         var tls: TLSContext?
         var stop: (@Sendable (Bool) -> Void)?
+        var streams: StreamService?
     }
+
+    /// How the stream goes; nil where there is none.
+    var streamFigures: StreamFigures? { late.withLock { $0.streams }?.figures }
+
+    /// Tells the node who carries its stream, at start.
+    func attach(_ streams: StreamService) { late.withLock { $0.streams = streams } }
 
     /// The reactors and listeners; nil before the start.
     var group: ReactorGroup? { late.withLock { $0.group } }
 
     /// Tells the node its network side, at start.
     func attach(_ group: ReactorGroup, tls: TLSContext?, stop: @escaping @Sendable (_ isGraceful: Bool) -> Void) {
-        late.withLock { $0 = Late(group: group, tls: tls, stop: stop) }
+        late.withLock { late in
+            (late.group, late.tls, late.stop) = (group, tls, stop)
+        }
     }
 
     /// Ends the process, as `shutdown` asks for.
@@ -103,16 +174,18 @@ package final class Node: Sendable {
     /// When the certificates were read last, in monotonic nanoseconds; nil without TLS.
     var certificatesLoaded: UInt64? { late.withLock { $0.tls }?.loadedNanoseconds }
 
-    /// The nodes of the cluster as ElastiCache's clients read them: a version, and `host|address|port` for each.
-    func clusterText() -> [UInt8] {
+    /// The nodes of the cluster as ElastiCache's clients read them: a version, and `host|address|port` for each. nil as
+    /// long as they are looked up and none was found: clients keep to the nodes they know.
+    func clusterText() -> [UInt8]? {
         let (members, listVersion) = members.withLock { ($0.list, $0.version) }
         var nodes = members.map { "\($0.host)|\($0.address)|\($0.port)" }
         if nodes.isEmpty {
+            guard configuration.fleet.source.isEmpty else { return nil }
             let port =
                 group?.listeners.first { !$0.isUnix && !$0.isDatagram }?.port ?? UInt16(clamping: configuration.port)
             nodes = ["localhost|127.0.0.1|\(port)"]
         }
-        let version = listVersion > 0 ? listVersion : Int(clock.epoch)
+        let version = listVersion > 0 ? listVersion : Int(clock.startedAt)
         return Array("\(version)\n\(nodes.joined(separator: " "))\n".utf8)
     }
 
@@ -122,15 +195,6 @@ package final class Node: Sendable {
             guard current.list != list || version > current.version else { return }
             let now = Int(Clock.realtimeNanoseconds() / 1_000_000_000)
             current = Members(list: list, version: version > 0 ? version : max(current.version + 1, now))
-        }
-    }
-
-    /// How a connection of a listener is parsed; the listener's tag says what it may speak.
-    func parserConfiguration(listenerTag: UInt64) -> RequestParserConfiguration {
-        switch listenerTag {
-        case 1: RequestParserConfiguration(restriction: .text)
-        case 2: RequestParserConfiguration(restriction: .binary)
-        default: RequestParserConfiguration(restriction: .automatic)
         }
     }
 
@@ -145,16 +209,46 @@ package final class Node: Sendable {
         flushSecond.store(second, ordering: .relaxed)
     }
 
+    /// The second of a flush to come, as ``setPendingFlush(_:)`` takes it.
+    var pendingFlush: UInt32 { flushSecond.load(ordering: .relaxed) }
+
+    /// Lets a flush come that an earlier process was told of.
+    func setPendingFlush(_ second: UInt32) { flushSecond.store(second, ordering: .relaxed) }
+
+    /// Marks a delayed flush that goes on until the second begins. Seconds count from the start: the bit is free.
+    private static var secondPass: UInt32 { 1 << 31 }
+
     private func flushNow() {
         flushSecond.store(0, ordering: .relaxed)
+        removeAll()
+    }
+
+    /// Empties the cache; the store is not touched, but nothing that was read from it before is cached any more.
+    private func removeAll() {
+        storage?.tier.noteFlush()
         engine.removeAll()
+        storage?.tier.noteFlush()
+    }
+
+    /// The same for what came in since, which is little.
+    private func removeAgain() {
+        storage?.tier.noteFlush()
+        engine.removeItems()
+        storage?.tier.noteFlush()
     }
 
     /// Carries a delayed flush out when its time has come. A load where there is none.
     func flushIfDue(now: UInt32) {
         let due = flushSecond.load(ordering: .relaxed)
-        guard due != 0, now >= due else { return }
-        if flushSecond.compareExchange(expected: due, desired: 0, ordering: .relaxed).exchanged { engine.removeAll() }
+        guard due != 0 else { return }
+        // What is stored later in that second goes as well, before anybody reads it, as in memcached.
+        if due & Self.secondPass != 0, now < due & ~Self.secondPass { return removeAgain() }
+        guard now >= due & ~Self.secondPass else { return }
+        let isOver = due & Self.secondPass != 0 || now > due
+        let next = isOver ? 0 : (due + 1) | Self.secondPass
+        if flushSecond.compareExchange(expected: due, desired: next, ordering: .relaxed).exchanged {
+            removeAll()
+        }
     }
 }
 

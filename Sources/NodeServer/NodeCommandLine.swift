@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+package import Hosting
 internal import Settings
 internal import Telemetry
 

@@ -1,6 +1,8 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Hosting
+
 extension NodeConfigurationDraft {
     /// Checks what belongs together, in memcached's order and words, and gives the configuration.
     func finished() throws(StartRefusal) -> NodeConfiguration {
@@ -116,6 +118,14 @@ extension NodeConfigurationDraft {
             }
             configuration.tls = tls
         }
+        if configuration.storage.backend != .none, configuration.process.daemonizes {
+            throw Self.usage(
+                "-d cannot go with storage.backend: whoever starts the node must learn whether its store opened; run "
+                    + "it under a supervisor, such as systemd")
+        }
+        if configuration.storage.backend != .none, configuration.datagramPort != 0 {
+            throw Self.usage("UDP must be off (-U 0) with storage.backend: its replies cannot wait for a store")
+        }
         if configuration.authenticationPath != nil, configuration.datagramPort != 0 {
             throw Self.usage("Cannot use UDP with ascii authentication enabled (-U 0 to disable)")
         }
@@ -133,14 +143,14 @@ extension NodeConfigurationDraft {
         }
     }
 
-    private mutating func listeners(port: Int) throws(StartRefusal) -> [NodeListener] {
+    private mutating func listeners(port: Int) throws(StartRefusal) -> [ServerListener] {
         if port == 0 { return [] }
         let rules = ListenerRules(
             port: port, isTLSEnabled: isTLSEnabled,
             requiresAuthentication: configuration.authenticationPath != nil, restriction: configuration.restriction)
         guard let interface else { return Self.loopback(rules) }
         do throws(BadListener) {
-            let (listeners, found) = try NodeListener.parse(interface, rules)
+            let (listeners, found) = try ServerListener.parse(interface, rules)
             for warning in found where !warnings.contains(warning) { warnings.append(warning) }
             return listeners
         } catch {
@@ -151,8 +161,8 @@ extension NodeConfigurationDraft {
     }
 
     /// Where the node listens when nobody says: this machine only.
-    private static func loopback(_ rules: ListenerRules) -> [NodeListener] {
-        var first = NodeListener(host: "127.0.0.1", port: UInt16(clamping: rules.port))
+    private static func loopback(_ rules: ListenerRules) -> [ServerListener] {
+        var first = ServerListener(host: "127.0.0.1", port: UInt16(clamping: rules.port))
         first.security = rules.isTLSEnabled ? .tls : .plain
         first.restriction = rules.restriction
         var second = first
@@ -173,8 +183,11 @@ extension NodeConfigurationDraft {
             for name in ineffective where !names.contains(name) { names.append(name) }
             configuration.notes.append("accepted and without effect here: \(names.joined(separator: ", "))")
         }
-        if configuration.tuning.memoryFilePath != nil {
-            configuration.notes.append("-e is not supported: items do not survive a restart")
+        if configuration.tuning.memoryFilePath != nil,
+            [.postgres, .memory].contains(configuration.storage.backend)
+        {
+            configuration.notes.append(
+                "-e has no effect with this store: what is written while the node is away would not be known")
         }
         if configuration.threads > 64 {
             configuration.notes.append("more than 64 threads are seldom of use; one for each core is enough")

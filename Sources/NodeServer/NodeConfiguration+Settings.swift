@@ -1,13 +1,16 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Hosting
 internal import Settings
 internal import Telemetry
 
 extension NodeConfiguration {
     /// The settings of a node: the keys of its file, and with them its variables and long flags.
     static let schema = SettingsSchema(
-        networkSettings + cacheSettings + commandSettings + statisticsSettings + tlsSettings + processSettings)
+        networkSettings + cacheSettings + storageSettings + RegionSettings.settings + overloadSettings
+            + commandSettings + statisticsSettings + ServerTLS.settings + FleetSettings.settings
+            + OwnershipSettings.settings + processSettings + DrainConfiguration.settings)
 
     private static let networkSettings: [Setting] = [
         Setting("listen", .list, "Addresses to listen on, as -l takes them. Loopback when none is given."),
@@ -38,10 +41,19 @@ extension NodeConfiguration {
         Setting("items.maxSize", .size(1024...1 << 30), default: "1MiB", "Size of the largest item."),
         Setting("items.evict", .boolean, default: "true", "Whether full memory evicts, rather than refuses."),
         Setting("items.cas", .boolean, default: "true", "Whether items have CAS values."),
+        Setting(
+            "items.hugePages", .boolean, default: "true",
+            "Whether huge pages map memory that is wholly in use, where the system allows them."),
+        Setting(
+            "memoryFile", .text,
+            "File that keeps the items across a restart; on a memory file system such as /dev/shm for speed."),
+        Setting(
+            "memoryFileAge", .duration(0...31_536_000_000_000_000), default: "10m",
+            "How old its items may be to be used: nobody could change or delete them meanwhile."),
         Setting("cluster", .text, default: "main", "Name of the cluster."),
         Setting(
             "members", .list,
-            "The cluster's nodes for clients that ask, as host:port or host|address|port."),
+            "The cluster's nodes for clients that ask, as host:port or host|address|port; or where to look them up."),
         Setting(
             "membersVersion", .integer(0...Int64.max), default: "0",
             "Version of that list; it must grow. 0 takes the time of loading."),
@@ -53,12 +65,17 @@ extension NodeConfiguration {
         Setting("commands.watch", .boolean, default: "true", "Whether watch is allowed."),
         Setting("commands.shutdown", .boolean, default: "false", "Whether shutdown is allowed."),
         Setting("auth.file", .text, "File of user:password lines; clients must then log in. SIGHUP reads it again."),
+        TenantSettings.setting,
     ]
 
     private static let statisticsSettings: [Setting] = [
         Setting(
             "admin", .text, default: "127.0.0.1:9150",
             "Address of the admin server (/metrics, /livez, /readyz), or off."),
+        Setting(
+            "adminTokenFile", .text,
+            "File whose first line is the token of the admin server's guarded pages; without one they are closed, and "
+                + "/drain is open to programs of the same machine."),
         Setting(
             "log.format", .enumeration(Log.Format.allCases.map(\.rawValue)), default: "json", "Spelling of log lines."),
         Setting(
@@ -69,24 +86,6 @@ extension NodeConfiguration {
         Setting("hotKeys.enabled", .boolean, default: "true", "Whether hot keys are counted."),
         Setting("hotKeys.showKeys", .boolean, default: "false", "Whether hot keys are shown, rather than hashed."),
         Setting("hotKeys.top", .integer(1...1000), default: "20", "How many hot keys are shown."),
-    ]
-
-    private static let tlsSettings: [Setting] = [
-        Setting("tls.enabled", .boolean, default: "false", "Whether listeners speak TLS."),
-        Setting("tls.certificate", .text, "Certificate and those that signed it, in PEM."),
-        Setting("tls.key", .text, "Private key, when the certificate's file does not hold it."),
-        Setting("tls.keyFormat", .enumeration(["pem", "der"]), default: "pem", "Format of the key."),
-        Setting("tls.ca", .text, "Certificates that sign clients' certificates."),
-        Setting(
-            "tls.verify", .enumeration(["none", "request", "require", "once"]), default: "none",
-            "What is asked of clients."),
-        Setting(
-            "tls.minVersion", .enumeration(["1.0", "1.1", "1.2", "1.3"]), default: "1.2", "Least version of TLS."),
-        Setting("tls.ciphers", .text, "OpenSSL cipher list."),
-        Setting("tls.sessionCache", .boolean, default: "false", "Whether the server keeps sessions to resume."),
-        Setting("tls.kernel", .boolean, default: "false", "Whether the kernel does the encryption, if it can."),
-        Setting(
-            "tls.writeBuffer", .size(1024...1 << 30), default: "16KiB", "Size of a connection's TLS output buffer."),
     ]
 
     private static let processSettings: [Setting] = [
@@ -103,13 +102,33 @@ extension NodeConfigurationDraft {
     init(_ values: SettingsValues, problems: inout [String]) {
         readNetwork(values, &problems)
         readCache(values, &problems)
+        readStorage(values, &problems)
+        configuration.regions = RegionSettings(
+            values, backend: configuration.storage.backend, problems: &problems)
+        configuration.storage.changes = StorageSettings.Changes(
+            configuration.regions, backend: configuration.storage.backend)
+        configuration.ownership = OwnershipSettings(
+            values, configuration.fleet, backend: configuration.storage.backend,
+            hasMembers: !configuration.fleet.source.isEmpty || !configuration.members.isEmpty, problems: &problems)
+        configuration.storage.isShared = configuration.ownership.hash != nil
+        readOverload(values, &problems)
         readStatistics(values, &problems)
-        readTLS(values)
+        configuration.drain = DrainConfiguration(values, problems: &problems)
+        isTLSEnabled = values.boolean("tls.enabled")
+        tls = ServerTLS(values)
         configuration.allowsFlush = values.boolean("commands.flushAll")
         configuration.allowsDump = values.boolean("commands.dump")
         configuration.allowsWatch = values.boolean("commands.watch")
         configuration.allowsShutdown = values.boolean("commands.shutdown")
         configuration.authenticationPath = values.text("auth.file")
+        configuration.tenants = TenantSettings.read(values, problems: &problems)
+        // What is passed on comes from the node, which is no tenant.
+        if configuration.ownership.hash != nil, !configuration.tenants.isEmpty {
+            configuration.ownership.forwards = false
+        }
+        if configuration.overload.tenant == .user, configuration.tenants.isEmpty {
+            problems.append("overload.tenant: user: there are no tenants")
+        }
         configuration.process.daemonizes = values.boolean("daemon")
         configuration.process.pidFilePath = values.text("pidfile")
         configuration.process.user = values.text("user")
@@ -150,9 +169,18 @@ extension NodeConfigurationDraft {
         configuration.memoryBytes = Int(values.size("memory"))
         configuration.maximumItemBytes = Int(values.size("items.maxSize"))
         configuration.evicts = values.boolean("items.evict")
+        configuration.usesHugePages = values.boolean("items.hugePages")
         configuration.usesCAS = values.boolean("items.cas")
+        configuration.tuning.memoryFilePath = values.text("memoryFile")
+        configuration.memoryFileAgeMilliseconds = Int64(values.duration("memoryFileAge") / 1_000_000)
         configuration.clusterName = values.text("cluster") ?? "main"
         configuration.membersVersion = values.integer("membersVersion")
+        configuration.fleet = FleetSettings(values, problems: &problems)
+        if let source = FleetSettings.source(in: values.list("members")) {
+            configuration.fleet.source = [source]
+            if let problem = FleetSettings.problem(ofSource: source) { problems.append("members: \(problem)") }
+            return
+        }
         for text in values.list("members") {
             if let member = ClusterMember(text) {
                 configuration.members.append(member)
@@ -173,6 +201,7 @@ extension NodeConfigurationDraft {
                 problems.append(Self.bad("admin", text, "address:port, a port, or off", values))
             }
         }
+        configuration.adminTokenPath = values.text("adminTokenFile")
         configuration.logFormat = values.text("log.format").flatMap(Log.Format.init(rawValue:)) ?? .json
         configuration.logLevel = values.text("log.level").flatMap(Log.Level.init(rawValue:)) ?? .info
         let delimiter = values.text("stats.prefixDelimiter") ?? ":"
@@ -185,22 +214,6 @@ extension NodeConfigurationDraft {
         configuration.countsHotKeys = values.boolean("hotKeys.enabled")
         configuration.showsHotKeys = values.boolean("hotKeys.showKeys")
         configuration.hotKeysShown = values.integer("hotKeys.top")
-    }
-
-    private mutating func readTLS(_ values: SettingsValues) {
-        isTLSEnabled = values.boolean("tls.enabled")
-        tls.certificatePath = values.text("tls.certificate") ?? ""
-        tls.keyPath = values.text("tls.key")
-        tls.isKeyDER = values.text("tls.keyFormat") == "der"
-        tls.authorityPath = values.text("tls.ca")
-        let modes: [String: NodeTLS.Verification] = ["request": .request, "require": .require, "once": .once]
-        tls.verification = values.text("tls.verify").flatMap { modes[$0] } ?? .none
-        let versions: [String: NodeTLS.Version] = ["1.0": .tls10, "1.1": .tls11, "1.3": .tls13]
-        tls.minimumVersion = values.text("tls.minVersion").flatMap { versions[$0] } ?? .tls12
-        tls.ciphers = values.text("tls.ciphers")
-        tls.cachesSessions = values.boolean("tls.sessionCache")
-        tls.usesKernelTLS = values.boolean("tls.kernel")
-        tls.writeBufferBytes = Int(values.size("tls.writeBuffer"))
     }
 
     private static func bad(_ name: String, _ text: String, _ allowed: String, _ values: SettingsValues) -> String {
@@ -220,22 +233,5 @@ extension ClusterMember {
             guard parts.count == 1, let endpoint = AdminEndpoint(text), text.contains(":") else { return nil }
             self.init(host: endpoint.host, address: "", port: endpoint.port)
         }
-    }
-}
-
-extension AdminEndpoint {
-    /// Reads `address:port`, `[v6]:port`, `:port` or `port`; nil when it is none.
-    init?(_ text: String) {
-        let colon = text.lastIndex(of: ":")
-        let after = colon.map { text[$0...].dropFirst() } ?? text[...]
-        var host = colon.map { text[..<$0] } ?? ""
-        if host.hasPrefix("["), host.hasSuffix("]") {
-            host = host.dropFirst().dropLast()
-        } else if host.contains(":") {
-            return nil
-        }
-        guard let port = UInt16(after), port > 0, !host.contains(" ") else { return nil }
-        self.port = port
-        if !host.isEmpty { self.host = String(host) }
     }
 }

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+package import Hosting
 package import Telemetry
 
 /// Everything that a cache node is told before it starts: memcached's options and our own, checked and merged.
@@ -10,9 +11,9 @@ package struct NodeConfiguration: Sendable, Equatable {
     // MARK: Where it listens
 
     /// TCP listeners; empty when TCP is off or a unix socket takes its place.
-    package var listeners: [NodeListener] = []
+    package var listeners: [ServerListener] = []
     /// UDP listeners; empty unless `-U` turns them on.
-    package var datagramListeners: [NodeListener] = []
+    package var datagramListeners: [ServerListener] = []
     /// The unix socket that replaces the network (`-s`).
     package var unixSocketPath: String?
     /// Its access mask (`-a`).
@@ -55,6 +56,26 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var evicts = true
     /// Whether items have CAS values (`-C` turns them off).
     package var usesCAS = true
+    /// Whether huge pages map memory that is wholly in use.
+    package var usesHugePages = true
+
+    /// How old items may be that a memory file (`-e`) brings back, in milliseconds.
+    package var memoryFileAgeMilliseconds: Int64 = 600_000
+
+    // MARK: The store behind the cache
+
+    /// The store; its backend is `none` for a plain cache.
+    package var storage = StorageSettings()
+
+    // MARK: Regions
+
+    /// The regions, and the stream between them.
+    package var regions = RegionSettings()
+
+    // MARK: Overload
+
+    /// What it does when more is asked of it than it can serve in time.
+    package var overload = OverloadSettings()
 
     // MARK: What clients may ask
 
@@ -70,6 +91,8 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var allowsShutdown = false
     /// The file of users and passwords (`-Y`); nil when nobody must log in.
     package var authenticationPath: String?
+    /// Who may do what; empty when everybody may do everything.
+    package var tenants: [TenantSettings] = []
 
     // MARK: Statistics
 
@@ -89,6 +112,8 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var workerLogBufferBytes = 64 << 10
     /// The admin server; nil when it is off.
     package var admin: AdminEndpoint? = AdminEndpoint()
+    /// The file whose first line opens the admin server's guarded pages; nil leaves them closed.
+    package var adminTokenPath: String?
     /// `-v`, counted.
     package var verbosity = 0
     /// The spelling of log lines.
@@ -102,108 +127,26 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var clusterName = "main"
     /// The cluster's nodes, for `config get cluster`; empty when only this one is known.
     package var members: [ClusterMember] = []
+    /// Where they are looked up, and where the node registers.
+    package var fleet = FleetSettings()
+    /// How nodes that share the store agree on who owns what.
+    package var ownership = OwnershipSettings()
     /// The version of that list, which must grow when it changes; 0 lets the time of loading count.
     package var membersVersion = 0
 
     // MARK: TLS and the process
 
+    /// How it takes its leave.
+    package var drain = DrainConfiguration()
+
     /// TLS; nil when it is off (`-Z` turns it on).
-    package var tls: NodeTLS?
+    package var tls: ServerTLS?
     /// How the process itself runs.
     package var process = ProcessOptions()
     /// What memcached's options say about things that do not exist here, for `stats settings`.
     package var tuning = MemcachedTuning()
     /// What the operator ought to be told at start.
     package var notes: [String] = []
-
-    package init() {}
-}
-
-/// What a connection may speak.
-package enum ProtocolRestriction: String, Sendable, CaseIterable {
-    /// Whatever its first byte says.
-    case automatic = "auto"
-    case ascii
-    case binary
-}
-
-/// An address to listen on.
-package struct NodeListener: Sendable, Equatable {
-    /// TLS on a listener.
-    package enum Security: Sendable, Equatable {
-        case plain
-        /// TLS as configured.
-        case tls
-        /// TLS that asks for no client certificate, whatever is configured (`btls:`).
-        case tlsWithoutPeer
-        /// TLS that insists on a client certificate (`mtls:`).
-        case mutualTLS
-    }
-
-    /// A name or an address; nil is every address.
-    package var host: String?
-    /// 0 lets the kernel choose.
-    package var port: UInt16
-    /// Whether and how it is encrypted.
-    package var security = Security.plain
-    /// What its connections may speak.
-    package var restriction = ProtocolRestriction.automatic
-    /// Up to 8 characters that name the listener to a router.
-    package var tag = ""
-    /// Whether the node goes on when this one cannot be had (IPv6 loopback on a machine without IPv6).
-    package var isOptional = false
-
-    /// A listener without TLS.
-    package init(host: String?, port: UInt16) {
-        self.host = host
-        self.port = port
-    }
-}
-
-/// The files and rules of TLS (`-Z` and `-o ssl_*`).
-package struct NodeTLS: Sendable, Equatable {
-    /// memcached's four modes of `ssl_verify_mode`, by its numbers.
-    package enum Verification: Int, Sendable, CaseIterable {
-        case none, request, require, once
-    }
-
-    /// The least version, by memcached's numbers.
-    package enum Version: Int, Sendable, CaseIterable {
-        case tls10, tls11, tls12, tls13
-    }
-
-    /// The certificate and those that signed it, in PEM.
-    package var certificatePath = ""
-    /// The key; nil when the certificate's file holds it.
-    package var keyPath: String?
-    /// Whether the key is DER rather than PEM.
-    package var isKeyDER = false
-    /// Who signs clients' certificates.
-    package var authorityPath: String?
-    /// What is asked of clients' certificates.
-    package var verification = Verification.none
-    /// The oldest version that is spoken.
-    package var minimumVersion = Version.tls12
-    /// An OpenSSL cipher list.
-    package var ciphers: String?
-    /// Whether sessions can be resumed.
-    package var cachesSessions = false
-    /// Whether the kernel encrypts where it can.
-    package var usesKernelTLS = false
-    /// Bytes that are gathered for one record.
-    package var writeBufferBytes = 16 << 10
-
-    package init() {}
-}
-
-/// Where the admin server listens.
-package struct AdminEndpoint: Sendable, Equatable {
-    /// An address.
-    package var host = "127.0.0.1"
-    /// 0 lets the kernel choose.
-    package var port: UInt16 = 9150
-    /// Whether somebody asked for it. If not, and the port is taken, the node goes on without.
-    package var isExplicit = false
 
     package init() {}
 }
@@ -216,20 +159,4 @@ package struct ClusterMember: Sendable, Equatable {
     package var address: String
     /// Its port.
     package var port: UInt16
-}
-
-/// How the process runs.
-package struct ProcessOptions: Sendable, Equatable {
-    /// `-d`.
-    package var daemonizes = false
-    /// `-P`.
-    package var pidFilePath: String?
-    /// `-u`; only root may and must give it.
-    package var user: String?
-    /// `-r`.
-    package var raisesCoreLimit = false
-    /// `-k`.
-    package var locksMemory = false
-
-    package init() {}
 }

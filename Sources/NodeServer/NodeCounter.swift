@@ -11,6 +11,12 @@ enum NodeCounter: Int, CounterIndex {
     case casHits, casMisses, casBadValue
     case storeTooLarge, storeNoMemory
     case authCommands, authErrors
+    /// Commands that the store failed.
+    case storageErrors
+    /// Reads that a copy behind its time answered because the store did not.
+    case staleAnswers
+    /// Reads that the cache answered with the store's word that there is no row.
+    case negativeHits
 }
 
 /// Kinds of commands whose latency is told apart.

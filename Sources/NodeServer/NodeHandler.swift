@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 internal import MemcacheProtocol
 internal import Memory
 internal import Platform
@@ -9,27 +10,42 @@ internal import Reactor
 
 /// memcached's protocols on one reactor: what belongs to a connection, around a ``BatchRunner``.
 final class NodeHandler: ReactorHandler {
-    private var states: [ConnectionState] = []
-    private var runner: BatchRunner
-    private let node: Node
-    private let reactor: Reactor
+    var states: [ConnectionState] = []
+    var runner: BatchRunner
+    let node: Node
+    let reactor: Reactor
+    /// Connections with more replies ready than one turn sends.
+    var unfinished: [ConnectionID] = []
+    /// Rows that wait for their clients.
+    var rows: WaitingRows
+    /// Connections to other nodes; requests that are to be sent to another of them; and clients that these answered.
+    var ownerLanes: [OwnerLane] = []
+    var ownerRetries: [(due: UInt64, command: ForwardedCommand)] = []
+    var ownerDue: [ConnectionID] = []
 
     init(_ node: Node, _ reactor: Reactor) {
         self.node = node
         self.reactor = reactor
         runner = BatchRunner(node, reactor)
+        rows = WaitingRows(
+            nodeLimitBytes: node.configuration.storage.waitingRowBytes, reactors: node.configuration.threads)
     }
 
     func opened(_ connection: inout Connection, _ output: inout OutputBuffer) {
+        if connection.tag & Self.ownerMark != 0 { return ownerOpened(&connection, &output) }
         while states.count <= connection.slot { states.append(ConnectionState()) }
         states[connection.slot] = ConnectionState(
-            parser: RequestParser(node.parserConfiguration(listenerTag: connection.tag)),
-            mustLogIn: node.authentication != nil)
+            parser: RequestParser(parserConfiguration(listenerTag: connection.tag)),
+            mustLogIn: node.authentication != nil, caller: Caller(rule: UInt8(truncatingIfNeeded: connection.tag >> 8)))
         node.watchers.connectionOpened(connection)
     }
 
+    func started(_ loop: inout ReactorLoop) { node.storage?.mailboxes[reactor.index].attach(reactor) }
+
     func closed(_ connection: inout Connection, _ reason: CloseReason) {
+        if connection.tag & Self.ownerMark != 0 { return ownerClosed(&connection) }
         if let pending = states[connection.slot].pending { node.engine.discard(pending.item) }
+        dropReplies(slot: connection.slot)
         states[connection.slot] = ConnectionState()
         node.watchers.connectionClosed(connection, reason)
     }
@@ -38,6 +54,9 @@ final class NodeHandler: ReactorHandler {
 
     func tick(_ loop: inout ReactorLoop, now: UInt64) {
         node.flushIfDue(now: node.clock.second(now))
+        runner.executor.shedder.noteTurn(reactor)
+        deliverAnswers(&loop)
+        if !ownerLanes.isEmpty { tickOwners(&loop) }
         // One reactor is enough to send what waits for watchers.
         if reactor.index == 0 {
             node.watchers.noteEvictions(of: node.engine, now: node.clock.second(now))
@@ -46,17 +65,26 @@ final class NodeHandler: ReactorHandler {
     }
 
     func received(_ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer) -> Int {
-        runner.executor.beginTurn(fd: connection.fd)
+        if connection.tag & Self.ownerMark != 0 { return ownerReceived(&connection, input) }
         let slot = connection.slot
+        identify(&connection)
+        runner.executor.beginTurn(fd: connection.fd, connection.id, defers: states[slot].replies != nil)
+        runner.executor.knowsOwners = states[slot].knowsOwners
+        runner.executor.shedder.begin(reactor, states[slot].caller, fd: connection.fd)
+        let mark = (bytes: output.count, externals: output.externals.count)
         var offset = 0
         if states[slot].isUnusual {
-            guard resume(&connection, input, at: &offset, &output) else { return offset }
+            guard resume(&connection, input, at: &offset, &output) else {
+                settleReplies(&connection, from: mark, &output)
+                return offset
+            }
+            identify(&connection)
         }
         var parser = states[slot].parser
         var done = 0
         steps: while true {
             switch runner.run(&connection, &parser, input, at: &offset, &output, &done) {
-            case .goOn: continue
+            case .goOn: if runner.executor.parks.count >= runner.executor.parkLimit { break steps }
             case .stop: break steps
             case .receive(let pending):
                 states[slot].pending = pending
@@ -65,9 +93,19 @@ final class NodeHandler: ReactorHandler {
             }
         }
         states[slot].parser = parser
+        states[slot].knowsOwners = runner.executor.knowsOwners
+        if states[slot].tenant != nil { states[slot].skipsDeniedGet = runner.executor.skipsDeniedGet }
+        if runner.executor.shedder.isCareful { states[slot].caller = runner.executor.shedder.caller }
         runner.executor.endTurn()
+        if runner.executor.defers {
+            settleReplies(&connection, from: mark, &output)
+            // Stopped for the sake of what waits, and nothing waits any more.
+            if offset < input.count, !connection.isPaused, !connection.isClosing { connection.yield() }
+        }
         return offset
     }
+
+    func foresee(_ inputs: borrowing InputGroup) { runner.foresee(inputs) }
 
     func filled(_ connection: inout Connection, _ output: inout OutputBuffer) {
         let slot = connection.slot
@@ -79,15 +117,37 @@ final class NodeHandler: ReactorHandler {
             return
         }
         states[slot].pending = nil
-        runner.executor.beginTurn(fd: connection.fd)
+        runner.executor.beginTurn(fd: connection.fd, connection.id, defers: states[slot].replies != nil)
+        let mark = (bytes: output.count, externals: output.externals.count)
         runner.executor.commit(pending, &connection, &output)
         runner.executor.endTurn()
+        settleReplies(&connection, from: mark, &output)
     }
 
     func datagram(_ datagram: borrowing Datagram, _ input: Span<UInt8>, _ output: inout OutputBuffer) {
         runner.executor.beginTurn(fd: 0)
+        // Nobody can log in by datagrams, or show a certificate.
+        let isOpen = node.tenants.epoch == 0
+        let tenant = isOpen ? nil : node.tenants.membership(user: nil, certificates: []).tenant
+        runner.executor.identify(tenant, skips: false)
         runner.runDatagram(datagram.tag, input, &output)
         runner.executor.endTurn()
+    }
+
+    /// Tells the executor whose requests come next.
+    @inline(__always)
+    private func identify(_ connection: inout Connection) {
+        let slot = connection.slot
+        if states[slot].tenantEpoch != node.tenants.epoch { findTenant(&connection) }
+        runner.executor.identify(states[slot].tenant, skips: states[slot].skipsDeniedGet)
+    }
+
+    /// Finds the tenant of a connection that is new, or has just logged in, or after the tenants changed.
+    @inline(never)
+    private func findTenant(_ connection: inout Connection) {
+        let slot = connection.slot
+        let found = node.tenants.membership(user: states[slot].user, certificates: connection.tlsPeerNames)
+        (states[slot].tenant, states[slot].tenantEpoch) = (found.tenant, found.epoch)
     }
 
     /// Goes on where the connection was left: behind a large value, or before its login. False when the turn is over.
@@ -136,6 +196,8 @@ final class NodeHandler: ReactorHandler {
                 runner.executor.noteLogin(isRight)
                 if isRight {
                     states[slot].mustLogIn = false
+                    states[slot].user = [UInt8](copying: input.extracting(user))
+                    states[slot].tenantEpoch = 0
                     output.append("STORED\r\n")
                 } else {
                     ErrorReply.loginFailed.appendText(to: &output)

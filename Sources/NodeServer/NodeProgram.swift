@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Admin
+package import Hosting
 internal import Platform
 internal import Reactor
+package import Storage
 internal import Telemetry
 
 /// The program around a node: from a configuration to the end of the process.
@@ -11,15 +13,22 @@ package struct NodeProgram {
     private let configuration: NodeConfiguration
     /// Reads the configuration again, for SIGHUP.
     private let reread: () throws(StartRefusal) -> NodeConfiguration
+    private let makeBackend: BackendFactory
     private let log: Log
-    /// Whether the node was told to end: it is not ready then.
-    private let isStopping = Guarded(false)
+    /// Whether the node serves: it is not ready once it drains.
+    private let drain: Drain
 
-    /// Reads the configuration; refuses what is wrong in it, and what only asks for a text (`-h`, `-V`).
-    package init(_ commandLine: NodeCommandLine) throws(StartRefusal) {
+    /// Makes the backend that the settings name; nil for a plain cache.
+    package typealias BackendFactory = (StorageSettings) throws(StorageStartError) -> (any StorageBackend)?
+
+    /// Reads the configuration; refuses what is wrong in it, and what only asks for a text (`-h`, `-V`). Which backends
+    /// there are is the program's choice.
+    package init(_ commandLine: NodeCommandLine, backend: @escaping BackendFactory) throws(StartRefusal) {
+        makeBackend = backend
         configuration = try commandLine.configuration()
         reread = { () throws(StartRefusal) in try commandLine.configuration() }
         log = Log(.forProcess(format: configuration.logFormat, level: configuration.logLevel))
+        drain = Drain(configuration.drain)
     }
 
     /// Runs the node until a signal or a client ends it. The addresses are bound before the process goes into the
@@ -27,43 +36,64 @@ package struct NodeProgram {
     package func run() throws(StartRefusal) {
         Signal.block()
         try checkUsers()
-        try ProcessSetup.prepare(configuration)
+        let tls: TLSContext?
+        do throws(NodeStartError) { tls = try NodeService.loadTLS(configuration) } catch { throw refusal(error) }
+        let token = try AdminToken.read(configuration.adminTokenPath)
+        try ProcessSetup.prepare(
+            configuration.process, connections: configuration.connectionLimit, threads: configuration.threads)
         let service: NodeService
+        let backend = try openBackend()
         do throws(NodeStartError) {
-            service = try NodeService(configuration) { isGraceful in
-                ProcessControl.signalSelf(isGraceful ? .user1 : .terminate)
+            service = try NodeService(configuration, backend: backend, tls: tls, log: log) { isGraceful in
+                ProcessControl.signalSelf(isGraceful ? .user1 : .interrupt)
             }
         } catch {
             throw refusal(error)
         }
-        let admin = try bindAdmin(service)
-        let notes = configuration.notes + (try ProcessSetup.enterBackground(configuration))
+        let admin = try bindAdmin(service, token: token)
+        do throws(NodeStartError) { try service.bind() } catch { throw refusal(error) }
+        let notes =
+            configuration.notes
+            + (try ProcessSetup.enterBackground(configuration.process, keepsOutput: configuration.verbosity > 0))
+        ProcessSetup.startWriting(log)
+        defer { log.finish(milliseconds: ProcessSetup.logMilliseconds) }
         for note in notes { log.info("note", ["about": .text(note)]) }
         if ProcessControl.isRoot, configuration.process.user == nil {
             log.warning("running as root", ["setting": "-u NAME gives root's rights up"])
         }
         do throws(NodeStartError) { try service.start() } catch { throw refusal(error) }
         if let admin { start(admin) }
+        let fleet = startFleet(service)
         announce(service)
-        serve(service)
-        ProcessSetup.notify(.stopping, log: log)
-        service.wait()
+        serve(service, fleet)
         admin?.stop()
-        ProcessSetup.removePIDFile(configuration)
+        ProcessSetup.removePIDFile(configuration.process)
         log.info("stopped")
     }
 
+    private func openBackend() throws(StartRefusal) -> (any StorageBackend)? {
+        do throws(StorageStartError) {
+            var settings = configuration.storage
+            let port = configuration.listeners.first?.port ?? UInt16(clamping: configuration.port)
+            // A port of the kernel's choice is another one at each start.
+            let number = port == 0 ? "any-\(UInt32.random(in: 0...UInt32.max))" : "\(port)"
+            settings.address = configuration.unixSocketPath ?? number
+            return try makeBackend(settings)
+        } catch {
+            throw StartRefusal(code: StartRefusal.Code.system, errors: "storage: \(error.description)\n")
+        }
+    }
+
     /// Binds the admin server, if it is wanted. A port that is taken stops the start only if somebody asked for it.
-    private func bindAdmin(_ service: NodeService) throws(StartRefusal) -> AdminServer? {
+    private func bindAdmin(_ service: NodeService, token: [UInt8]?) throws(StartRefusal) -> AdminServer? {
         guard let endpoint = configuration.admin else { return nil }
         var options = AdminConfiguration()
         options.host = endpoint.host
         options.port = endpoint.port
+        options.token = token
         options.product = "Martlet \(ProductVersion.martlet), a cache node"
         do throws(SystemError) {
-            let isStopping = isStopping
-            return try AdminServer(
-                options, routes: service.node.adminRoutes { isStopping.withLock { $0 } })
+            return try AdminServer(options, routes: service.node.adminRoutes(drain))
         } catch {
             if endpoint.isExplicit {
                 throw StartRefusal(
@@ -116,27 +146,61 @@ package struct NodeProgram {
         for listener in service.listeners {
             log.info("listening", ["address": .text(listener.address)])
         }
-        let ports = service.listeners.filter { !$0.isUnix }.map { ($0.isDatagram, $0.isIPv6, $0.port) }
-        ProcessSetup.writePortFile(configuration, ports: ports, log: log)
-        ProcessSetup.writePIDFile(configuration, log: log)
+        // TCP first, as memcached writes them.
+        let listeners = service.listeners.filter { !$0.isUnix }
+        let ports = (listeners.filter { !$0.isDatagram } + listeners.filter(\.isDatagram))
+            .map { ($0.isDatagram, $0.isIPv6, $0.port) }
+        ProcessSetup.writePortFile(configuration.portFilePath, ports: ports, log: log)
+        ProcessSetup.writePIDFile(configuration.process, log: log)
         ProcessSetup.notify(.ready, log: log)
+        ProcessControl.releaseStartPages()
     }
 
-    /// Waits for signals until one ends the node.
-    private func serve(_ service: NodeService) {
-        while true {
-            guard let signal = Signal.wait(milliseconds: 3_600_000) else { continue }
-            if signal == .hangUp {
-                reload(service)
-                continue
+    /// Looks the members up and registers, where the settings say so.
+    private func startFleet(_ service: NodeService) -> NodeFleet? {
+        let node = service.node
+        do throws(SystemError) {
+            return try NodeFleet(configuration.fleet, environment: Environment.all(), log: log) { members, ring in
+                node.setMembers(members, version: 0)
+                node.ownership?.want(ring)
             }
-            isStopping.withLock { $0 = true }
-            log.info(signal == .user1 ? "stopping gracefully" : "stopping")
-            return service.stop(isGraceful: signal == .user1)
+        } catch {
+            log.error("the members are not looked up", ["reason": .of(error)])
+            return nil
         }
     }
 
-    /// Reads again what may change while running: users, certificates, the level of the log, the cluster's nodes.
+    /// Waits for signals until one ends the node, and ends it.
+    private func serve(_ service: NodeService, _ fleet: NodeFleet?) {
+        while true {
+            guard let signal = Signal.wait(milliseconds: 3_600_000) else { continue }
+            switch signal {
+            case .hangUp: reload(service)
+            case .user2: leave(fleet, for: .draining)
+            case .interrupt, .terminate, .user1: return end(service, fleet, by: signal)
+            }
+        }
+    }
+
+    /// Nobody is to be sent here any more.
+    private func leave(_ fleet: NodeFleet?, for phase: Drain.Phase) {
+        drain.advance(to: phase)
+        guard let fleet, fleet.beginLeaving() else { return }
+        log.info("leaving the members")
+    }
+
+    private func end(_ service: NodeService, _ fleet: NodeFleet?, by signal: Signal) {
+        ProcessSetup.notify(.stopping, log: log)
+        leave(fleet, for: .ending)
+        log.info(
+            signal == .interrupt ? "stopping" : "stopping gracefully",
+            ["within_ms": .count(signal == .interrupt ? 0 : configuration.drain.timeoutMilliseconds)])
+        drain.end(EndingService(stop: service.stop, wait: service.wait), by: signal)
+        fleet?.finishLeaving()
+    }
+
+    /// Reads again what may change while running: users, certificates, tenants, the level of the log, the cluster's
+    /// nodes.
     private func reload(_ service: NodeService) {
         ProcessSetup.notify(.reloading, log: log)
         let failures = service.reload()
@@ -144,9 +208,14 @@ package struct NodeProgram {
         do throws(StartRefusal) {
             let fresh = try reread()
             log.setLevel(fresh.logLevel)
-            service.node.setMembers(fresh.members, version: fresh.membersVersion)
+            service.node.tenants.replace(fresh.tenants)
+            if configuration.fleet.source.isEmpty {
+                service.node.setMembers(fresh.members, version: fresh.membersVersion)
+                service.node.ownership?.want(fresh.members.map { RingMember($0) })
+            }
             var expected = configuration
             expected.logLevel = fresh.logLevel
+            expected.tenants = fresh.tenants
             expected.members = fresh.members
             expected.membersVersion = fresh.membersVersion
             if fresh != expected { log.warning("some changed settings wait for a restart") }

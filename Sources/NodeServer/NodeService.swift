@@ -2,10 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 internal import Platform
 package import Reactor
+package import Storage
+internal import StreamDirect
 internal import Synchronization
-internal import Telemetry
+package import Telemetry
 
 /// A node that cannot start, and why.
 package struct NodeStartError: Error, CustomStringConvertible, Sendable {
@@ -16,33 +19,47 @@ package struct NodeStartError: Error, CustomStringConvertible, Sendable {
 
 /// A running node: the cache, its listeners and reactors, and the thread that looks for expired items.
 ///
-/// Order: `init` binds the addresses, `start` begins to serve, `stop` ends it, `wait` returns when all is over.
+/// Order: `init` makes the cache and opens the store, `bind` binds the addresses, `start` begins to serve, `stop` ends
+/// it, `wait` returns when all is over.
 package final class NodeService: Sendable {
-    /// How long a graceful stop waits for clients that are still served, in milliseconds.
-    private static let graceMilliseconds = 10_000
-
     /// The cache and what its reactors share.
     package let node: Node
     private let group: ReactorGroup
+    private let streams: StreamService?
     private let sweeper = Guarded<Thread?>(nil)
-    private let isStopping = Atomic<Bool>(false)
+    private let log: Log?
+    /// Whether nobody is served any more.
+    private let hasStopped = Atomic<Bool>(false)
+    /// Whether it was told to end at once: there is no time to save the items then.
+    private let isHurried = Atomic<Bool>(false)
     private let parking = Parking()
 
-    /// Makes the cache and binds every address of the configuration. `stop` is called when a client ends the process.
-    package init(
-        _ configuration: NodeConfiguration, stop: @escaping @Sendable (_ isGraceful: Bool) -> Void
-    ) throws(NodeStartError) {
-        do throws(AuthenticationFileError) {
-            node = try Node(configuration)
-        } catch {
-            throw NodeStartError(error.description)
-        }
-        let tls: TLSContext?
+    /// Reads certificates and keys, where there is TLS: while the process still may, before it changes its user.
+    package static func loadTLS(_ configuration: NodeConfiguration) throws(NodeStartError) -> TLSContext? {
         do throws(TLSError) {
-            tls = try configuration.tls.map { (tls) throws(TLSError) in try TLSContext(TLSConfiguration(tls)) }
+            return try configuration.tls.map { (tls) throws(TLSError) in try TLSContext(TLSConfiguration(tls)) }
         } catch {
             throw NodeStartError(error.description)
         }
+    }
+
+    /// Makes the cache in front of `backend`, if there is one. `stop` is called when a client ends the process;
+    /// `loaded` is what ``loadTLS(_:)`` gave, if it was called before.
+    package init(
+        _ configuration: NodeConfiguration, backend: (any StorageBackend)? = nil, tls loaded: TLSContext? = nil,
+        log: Log? = nil,
+        stop: @escaping @Sendable (_ isGraceful: Bool) -> Void
+    ) throws(NodeStartError) {
+        self.log = log
+        let memoryFile = try configuration.tuning.memoryFilePath.map { (path) throws(NodeStartError) in
+            try MemoryFile(path)
+        }
+        do throws(AuthenticationFileError) {
+            node = try Node(configuration, backend: backend, memoryFile: memoryFile)
+        } catch {
+            throw NodeStartError(error.description)
+        }
+        let tls = if let loaded { loaded } else { try Self.loadTLS(configuration) }
         let node = self.node
         do throws(SystemError) {
             group = try ReactorGroup(ReactorConfiguration(configuration), tls: tls) { reactor in
@@ -51,12 +68,77 @@ package final class NodeService: Sendable {
         } catch {
             throw NodeStartError(error.description)
         }
-        try Self.listen(configuration, group)
+        do throws(StreamStartError) {
+            streams = try Self.makeStreams(node, backend: backend, log: log)
+        } catch {
+            throw NodeStartError(error.description)
+        }
+        // Before anybody can connect.
+        do throws(StorageStartError) {
+            try node.storage?.tier.start()
+        } catch {
+            throw NodeStartError(error.description)
+        }
         node.attach(group, tls: tls, stop: stop)
+        if let streams { node.attach(streams) }
     }
 
-    private static func listen(_ configuration: NodeConfiguration, _ group: ReactorGroup) throws(NodeStartError) {
+    /// What carries changes between regions; nil where there are none.
+    private static func makeStreams(
+        _ node: Node, backend: (any StorageBackend)?, log: Log?
+    ) throws(StreamStartError) -> StreamService? {
+        let configuration = node.configuration
+        guard configuration.regions.isOn else { return nil }
+        let source = (backend as? any FollowedStore)?.changes
+        let name = ProcessControl.hostName + ":" + configuration.storage.address
+        var direct = configuration.regions.direct(
+            cluster: configuration.clusterName, defaultName: name, hasStore: source != nil)
+        direct.followsOwnStore = node.stream != nil && source != nil
+        return try StreamService(direct, source: source, consumer: node.stream, log: log)
+    }
+
+    private func restoreItems() throws(NodeStartError) {
+        let begun = Clock.monotonicNanoseconds()
+        let outcome: Node.Restoration
+        do throws(SystemError) { outcome = try node.restoreItems() } catch {
+            throw NodeStartError("the memory file: \(error.description)")
+        }
+        switch outcome {
+        case .notAsked: break
+        case .restored(let items):
+            log?.info(
+                "items restored",
+                [
+                    "items": .count(items), "milliseconds": .count(Self.milliseconds(since: begun)),
+                    "file": .text(node.memoryFile?.path ?? ""),
+                ])
+        case .cold(let reason, let isExpected):
+            if isExpected {
+                log?.warning("the cache begins empty", ["reason": .text(reason)])
+            } else {
+                log?.info("the cache begins empty", ["reason": .text(reason)])
+            }
+        }
+    }
+
+    private static func milliseconds(since begun: UInt64) -> Int {
+        Int((Clock.monotonicNanoseconds() - begun) / 1_000_000)
+    }
+
+    /// Binds every address of the configuration. From here on the kernel takes connections, so it is the last step
+    /// that may fail: whoever can connect will be served.
+    package func bind() throws(NodeStartError) {
+        let configuration = node.configuration
+        let overload = configuration.overload
         var wanted: [(listener: ListenerConfiguration, isOptional: Bool)] = []
+        for listener in configuration.datagramListeners {
+            wanted.append(
+                (
+                    listener.reactorListener(
+                        .udp(host: listener.host, port: listener.port), number: overload.number(ofTag: listener.tag)),
+                    listener.isOptional
+                ))
+        }
         if let path = configuration.unixSocketPath {
             let tag = configuration.restriction.parserTag
             let endpoint = ListenerConfiguration.Endpoint.unix(path: path, mode: configuration.unixSocketMode)
@@ -64,12 +146,13 @@ package final class NodeService: Sendable {
         }
         for listener in configuration.listeners {
             wanted.append(
-                (listener.reactorListener(.tcp(host: listener.host, port: listener.port)), listener.isOptional))
+                (
+                    listener.reactorListener(
+                        .tcp(host: listener.host, port: listener.port), number: overload.number(ofTag: listener.tag)),
+                    listener.isOptional
+                ))
         }
-        for listener in configuration.datagramListeners {
-            wanted.append(
-                (listener.reactorListener(.udp(host: listener.host, port: listener.port)), listener.isOptional))
-        }
+        do throws(StreamStartError) { try streams?.bind() } catch { throw NodeStartError(error.description) }
         for (listener, isOptional) in wanted {
             do throws(ListenError) {
                 try group.listen(listener)
@@ -82,114 +165,118 @@ package final class NodeService: Sendable {
     /// What is bound, in order.
     package var listeners: [BoundListener] { group.listeners }
 
-    /// Starts the threads.
+    /// Brings the items of the process before back, and starts the threads: the last step, because the items are in
+    /// the file once only.
     package func start() throws(NodeStartError) {
+        try restoreItems()
         do throws(SystemError) {
             try group.start()
+            try node.stream?.start()
+            if let ownership = node.ownership, let storage = node.storage {
+                try ownership.start(storage, node.engine, node.clock, log: log)
+            }
             let thread = try Thread(name: "martlet-expire") { [self] in sweep() }
             sweeper.withLock { $0 = thread }
         } catch {
             throw NodeStartError(error.description)
         }
+        do throws(StreamStartError) { try streams?.start() } catch { throw NodeStartError(error.description) }
     }
 
-    /// Ends the service: gracefully (what was sent is answered), or at once. Does not wait.
-    package func stop(isGraceful: Bool) {
-        isStopping.store(true, ordering: .relaxed)
-        parking.announce()
-        group.stop(isGraceful ? .graceful(milliseconds: Self.graceMilliseconds) : .immediate)
+    /// Ends the service: what was sent is answered, and clients that were served less than `idleMilliseconds` ago are
+    /// served on for a while, all within `timeoutMilliseconds`; at once where that is 0. Does not wait.
+    package func stop(timeoutMilliseconds: Int, idleMilliseconds: Int) {
+        if timeoutMilliseconds == 0 { isHurried.store(true, ordering: .relaxed) }
+        group.stop(
+            timeoutMilliseconds > 0
+                ? .graceful(milliseconds: timeoutMilliseconds, idleMilliseconds: idleMilliseconds) : .immediate)
     }
 
     /// Returns when every thread has ended.
     package func wait() {
         group.join()
+        // Until here clients may wait for the store.
+        hasStopped.store(true, ordering: .relaxed)
+        parking.announce()
         let thread = sweeper.withLock { thread in
             defer { thread = nil }
             return thread
         }
         thread?.join()
+        node.operations?.finish()
+        streams?.stop()
+        node.stream?.stop()
+        node.ownership?.stop()
+        node.storage?.tier.stop()
+        if node.memoryFile != nil, !isHurried.load(ordering: .relaxed) { saveItems() }
+    }
+
+    private func saveItems() {
+        let begun = Clock.monotonicNanoseconds()
+        do throws(ImageError) {
+            guard let items = try node.saveItems() else {
+                log?.info("items not saved", ["reason": .text("the store may be written to meanwhile")])
+                return
+            }
+            log?.info(
+                "items saved", ["items": .count(items), "milliseconds": .count(Self.milliseconds(since: begun))])
+        } catch {
+            log?.error("items not saved", ["reason": .text(error.description)])
+        }
     }
 
     /// Reads certificates and users again, as SIGHUP asks for. Returns what went wrong, if anything.
     package func reload() -> [String] {
         var failures: [String] = []
         if case .failed(let reason) = node.refreshCertificates() { failures.append(reason) }
+        if let reason = streams?.reload() { failures.append(reason) }
         if let users = node.authentication {
             do throws(AuthenticationFileError) { try users.reload() } catch { failures.append(error.description) }
         }
         return failures
     }
 
-    /// Ten times a second: drops the expired items of some shards, so that a round takes about ten seconds, evicts what
-    /// a lowered limit left too much, and gives freed memory back.
+    /// Ends waiting for a store that does not answer, and tells the log what is wrong with it.
+    private func watch(_ storage: NodeStorage, _ health: inout StorageHealth?) {
+        storage.tier.tick(monotonicNanoseconds: Clock.monotonicNanoseconds())
+        guard let log else { return }
+        storage.slow.write(to: log)
+        let current = storage.tier.health
+        guard current != health else { return }
+        health = current
+        if current == .ready {
+            log.info("storage is ready")
+        } else {
+            log.error("storage fails", ["health": .text(current.text)])
+        }
+    }
+
+    /// Ten times a second: ends waiting for a store that does not answer, drops the expired items of some shards, so
+    /// that a round takes about ten seconds, evicts what a lowered limit left too much, gives freed memory back, and
+    /// asks for huge pages.
     private func sweep() {
         let engine = node.engine
         let perTick = max(1, (engine.shardCount + 99) / 100)
         var shard = 0
-        while !isStopping.load(ordering: .relaxed) {
+        var health = node.storage?.tier.health
+        let usesHugePages = node.configuration.usesHugePages && ProcessControl.allowsHugePages
+        while !hasStopped.load(ordering: .relaxed) {
             let ticket = parking.ticket
-            if isStopping.load(ordering: .relaxed) { return }
+            if hasStopped.load(ordering: .relaxed) { return }
             parking.wait(ticket, timeoutNanoseconds: 100_000_000)
+            if let storage = node.storage { watch(storage, &health) }
+            if let log { node.tenants.logDenials(log, nanoseconds: Clock.monotonicNanoseconds()) }
             let now = node.clock.now()
             for _ in 0..<perTick {
                 _ = engine.sweepExpired(shard: shard, now: now)
                 shard = (shard + 1) % engine.shardCount
             }
             while !engine.trim(now: now, steps: 256) {
-                if isStopping.load(ordering: .relaxed) { return }
+                if hasStopped.load(ordering: .relaxed) { return }
             }
             engine.releaseDroppedMemory()
+            if usesHugePages { engine.collapsePages(limit: 16) }
         }
-    }
-}
-
-extension NodeListener {
-    func reactorListener(_ endpoint: ListenerConfiguration.Endpoint) -> ListenerConfiguration {
-        let security: ListenerConfiguration.Security =
-            switch self.security {
-            case .plain: .none
-            case .tls: .tls
-            case .tlsWithoutPeer: .tlsWithoutPeer
-            case .mutualTLS: .mutualTLS
-            }
-        return ListenerConfiguration(endpoint, tag: restriction.parserTag, security: security)
-    }
-}
-
-extension ProtocolRestriction {
-    /// The listener tag by which connections know what they may speak: see ``Node/parserConfiguration(listenerTag:)``.
-    var parserTag: UInt64 {
-        switch self {
-        case .automatic: 0
-        case .ascii: 1
-        case .binary: 2
-        }
-    }
-}
-
-extension TLSConfiguration {
-    init(_ tls: NodeTLS) {
-        self.init(chainPath: tls.certificatePath, keyPath: tls.keyPath)
-        keyFormat = tls.isKeyDER ? .der : .pem
-        authorityPath = tls.authorityPath
-        verifyMode =
-            switch tls.verification {
-            case .none: .none
-            case .request: .request
-            case .require: .require
-            case .once: .once
-            }
-        minimumVersion =
-            switch tls.minimumVersion {
-            case .tls10: .tls10
-            case .tls11: .tls11
-            case .tls12: .tls12
-            case .tls13: .tls13
-            }
-        ciphers = tls.ciphers
-        hasSessionCache = tls.cachesSessions
-        usesKernelTLS = tls.usesKernelTLS
-        writeBufferBytes = tls.writeBufferBytes
     }
 }
 

@@ -15,7 +15,10 @@ extension RequestExecutor {
     ) {
         let line = input.extracting(request.lineOffset..<request.lineOffset + request.lineLength)
         switch request.verb {
-        case .protocolError: refuse(request.error, request, &output)
+        case .protocolError:
+            refuse(request.error, request, &output)
+            // It may have ended a get of several keys.
+            noteEndOfGet(output)
         case .metaNoop: output.append("MN\r\n")
         case .noop: output.appendBinaryHeader(replyTo: request)
         case .version: version(request, &output)
@@ -23,6 +26,9 @@ extension RequestExecutor {
         case .verbosity:
             node.verbosity.store(Int(min(request.delta, 2)), ordering: .relaxed)
             answer("OK\r\n", request, &output)
+        case .stats where request.form == .binary && ownership != nil && key.holds("owners", length: 6, at: 0):
+            knowsOwners = true
+            output.appendBinaryHeader(replyTo: request)
         case .stats: statistics(request, key: key, line, &output)
         case .cacheMemlimit: cacheMemlimit(request, line, &output)
         case .slabs: slabs(request, line, &output)
@@ -162,7 +168,7 @@ extension RequestExecutor {
     ) {
         let line = input.extracting(request.lineOffset..<request.lineOffset + request.lineLength)
         guard node.configuration.allowsWatch else { return refuse(.watchNotAllowed, request, &output) }
-        guard output.isEmpty else {
+        guard output.isEmpty, !defers else {
             return answer("ERROR cannot pipeline other commands before watch\r\n", request, &output)
         }
         let tokens = Tokenizer(line)
@@ -207,13 +213,15 @@ extension RequestExecutor {
         node.requestShutdown(isGraceful: isGraceful)
     }
 
-    /// `config get cluster`, as ElastiCache's clients ask for the nodes.
-    private func configuration(_ request: Request, _ line: Span<UInt8>, _ output: inout OutputBuffer) {
+    /// `config get cluster`, as ElastiCache's clients ask for the nodes; and `config get owners`.
+    private mutating func configuration(_ request: Request, _ line: Span<UInt8>, _ output: inout OutputBuffer) {
         let tokens = Tokenizer(line)
-        guard tokens.count == 3, tokens.equals(1, "get", in: line), tokens.equals(2, "cluster", in: line) else {
-            return refuse(.error, request, &output)
+        guard tokens.count == 3, tokens.equals(1, "get", in: line) else { return refuse(.error, request, &output) }
+        if tokens.equals(2, "owners", in: line) { return tellOwners(request, &output) }
+        guard tokens.equals(2, "cluster", in: line) else { return refuse(.error, request, &output) }
+        guard let text = node.clusterText() else {
+            return output.append("SERVER_ERROR the cluster's members are not known yet\r\n")
         }
-        let text = node.clusterText()
         output.append("CONFIG cluster 0 ")
         output.append(decimal: UInt64(text.count))
         output.append("\r\n")

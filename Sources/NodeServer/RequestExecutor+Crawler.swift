@@ -81,7 +81,7 @@ extension RequestExecutor {
                 form == .properties ? "ERROR metadump not allowed\r\n" : "ERROR key dump not allowed\r\n", request,
                 &output)
         }
-        guard output.isEmpty else {
+        guard output.isEmpty, !defers else {
             return answer(
                 form == .properties
                     ? "ERROR cannot pipeline other commands before metadump\r\n"

@@ -13,25 +13,47 @@ extension RequestExecutor {
     mutating func get(_ request: Request, key: Span<UInt8>, _ output: inout OutputBuffer) {
         count(.get)
         let hash = hash(request, key)
-        let found: Bool
+        let lookup: Lookup
         if request.verb == .get {
             let now = self.now
-            found = engine.withShard(hash) { shard in
-                guard var item = shard.find(hash, key, now: now) else { return false }
-                item.noteRead(now: now)
-                Self.appendValue(item, key, withCAS: false, &shard, &output)
-                return true
+            if defers, mustFollow(hash) {
+                lookup = .miss
+            } else {
+                lookup = engine.withShard(hash) { shard in
+                    guard var item = shard.findToRead(hash, key, now: now) else { return .miss }
+                    if item.isAbsent { return .absent }
+                    item.noteRead(now: now)
+                    Self.appendValue(item, key, withCAS: false, &shard, &output)
+                    return .hit
+                }
             }
             counters.commands.add(.cmdGet)
-            counters.commands.add(found ? .getHits : .getMisses)
-            if !found, key.count == Self.clusterKey.utf8CodeUnitCount { clusterValue(key, &output) }
+            counters.commands.add(lookup == .hit ? .getHits : .getMisses)
+            if lookup != .hit, key.count == Self.clusterKey.utf8CodeUnitCount, lookup == .absent || storage == nil {
+                clusterValue(key, &output)
+            }
         } else {
-            found = getRarely(request, key: key, hash, &output)
+            lookup = getRarely(request, key: key, hash, &output)
         }
         sampler.note(hash, key)
-        if countsPrefixes { node.prefixes.noteGet(key, isHit: found) }
-        if !watched.isEmpty { watchFetch(hash, key, isHit: found) }
-        if request.isLastKeyOfGet { output.append("END\r\n") }
+        if countsPrefixes { node.prefixes.noteGet(key, isHit: lookup == .hit) }
+        if !watched.isEmpty { watchFetch(hash, key, isHit: lookup == .hit) }
+        if lookup == .parked { return }
+        if lookup == .miss, readThrough(request, key: key, hash, opaque: Span(), output) { return }
+        if lookup == .absent { counters.commands.add(.negativeHits) }
+        if request.isLastKeyOfGet {
+            output.append("END\r\n")
+            if defers { noteEndOfGet(output) }
+        }
+    }
+
+    /// What the cache says about a key.
+    enum Lookup {
+        case hit, miss
+        /// The store is known not to have it.
+        case absent
+        /// The store was asked already.
+        case parked
     }
 
     /// The key under which ElastiCache's older clients look for the nodes.
@@ -39,11 +61,12 @@ extension RequestExecutor {
 
     /// Answers that key with the cluster's nodes as long as nobody stored something under it.
     @inline(never)
-    private func clusterValue(_ key: Span<UInt8>, _ output: inout OutputBuffer) {
+    func clusterValue(_ key: Span<UInt8>, _ output: inout OutputBuffer) {
+        guard key.count == Self.clusterKey.utf8CodeUnitCount else { return }
         var text: [UInt8] = []
         for index in key.indices { text.append(key[index]) }
         guard String(decoding: text, as: UTF8.self) == Self.clusterKey.description else { return }
-        let nodes = node.clusterText()
+        guard let nodes = node.clusterText() else { return }
         output.appendValueLine(key: key, clientFlags: 0, length: nodes.count, cas: nil)
         output.append(nodes.span)
         output.append("\r\n")
@@ -53,23 +76,26 @@ extension RequestExecutor {
     @inline(never)
     private mutating func getRarely(
         _ request: Request, key: Span<UInt8>, _ hash: UInt64, _ output: inout OutputBuffer
-    ) -> Bool {
+    ) -> Lookup {
         let touches = request.verb == .gat || request.verb == .gats
+        if touches, touchThrough(request, key: key, hash, opaque: Span(), .get, output) { return .parked }
+        if defers, mustFollow(hash) { return .miss }
         let withCAS = request.verb == .gets || request.verb == .gats
         let expiry = touches ? node.clock.expiry(request.exptime, now: now) : 0
         let now = self.now
-        let found = engine.withShard(hash) { shard in
-            guard var item = shard.find(hash, key, now: now) else { return false }
+        let lookup = engine.withShard(hash) { shard -> Lookup in
+            guard var item = shard.findToRead(hash, key, now: now) else { return .miss }
+            if item.isAbsent { return .absent }
             item.noteRead(now: now)
             if touches {
-                guard let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now) else { return false }
+                guard let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now) else { return .miss }
                 item = moved
             }
             Self.appendValue(item, key, withCAS: withCAS, &shard, &output)
-            return true
+            return .hit
         }
-        noteRead(found, touches: touches)
-        return found
+        noteRead(lookup == .hit, touches: touches)
+        return lookup
     }
 
     /// Counts a read, which counts as a touch where it sets an expiry.

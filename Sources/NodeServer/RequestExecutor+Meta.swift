@@ -4,6 +4,7 @@
 internal import CacheEngine
 internal import MemcacheProtocol
 internal import Memory
+internal import Storage
 internal import Telemetry
 
 /// mg, ms, md, ma, me. Source: memcached protocol.txt, "Meta Commands", and 1.6.45's proto_parser.c for what it leaves
@@ -16,12 +17,17 @@ extension RequestExecutor {
         count(.get)
         let hash = hash(request, key)
         let now = self.now
-        let acts: MetaOptions = [.compareCAS, .vivify, .recache, .setTTL, .noUpdate, .hitBefore, .lastAccess]
-        let isSimple = request.options.isDisjoint(with: acts)
-        let found: Bool
+        let isSimple = request.options.isDisjoint(with: .acting)
+        if defers || !request.options.isDisjoint(with: specialOptions),
+            metaGetSpecially(request, key: key, hash, opaque: Self.opaque(of: request, in: input), &output)
+        {
+            return
+        }
+        let lookup: Lookup
         if isSimple {
-            found = engine.withShard(hash) { shard in
-                guard var item = shard.find(hash, key, now: now) else { return false }
+            lookup = engine.withShard(hash) { shard in
+                guard var item = shard.findToRead(hash, key, now: now) else { return .miss }
+                if item.isAbsent { return .absent }
                 item.noteRead(now: now)
                 let length = item.valueLength
                 if request.options.contains(.value) {
@@ -35,28 +41,81 @@ extension RequestExecutor {
                     Self.appendData(item, length, &shard, &output)
                     output.append("\r\n")
                 }
-                return true
+                return .hit
             }
         } else {
-            found = metaGetFully(request, key: key, hash, input, &output)
+            let vivifies = request.options.contains(.vivify) && storagePool(key) == nil
+            lookup = metaGetFully(
+                request, key: key, hash, opaque: Self.opaque(of: request, in: input), vivifies: vivifies, &output)
         }
-        noteRead(found, touches: request.options.contains(.setTTL))
+        noteRead(lookup == .hit, touches: request.options.contains(.setTTL))
         sampler.note(hash, key)
-        if countsPrefixes { node.prefixes.noteGet(key, isHit: found) }
-        if !watched.isEmpty { watchFetch(hash, key, isHit: found) }
-        if !found { metaMiss(request, key: key, input, &output) }
+        if countsPrefixes { node.prefixes.noteGet(key, isHit: lookup == .hit) }
+        if !watched.isEmpty { watchFetch(hash, key, isHit: lookup == .hit) }
+        if lookup != .hit { metaMiss(lookup, request, key: key, hash, input, &output) }
     }
 
     @inline(never)
-    private func metaMiss(_ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer) {
+    private mutating func metaMiss(
+        _ lookup: Lookup, _ request: Request, key: Span<UInt8>, _ hash: UInt64, _ input: Span<UInt8>,
+        _ output: inout OutputBuffer
+    ) {
+        let opaque = Self.opaque(of: request, in: input)
+        if lookup == .miss {
+            if readThrough(request, key: key, hash, opaque: opaque, output) { return }
+            answerMetaMiss(request, key: key, opaque: opaque, &output)
+        } else {
+            counters.commands.add(.negativeHits)
+            metaAbsent(request, key: key, opaque: opaque, &output)
+        }
+    }
+
+    func answerMetaMiss(
+        _ request: Request, key: Span<UInt8>, opaque: Span<UInt8>, _ output: inout OutputBuffer
+    ) {
         if request.isQuiet { return }
         output.append("EN")
-        Self.appendIdentity(request, key, opaque: Self.opaque(of: request, in: input), &output)
+        Self.appendIdentity(request, key, opaque: opaque, &output)
         output.append("\r\n")
     }
 
+    /// mg of a key that the store does not have: N makes its placeholder in the cache only.
+    mutating func metaAbsent(
+        _ request: Request, key: Span<UInt8>, opaque: Span<UInt8>, _ output: inout OutputBuffer
+    ) {
+        if request.options.contains(.vivify) {
+            let hash = hash(key)
+            let lookup = metaGetFully(request, key: key, hash, opaque: opaque, vivifies: true, &output)
+            if lookup == .hit { return }
+        }
+        answerMetaMiss(request, key: key, opaque: opaque, &output)
+    }
+
+    /// What of mg the store must answer though the cache has the key: a new expiry, what the connection itself wrote
+    /// and does not know the outcome of, and a time to live where the cached copy has one of its own. False when the
+    /// cache may answer.
+    @inline(never)
+    private mutating func metaGetSpecially(
+        _ request: Request, key: Span<UInt8>, _ hash: UInt64, opaque: Span<UInt8>, _ output: inout OutputBuffer
+    ) -> Bool {
+        guard let storage, let pool = storage.pools.pool(of: key) else { return false }
+        if request.options.contains(.setCAS) {
+            refuseVersion(request, &output)
+            return true
+        }
+        if request.options.contains(.setTTL) {
+            return touchThrough(request, key: key, hash, opaque: opaque, .get, output)
+        }
+        let hidesTTL =
+            request.options.contains(MetaOptions(letter: UInt8(ascii: "t")))
+            && storage.pools.pools[pool].policy.cacheTTLMilliseconds > 0
+        guard hidesTTL || (defers && mustFollow(hash)) else { return false }
+        noteRead(false, touches: false)
+        return readThrough(request, key: key, hash, opaque: opaque, acceptsCopy: !hidesTTL, output)
+    }
+
     @_lifetime(copy input)
-    private static func opaque(of request: Request, in input: Span<UInt8>) -> Span<UInt8> {
+    static func opaque(of request: Request, in input: Span<UInt8>) -> Span<UInt8> {
         input.extracting(request.opaqueOffset..<request.opaqueOffset + request.opaqueLength)
     }
 
@@ -78,7 +137,7 @@ extension RequestExecutor {
     /// Shows whether a client already recaches (Z), whether the item is stale (X), and whether this client is to
     /// recache (W): one at a time.
     @inline(never)
-    private static func appendMarks(_ item: inout Item, wins: Bool, _ output: inout OutputBuffer) {
+    static func appendMarks(_ item: inout Item, wins: Bool, _ output: inout OutputBuffer) {
         var wins = wins
         if item.isTokenSent { output.append(" Z") }
         if item.isStale {
@@ -134,8 +193,9 @@ extension RequestExecutor {
     /// mg with everything: vivify, recache, stale marks, expiry, compare.
     @inline(never)
     private mutating func metaGetFully(
-        _ request: Request, key: Span<UInt8>, _ hash: UInt64, _ input: Span<UInt8>, _ output: inout OutputBuffer
-    ) -> Bool {
+        _ request: Request, key: Span<UInt8>, _ hash: UInt64, opaque: Span<UInt8>, vivifies: Bool,
+        _ output: inout OutputBuffer
+    ) -> Lookup {
         let now = self.now
         let options = request.options
         let version = options.contains(.setCAS) ? request.casIn : options.contains(.vivify) ? node.newVersion() : 0
@@ -143,20 +203,23 @@ extension RequestExecutor {
             set: node.clock.expiry(request.exptime, now: now),
             vivify: node.clock.expiry(Int64(request.vivifyTTL), now: now),
             recache: node.clock.expiry(Int64(request.recacheTTL), now: now))
-        let opaque = Self.opaque(of: request, in: input)
+        let hidesPlaceholder = vivifies && storagePool(key) != nil
         return engine.withShard(hash) { shard in
-            let existing = shard.find(hash, key, now: now)
+            let found = shard.findToRead(hash, key, now: now)
+            // With storage, a placeholder is absent to everybody but those who vivify.
+            let existing = found.flatMap { $0.isAbsent && !(vivifies && $0.isTokenSent) ? nil : $0 }
             let isNew = existing == nil
+            // With storage, only in place of its word that there is nothing, which a write since would have replaced.
+            if hidesPlaceholder, found?.isAbsent != true { return .absent }
             guard
                 var item = existing
-                    ?? (options.contains(.vivify)
-                        ? Self.vivify(hash, key, version: version, now: now, &shard) : nil)
-            else { return false }
+                    ?? (vivifies ? Self.vivify(hash, key, version: version, now: now, replacing: found, &shard) : nil)
+            else { return found == nil ? .miss : .absent }
             let oldExpiry = isNew ? 0 : item.expiry
             let finalExpiry = Self.finalExpiry(request, times, old: oldExpiry, isNew: isNew)
             if finalExpiry != item.expiry {
                 // This may move the item: it comes before anything is said about it.
-                guard let moved = shard.setExpiry(finalExpiry, of: item, hash, key: key, now: now) else { return false }
+                guard let moved = shard.setExpiry(finalExpiry, of: item, hash, key: key, now: now) else { return .miss }
                 item = moved
             }
             let withValue = options.contains(.value) && !(options.contains(.compareCAS) && item.version == request.cas)
@@ -171,7 +234,8 @@ extension RequestExecutor {
                 output.append("\r\n")
             }
             if !options.contains(.noUpdate) { item.noteRead(now: now) }
-            return true
+            if isNew, hidesPlaceholder { item.setAbsent() }
+            return .hit
         }
     }
 
@@ -184,11 +248,12 @@ extension RequestExecutor {
 
     /// Makes the empty item of a miss with N, with a field for the expiry that follows.
     private static func vivify(
-        _ hash: UInt64, _ key: Span<UInt8>, version: UInt64, now: UInt32, _ shard: inout ShardState
+        _ hash: UInt64, _ key: Span<UInt8>, version: UInt64, now: UInt32, replacing absent: Item?,
+        _ shard: inout ShardState
     ) -> Item? {
         var shape = ItemShape(keyLength: key.count, valueLength: 0, clientFlags: 0, expiry: 0)
         shape.reservesExpiry = true
-        return shard.create(hash, key: key, shape, version: version, now: now, replacing: nil)
+        return shard.create(hash, key: key, shape, version: version, now: now, replacing: absent)
     }
 
     /// The expiry that the request leaves the item with: the last of T and N in its line, where they apply.
@@ -267,6 +332,10 @@ extension RequestExecutor {
         guard request.error.isNone else { return refuse(request.error, request, &output) }
         let value = input.extracting(request.valueOffset..<request.valueOffset &+ request.valueLength)
         let hash = hash(request, key)
+        if let pool = storagePool(key) {
+            let opaque = Self.opaque(of: request, in: input)
+            return metaStoreThrough(request, key: key, value: value, hash, opaque: opaque, pool: pool, &output)
+        }
         let storing = metaStoreRequest(request)
         let now = self.now
         var result = engine.withShard(hash) { $0.store(hash, key: key, value: value, storing, now: now) }
@@ -320,13 +389,30 @@ extension RequestExecutor {
     ) {
         count(.delete)
         let hash = hash(request, key)
+        let opaque = Self.opaque(of: request, in: input)
+        if let pool = storagePool(key) {
+            // x leaves an empty value behind, which only the store may do; I alone is about the copy.
+            let isAboutCopy = request.options.contains(.invalidate) && !request.options.contains(.dropValue)
+            guard isAboutCopy else {
+                return deleteThrough(request, key: key, hash, opaque: opaque, pool: pool, &output)
+            }
+            if waitForOwn(request, key: key, hash, opaque: opaque, .delete, output) { return }
+        }
+        invalidateCopy(request, key: key, hash, opaque: opaque, &output)
+    }
+
+    /// md on what the cache holds.
+    mutating func invalidateCopy(
+        _ request: Request, key: Span<UInt8>, _ hash: UInt64, opaque: Span<UInt8>, _ output: inout OutputBuffer
+    ) {
         let now = self.now
         let options = request.options
+        let hasStorage = storagePool(key) != nil
         let expiry = node.clock.expiry(request.exptime, now: now)
         let fresh = options.contains(.setCAS) ? request.casIn : node.newVersion()
         var length = 0
         let outcome = engine.withShard(hash) { shard -> StoreOutcome in
-            guard var item = shard.find(hash, key, now: now) else { return .notFound }
+            guard var item = shard.find(hash, key, now: now), !item.isAbsent else { return .notFound }
             length = item.valueLength
             if options.contains(.compareCAS), item.version != request.cas { return .exists }
             if options.contains(.dropValue) {
@@ -339,7 +425,9 @@ extension RequestExecutor {
                 item = empty
             }
             if options.contains(.invalidate) {
-                if options.contains(.setTTL) {
+                // A copy may go earlier than its row, not later.
+                let isLater = hasStorage && item.expiry != 0 && (expiry == 0 || expiry > item.expiry)
+                if options.contains(.setTTL), !isLater {
                     guard let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now) else {
                         return .notFound
                     }
@@ -347,19 +435,29 @@ extension RequestExecutor {
                 }
                 item.setStale(true)
                 item.setTokenSent(false)
-                item.setVersion(fresh)
+                // A version that the store gave is what a client's compare must name.
+                if !hasStorage { item.setVersion(fresh) }
             } else if !options.contains(.dropValue) {
                 shard.remove(item, hash)
             }
             return .stored
         }
+        answerDelete(outcome, request, key: key, opaque: opaque, length: length, &output)
+    }
+
+    /// Answers md.
+    mutating func answerMetaDelete(
+        _ outcome: StoreOutcome, _ request: Request, key: Span<UInt8>, opaque: Span<UInt8>, length: Int,
+        _ output: inout OutputBuffer
+    ) {
+        let options = request.options
         if outcome == .outOfMemory { return refuse(.outOfMemory, request, &output) }
         let isHit = outcome == .stored
         if !(isHit && options.contains(.invalidate)) { counters.commands.add(isHit ? .deleteHits : .deleteMisses) }
         if !watched.isEmpty, isHit { node.watchers.noteDeletion(key, isMeta: true, length, topics: watched) }
         if isHit, request.isQuiet { return }
         let code: StaticString = isHit ? "HD" : outcome == .exists ? "EX" : "NF"
-        answerCode(code, request, key: key, opaque: Self.opaque(of: request, in: input), &output)
+        answerCode(code, request, key: key, opaque: opaque, &output)
     }
 
     mutating func metaArithmetic(
@@ -371,22 +469,36 @@ extension RequestExecutor {
         let now = self.now
         let options = request.options
         let opaque = Self.opaque(of: request, in: input)
+        if let pool = storagePool(key) {
+            return countThrough(request, key: key, hash, opaque: opaque, pool: pool, &output)
+        }
         let version = options.contains(.setCAS) ? request.casIn : node.newVersion()
         let outcome = engine.withShard(hash) {
             $0.add(
                 request.delta, increment: isIncrement, hash, key: key,
                 compare: options.contains(.compareCAS) ? request.cas : 0, version: version, now: now)
         }
+        guard case .notFound = outcome, options.contains(.vivify) else {
+            return answerMetaCount(outcome, request, key: key, opaque: opaque, &output)
+        }
+        let storing = StoreRequest(mode: .add, clientFlags: 0, expiry: 0, compare: 0, version: version)
+        let result = storeNumber(request.initial, hash, key: key, storing)
+        guard result.outcome == .stored else { return refuse(.outOfMemory, request, &output) }
+        answerCounter(
+            request.initial, result.version, 0, request, key: key, hash, opaque: opaque, isNew: true, &output)
+    }
+
+    /// Answers ma about a counter that was there, or was not.
+    mutating func answerMetaCount(
+        _ outcome: ArithmeticOutcome, _ request: Request, key: Span<UInt8>, opaque: Span<UInt8>, isNew: Bool = false,
+        _ output: inout OutputBuffer
+    ) {
+        let isIncrement = request.mode != UInt8(ascii: "D")
         switch outcome {
         case .value(let value, let version, let expiry):
             counters.commands.add(isIncrement ? .incrHits : .decrHits)
-            answerCounter(value, version, expiry, request, key: key, hash, opaque: opaque, isNew: false, &output)
-        case .notFound where options.contains(.vivify):
-            let storing = StoreRequest(mode: .add, clientFlags: 0, expiry: 0, compare: 0, version: version)
-            let result = storeNumber(request.initial, hash, key: key, storing)
-            guard result.outcome == .stored else { return refuse(.outOfMemory, request, &output) }
             answerCounter(
-                request.initial, result.version, 0, request, key: key, hash, opaque: opaque, isNew: true, &output)
+                value, version, expiry, request, key: key, hash(request, key), opaque: opaque, isNew: isNew, &output)
         case .notFound:
             counters.commands.add(isIncrement ? .incrMisses : .decrMisses)
             answerCode("NF", request, key: key, opaque: opaque, &output)
@@ -433,7 +545,7 @@ extension RequestExecutor {
             output.append(decimal: value)
             output.append("\r\n")
         }
-        if shown != expiry {
+        if shown != expiry, storagePool(key) == nil {
             let now = self.now
             engine.withShard(hash) { shard in
                 guard let item = shard.find(hash, key, now: now) else { return }
@@ -447,9 +559,15 @@ extension RequestExecutor {
         count(.other)
         counters.commands.add(.cmdMeta)
         let hash = hash(request, key)
+        if waitForOwn(request, key: key, hash, opaque: Span(), .other, output) { return }
+        debugCopy(request, key: key, hash, &output)
+    }
+
+    /// me of what the cache holds.
+    func debugCopy(_ request: Request, key: Span<UInt8>, _ hash: UInt64, _ output: inout OutputBuffer) {
         let now = self.now
         let found = engine.withShard(hash) { shard in
-            guard let item = shard.find(hash, key, now: now) else { return false }
+            guard let item = shard.findToRead(hash, key, now: now), !item.isAbsent else { return false }
             output.append("ME ")
             if item.isKeyBinary { output.appendBase64(key) } else { output.append(key) }
             output.append(" exp=")

@@ -27,6 +27,9 @@ extension RequestExecutor {
         guard admit(request, key: key, &output) else { return }
         let value = input.extracting(request.valueOffset..<request.valueOffset &+ request.valueLength)
         let hash = hash(request, key)
+        if let pool = storagePool(key) {
+            return storeThrough(request, key: key, value: value, hash, pool: pool, &output)
+        }
         let storing = storeRequest(request)
         let now = self.now
         var result = engine.withShard(hash) { $0.store(hash, key: key, value: value, storing, now: now) }
@@ -89,7 +92,7 @@ extension RequestExecutor {
     }
 
     @inline(__always)
-    private mutating func answer(
+    mutating func answer(
         _ result: StoreResult, _ request: Request, key: Span<UInt8>, _ hash: UInt64, _ storing: StoreRequest,
         _ output: inout OutputBuffer
     ) {
@@ -154,11 +157,11 @@ extension RequestExecutor {
     }
 
     /// Refuses a value for its size or for want of memory. A refused set takes the old value with it: a cache must not
-    /// go on serving what the client wanted replaced.
+    /// go on serving what the client wanted replaced. With storage a refusal changes nothing.
     mutating func refuseValue(_ error: ErrorReply, _ request: Request, key: Span<UInt8>, _ output: inout OutputBuffer) {
         counters.commands.add(error == .tooLarge ? .storeTooLarge : .storeNoMemory)
         refuse(error, request, &output)
-        guard request.verb == .set || request.verb == .metaSet else { return }
+        guard request.verb == .set || request.verb == .metaSet, storagePool(key) == nil else { return }
         let hash = hash(key)
         let now = self.now
         engine.withShard(hash) { shard in
@@ -168,7 +171,7 @@ extension RequestExecutor {
 
     /// Decides about a data block that is not whole in the input.
     mutating func admitValue(
-        _ request: Request, key: Span<UInt8>, waitsUpTo limit: Int, _ output: inout OutputBuffer
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, waitsUpTo limit: Int, _ output: inout OutputBuffer
     ) -> ValueAdmission {
         guard engine.allows(keyLength: key.count, valueLength: request.valueLength, clientFlags: request.clientFlags)
         else {
@@ -176,6 +179,18 @@ extension RequestExecutor {
             return .refuse
         }
         if request.valueLength <= limit { return .wait }
+        if isGuarded {
+            // A value of another's key goes there whole.
+            if passesOn(key), request.valueLength <= Self.forwardLimit { return .wait }
+            guard passesGuards(request, key: key, input, &output) else { return .refuse }
+        }
+        if shedder.isCareful {
+            guard shedder.admits(request, key: key, input) else {
+                refuseBusy(request, key: key, input, &output)
+                return .refuse
+            }
+            shedder.willReceive()
+        }
         let storing = request.verb == .metaSet ? metaStoreRequest(request) : storeRequest(request)
         let shape = ItemShape(
             keyLength: key.count, valueLength: request.valueLength, clientFlags: storing.clientFlags,
@@ -198,6 +213,17 @@ extension RequestExecutor {
         let key = keyBytes.span
         if countsPrefixes { node.prefixes.noteSet(key) }
         let hash = hash(key)
+        if let pool = storagePool(key) {
+            let value = pending.item.value.withSpan { [UInt8](copying: $0) }
+            engine.discard(pending.item)
+            if isMeta {
+                metaStoreThrough(
+                    request, key: key, value: value.span, hash, opaque: opaqueBytes.span, pool: pool, &output)
+            } else {
+                storeThrough(request, key: key, value: value.span, hash, pool: pool, &output)
+            }
+            return
+        }
         let result = engine.commit(pending.item, hash, key: key, storing, now: now)
         if isMeta {
             metaAnswer(result, request, key: key, storing, opaque: opaqueBytes.span, &output)

@@ -12,25 +12,38 @@ extension RequestExecutor {
         count(.delete)
         if countsPrefixes { node.prefixes.noteDelete(key) }
         let hash = hash(request, key)
+        if let pool = storagePool(key) {
+            return deleteThrough(request, key: key, hash, opaque: Span(), pool: pool, &output)
+        }
         let now = self.now
         var removedLength = 0
-        // nil: not there; false: there with another version.
-        let removed = engine.withShard(hash) { shard -> Bool? in
-            guard let item = shard.find(hash, key, now: now) else { return nil }
-            guard request.cas == 0 || request.form != .binary || request.cas == item.version else { return false }
+        let outcome = engine.withShard(hash) { shard -> StoreOutcome in
+            guard let item = shard.find(hash, key, now: now) else { return .notFound }
+            guard request.cas == 0 || request.form != .binary || request.cas == item.version else { return .exists }
             removedLength = item.valueLength
             shard.remove(item, hash)
-            return true
+            return .stored
         }
-        if !watched.isEmpty, removed == true {
-            node.watchers.noteDeletion(key, isMeta: false, removedLength, topics: watched)
+        answerDelete(outcome, request, key: key, opaque: Span(), length: removedLength, &output)
+    }
+
+    /// Answers a delete of any protocol: `stored` stands for done. `length` is the removed value's, for watchers.
+    mutating func answerDelete(
+        _ outcome: StoreOutcome, _ request: Request, key: Span<UInt8>, opaque: Span<UInt8>, length: Int,
+        _ output: inout OutputBuffer
+    ) {
+        if request.form == .meta {
+            return answerMetaDelete(outcome, request, key: key, opaque: opaque, length: length, &output)
         }
-        switch removed {
-        case true:
+        if !watched.isEmpty, outcome == .stored {
+            node.watchers.noteDeletion(key, isMeta: false, length, topics: watched)
+        }
+        switch outcome {
+        case .stored:
             counters.commands.add(.deleteHits)
             succeed("DELETED\r\n", request, &output)
-        case false: output.appendBinaryStatus(.exists, replyTo: request)
-        case nil:
+        case .exists: output.appendBinaryStatus(.exists, replyTo: request)
+        default:
             counters.commands.add(.deleteMisses)
             miss(request, &output)
         }
@@ -54,6 +67,9 @@ extension RequestExecutor {
         count(.arithmetic)
         let isIncrement = request.verb == .incr
         let hash = hash(request, key)
+        if let pool = storagePool(key) {
+            return countThrough(request, key: key, hash, opaque: Span(), pool: pool, &output)
+        }
         let version = node.newVersion()
         let now = self.now
         let compare = request.form == .binary ? request.cas : 0
@@ -61,17 +77,23 @@ extension RequestExecutor {
             $0.add(
                 request.delta, increment: isIncrement, hash, key: key, compare: compare, version: version, now: now)
         }
+        if case .notFound = outcome, request.form == .binary, request.exptime != 0xFFFF_FFFF {
+            binaryCreateCounter(request, key: key, hash, &output)
+        } else {
+            answerCount(outcome, request, &output)
+        }
+    }
+
+    /// Answers incr and decr, classic and binary.
+    mutating func answerCount(_ outcome: ArithmeticOutcome, _ request: Request, _ output: inout OutputBuffer) {
+        let isIncrement = request.verb == .incr
         switch outcome {
         case .value(let value, let version, _):
             counters.commands.add(isIncrement ? .incrHits : .decrHits)
             answerNumber(value, version, request, &output)
         case .notFound:
-            if request.form == .binary, request.exptime != 0xFFFF_FFFF {
-                binaryCreateCounter(request, key: key, hash, &output)
-            } else {
-                counters.commands.add(isIncrement ? .incrMisses : .decrMisses)
-                miss(request, &output)
-            }
+            counters.commands.add(isIncrement ? .incrMisses : .decrMisses)
+            miss(request, &output)
         case .notNumeric: refuse(.nonNumeric, request, &output)
         case .versionMismatch: output.appendBinaryStatus(.exists, replyTo: request)
         case .outOfMemory: refuse(.outOfMemory, request, &output)
@@ -108,15 +130,9 @@ extension RequestExecutor {
     mutating func storeNumber(
         _ value: UInt64, _ hash: UInt64, key: Span<UInt8>, _ storing: StoreRequest
     ) -> StoreResult {
-        var digits = InlineArray<20, UInt8>(repeating: 0)
-        let length = decimalLength(value)
-        var rest = value
-        for position in stride(from: length - 1, through: 0, by: -1) {
-            digits[position] = UInt8(48 + rest % 10)
-            rest /= 10
-        }
+        let digits = DecimalText(value)
         let now = self.now
-        let text = digits.span.extracting(0..<length)
+        let text = digits.bytes.span.extracting(0..<digits.count)
         let result = engine.withShard(hash) { $0.store(hash, key: key, value: text, storing, now: now) }
         return result.outcome == .outOfMemory ? storeAgain(hash, key: key, value: text, storing) : result
     }
@@ -125,6 +141,7 @@ extension RequestExecutor {
         count(.touch)
         if request.form == .binary { return binaryGet(request, key: key, &output) }
         let hash = hash(request, key)
+        if touchThrough(request, key: key, hash, opaque: Span(), .touch, output) { return }
         let expiry = node.clock.expiry(request.exptime, now: now)
         let now = self.now
         let found = engine.withShard(hash) { shard in
@@ -142,15 +159,22 @@ extension RequestExecutor {
         if request.verb != .touch { count(.get) }
         let touches = request.verb != .get
         let hash = hash(request, key)
+        if touches,
+            touchThrough(request, key: key, hash, opaque: Span(), request.verb == .touch ? .touch : .get, output)
+        {
+            return
+        }
         let expiry = touches ? node.clock.expiry(request.exptime, now: now) : 0
         let now = self.now
         let withValue = request.verb != .touch
         let keyLength = request.returnsKey ? key.count : 0
-        let found = engine.withShard(hash) { shard in
-            guard var item = shard.find(hash, key, now: now) else { return false }
+        let follows = defers && mustFollow(hash)
+        let lookup = engine.withShard(hash) { shard -> Lookup in
+            guard !follows, var item = shard.findToRead(hash, key, now: now) else { return .miss }
+            if item.isAbsent { return .absent }
             item.noteRead(now: now)
             if touches {
-                guard let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now) else { return false }
+                guard let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now) else { return .miss }
                 item = moved
             }
             let length = withValue ? item.valueLength : 0
@@ -160,13 +184,20 @@ extension RequestExecutor {
             output.append(bigEndian: item.clientFlags)
             if keyLength > 0 { output.append(key) }
             if withValue { Self.appendData(item, length, &shard, &output) }
-            return true
+            return .hit
         }
-        noteRead(found, touches: touches)
+        noteRead(lookup == .hit, touches: touches)
         sampler.note(hash, key)
-        if countsPrefixes { node.prefixes.noteGet(key, isHit: found) }
-        if !watched.isEmpty { watchFetch(hash, key, isHit: found) }
-        if found || request.hidesMiss { return }
+        if countsPrefixes { node.prefixes.noteGet(key, isHit: lookup == .hit) }
+        if !watched.isEmpty { watchFetch(hash, key, isHit: lookup == .hit) }
+        if lookup == .hit { return }
+        if lookup == .miss, readThrough(request, key: key, hash, opaque: Span(), output) { return }
+        if lookup == .absent { counters.commands.add(.negativeHits) }
+        binaryMiss(request, key: key, &output)
+    }
+
+    func binaryMiss(_ request: Request, key: Span<UInt8>, _ output: inout OutputBuffer) {
+        if request.hidesMiss { return }
         if request.returnsKey {
             output.appendBinaryHeader(
                 replyTo: request, status: .notFound, keyLength: key.count, bodyLength: key.count)

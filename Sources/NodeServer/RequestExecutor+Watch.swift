@@ -11,7 +11,7 @@ extension RequestExecutor {
     func watchFetch(_ hash: UInt64, _ key: Span<UInt8>, isHit: Bool) {
         guard watched.contains(.fetchers) else { return }
         let now = self.now
-        let length = engine.withShard(hash) { $0.find(hash, key, now: now)?.valueLength ?? 0 }
+        let length = engine.withShard(hash) { $0.findToRead(hash, key, now: now)?.valueLength ?? 0 }
         node.watchers.noteFetch(key, isHit: isHit, length, fd, topics: watched)
     }
 

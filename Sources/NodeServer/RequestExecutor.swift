@@ -2,10 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 internal import MemcacheProtocol
 internal import Memory
 internal import Platform
 internal import Reactor
+internal import Storage
 internal import Telemetry
 
 /// Executes parsed requests against the engine and appends their replies. One for each reactor; its state is what a
@@ -15,6 +17,23 @@ struct RequestExecutor: ~Copyable {
     let engine: CacheEngine
     let reactor: Reactor
     let counters: ReactorCounters
+    /// The store behind the cache; nil for a plain cache.
+    let storage: NodeStorage?
+    /// What a followed stream does to the cache, and whether there is one.
+    let stream: NodeStream?
+    let follows: Bool
+    /// Which keys are the node's; nil where it is the only one.
+    let ownership: NodeOwnership?
+    /// Whether requests are looked at before they are executed: for a stream's sake, or the ring's.
+    let isGuarded: Bool
+    /// What this turn goes by, of who owns what.
+    var turn = NodeOwnership.Turn()
+    /// Whether the connection asked to be told where keys are that are others'.
+    var knowsOwners = false
+    /// Requests for keys of others, to be sent when the turn ends.
+    var outgoing: [ForwardedCommand] = []
+    /// Flags of mg that want a look before the cache answers; none without a store.
+    let specialOptions: MetaOptions
     /// The second in which this turn happens.
     var now: UInt32 = 0
     /// The connection's descriptor, for watchers; 0 for datagrams.
@@ -26,6 +45,28 @@ struct RequestExecutor: ~Copyable {
     /// Commands of this turn by kind, for the latency histograms.
     var kinds = InlineArray<6, UInt32>(repeating: 0)
     var sampler: HotKeySampler
+    /// Whose requests are served when not all can be.
+    var shedder: RequestShedder
+
+    /// Whose requests these are; nil where everybody may do everything.
+    private(set) var tenant: Tenant?
+    /// A classic get was answered with a denial, and its keys go on coming.
+    var skipsDeniedGet = false
+
+    /// The connection whose turn it is.
+    var connection = ConnectionID(rawValue: .max)
+    /// Whether replies of this connection wait for the store, so that later ones must wait behind them.
+    var defers = false
+    /// The places of this turn's output where replies are still to come.
+    var parks: [Park] = []
+    /// Requests that wait for the store, by the token that their answer will have.
+    var parked: [UInt64: ParkedRequest] = [:]
+    var order = CommandOrder()
+    var nextToken: UInt64 = 0
+    /// Bytes of values that wait behind earlier commands of their connections.
+    var heldBytes = 0
+    /// How large rows of the store are lately.
+    var rowSizes = RowSizes()
 
     /// Values up to this many bytes wait in the input buffer until they are whole; longer ones are received straight
     /// into an item.
@@ -37,17 +78,39 @@ struct RequestExecutor: ~Copyable {
         self.node = node
         self.reactor = reactor
         engine = node.engine
+        storage = node.storage
+        stream = node.stream
+        follows = node.stream != nil
+        ownership = node.ownership
+        isGuarded = node.stream != nil || node.ownership != nil
+        specialOptions = node.storage?.specialOptions ?? []
         counters = node.counters[reactor.index]
         sampler = HotKeySampler(node.hotKeys, reactor: reactor.index)
+        shedder = RequestShedder(
+            node.configuration, figures: node.overload[reactor.index], reactor: reactor.index,
+            seed: UInt64.random(in: .min ... .max))
+    }
+
+    /// Says whose requests come next, and whether the keys of a get that was denied are still coming.
+    @inline(__always)
+    mutating func identify(_ tenant: Tenant?, skips: Bool) {
+        if tenant == nil, self.tenant == nil { return }
+        self.tenant = tenant
+        shedder.account = tenant
+        skipsDeniedGet = skips
     }
 
     /// Takes in what may have changed since the last turn.
-    mutating func beginTurn(fd: Int32) {
+    mutating func beginTurn(fd: Int32, _ connection: ConnectionID = ConnectionID(rawValue: .max), defers: Bool = false)
+    {
         self.fd = fd
+        self.connection = connection
+        self.defers = defers
         now = node.clock.second(reactor.nowNanoseconds)
         watched = node.watchers.topics
         countsPrefixes = node.prefixes.isOn
         node.flushIfDue(now: now)
+        if let ownership { ownership.begin(&turn) }
     }
 
     /// Notes how long the turn's commands took, from when their input was ready.
@@ -68,6 +131,7 @@ struct RequestExecutor: ~Copyable {
         _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ connection: inout Connection,
         _ output: inout OutputBuffer
     ) {
+        if isGuarded, !passesGuards(request, key: key, input, &output) { return }
         switch request.verb {
         case .get where request.form == .classic: get(request, key: key, &output)
         case .set where request.form == .classic: store(request, key: key, input, &output)
@@ -75,6 +139,19 @@ struct RequestExecutor: ~Copyable {
         case .metaSet: metaSet(request, key: key, input, &output)
         default: executeOther(request, key: key, input, &connection, &output)
         }
+    }
+
+    /// Forgets the copy of the request's key if a stream does not vouch for it. False where the request may not be
+    /// executed: versions are those of the stream's source, and a client's would outlive its changes.
+    @inline(never)
+    func forgetDoubtful(_ request: Request, _ key: Span<UInt8>, _ output: inout OutputBuffer) -> Bool {
+        if request.form == .meta, request.options.contains(.setCAS) {
+            refuseVersion(request, &output)
+            return false
+        }
+        guard let stream, stream.isDoubtful, key.count > 0 else { return true }
+        stream.distrust(key, hash(request, key), now: now)
+        return true
     }
 
     @inline(never)
@@ -99,6 +176,8 @@ struct RequestExecutor: ~Copyable {
     mutating func executeDatagram(
         _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
     ) {
+        if tenant != nil, !allows(request, key: key, &output) { return }
+        if follows, !forgetDoubtful(request, key, &output) { return }
         if executeData(request, key: key, input, &output) { return }
         count(.other)
         switch request.verb {

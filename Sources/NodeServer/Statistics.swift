@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 internal import MemcacheProtocol
 internal import Memory
 
@@ -61,6 +62,9 @@ extension Node {
         if isName("sizes") { return sizeStatistics() }
         if isName("hotkeys") { return hotKeyStatistics() }
         if isName("martlet") { return internalStatistics() }
+        if isName("storage") { return storageStatistics() }
+        if isName("stream") { return streamStatistics() }
+        if isName("overload") { return overloadStatistics() }
         return nil
     }
 

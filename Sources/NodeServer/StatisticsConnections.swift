@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Hosting
 internal import Reactor
 
 /// `stats conns`.

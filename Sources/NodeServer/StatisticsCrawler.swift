@@ -71,13 +71,21 @@ extension Node {
         return true
     }
 
-    /// `lru_crawler crawl`: drops every expired item. The caller has begun it.
+    /// `lru_crawler crawl`: drops expired items, of `tocrawl` items at least, and rests for `sleep` microseconds after
+    /// each shard. The caller has begun it.
     func crawl() {
+        let choices = baseline.crawler.choices
+        let limit = choices.toCrawl.flatMap { $0 == 0 ? nil : Int($0) } ?? Int.max
+        let began = clock.now()
+        let reclaimedBefore = engine.statistics().swept
         var checked = 0
-        for shard in 0..<engine.shardCount {
+        for shard in 0..<engine.shardCount where checked < limit {
             checked += engine.withShard(number: shard) { $0.statistics.items }
             _ = engine.sweepExpired(shard: shard, now: clock.now())
+            if let rest = choices.sleepMicroseconds, rest > 0 { Thread.sleep(microseconds: rest) }
         }
         baseline.crawler.end(checked: checked)
+        watchers.noteCrawl(
+            examined: checked, reclaimed: engine.statistics().swept &- reclaimedBefore, seconds: clock.now() &- began)
     }
 }

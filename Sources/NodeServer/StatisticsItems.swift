@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 internal import Telemetry
 
 /// A queue of the engine as memcached's tools see it: a slab class. Class 1 is the queue of new items, class 2 the main

@@ -2,9 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 internal import Memory
 internal import Platform
 internal import Reactor
+internal import Synchronization
 internal import Telemetry
 
 /// `stats martlet` and `stats hotkeys`: what memcached has no words for.
@@ -22,6 +24,7 @@ extension Node {
 
     private func addEngine(_ figures: NodeFigures, to list: inout StatisticsList) {
         let engine = figures.engine
+        list.add("restored_items", restoredItems.load(ordering: .relaxed))
         list.add("engine_shards", self.engine.shardCount)
         list.add("engine_segment_bytes", self.engine.segmentBytes)
         list.add("engine_segments", engine.segments)
@@ -60,6 +63,7 @@ extension Node {
         list.add("jemalloc_resident_bytes", memory.residentBytes)
         list.add("jemalloc_mapped_bytes", memory.mappedBytes)
         list.add("jemalloc_retained_bytes", memory.retainedBytes)
+        list.add("huge_page_bytes", engine.hugePageBytes)
         for (name, arena) in [("items", engine.itemArena), ("index", engine.indexArena)] {
             let statistics = arena.statistics
             list.add("arena_\(name)_allocated_bytes", statistics.allocatedBytes)

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 internal import Synchronization
 
 /// `stats settings`: memcached 1.6.45's names in its order, from the node's configuration. Settings of parts that are
@@ -110,7 +111,7 @@ extension Node {
     }
 
     private func addTLSSettings(to list: inout StatisticsList) {
-        let tls = configuration.tls ?? NodeTLS()
+        let tls = configuration.tls ?? ServerTLS()
         let hasTLS = configuration.tls != nil
         list.add("ssl_enabled", hasTLS)
         list.add("ssl_chain_cert", hasTLS ? tls.certificatePath : "(null)")

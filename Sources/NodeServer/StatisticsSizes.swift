@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 
 /// `stats sizes`.
 extension Node {

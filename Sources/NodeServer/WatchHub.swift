@@ -191,6 +191,15 @@ final class WatchHub: Sendable {
         }
     }
 
+    /// Tells that a crawl has ended, in the words of memcached's crawler; it has no classes here.
+    func noteCrawl(examined: Int, reclaimed: UInt64, seconds: UInt32) {
+        guard topics.contains(.systemEvents) else { return }
+        note(
+            .systemEvents,
+            "type=lru_crawler crawler=1 lru=all low_mark=0 next_reclaims=0 since_run=0 next_run=0 elapsed=\(seconds) "
+                + "examined=\(examined) reclaimed=\(reclaimed)")
+    }
+
     func connectionOpened(_ connection: borrowing Connection) {
         guard topics.contains(.connectionEvents) else { return }
         let peer = connection.peerHostAndPort

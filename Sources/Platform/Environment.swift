@@ -13,6 +13,14 @@ package enum Environment {
         return unsafe String(cString: text)
     }
 
+    /// Where the process is: an absolute path; nil when that directory is gone.
+    package static var workingDirectory: String? {
+        // SAFETY: getcwd gives a terminated string of its own making, or nothing; we copy and free it at once.
+        guard let text = unsafe getcwd(nil, 0) else { return nil }
+        defer { unsafe free(text) }
+        return unsafe String(cString: text)
+    }
+
     /// All variables.
     package static func all() -> [String: String] {
         var result: [String: String] = [:]
@@ -35,4 +43,13 @@ package func fileIdentity(_ fd: Int32) -> String? {
     // SAFETY: the kernel fills the local structure.
     guard unsafe fstat(fd, &status) == 0 else { return nil }
     return "\(status.st_dev):\(status.st_ino)"
+}
+
+/// The program's arguments, its own path first. They are read from /proc: where that is not mounted, the process ends
+/// with code 71 (EX_OSERR) and says so, rather than going on as if it had been given none.
+package func programArguments() -> [String] {
+    let arguments = CommandLine.arguments
+    guard arguments.isEmpty else { return arguments }
+    writeWhole(Array("martlet: the arguments cannot be read; is /proc mounted?\n".utf8), to: 2)
+    exitProcess(71)
 }

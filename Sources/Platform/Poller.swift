@@ -19,6 +19,8 @@ package struct Readiness: OptionSet, BitwiseCopyable, Sendable {
     @inlinable package static var error: Self { Self(rawValue: MARTLET_EPOLLERR) }
     /// Both directions are shut; always watched for.
     @inlinable package static var hangup: Self { Self(rawValue: MARTLET_EPOLLHUP) }
+    /// The peer ended its output; comes with ``input``.
+    @inlinable package static var peerEnded: Self { Self(rawValue: MARTLET_EPOLLRDHUP) }
     /// Tell once per change instead of as long as it lasts.
     @inlinable package static var edge: Self { Self(rawValue: MARTLET_EPOLLET) }
     /// Of several pollers that watch the same file, wake one. Only for `add`.
@@ -67,9 +69,21 @@ package struct Poller: ~Copyable, @unchecked Sendable {
     /// Waits up to `timeoutMilliseconds` (-1: for ever) and returns how many events there are, 0 when interrupted.
     package func wait(timeoutMilliseconds: Int) -> Int {
         // SAFETY: the buffer has room for `capacity` events and is used by this thread only.
-        let count = unsafe epoll_wait(epoll.number, events, Int32(capacity), Int32(timeoutMilliseconds))
+        let count = unsafe martlet_epoll_wait(epoll.number, events, Int32(capacity), Int32(timeoutMilliseconds))
         if count < 0 { precondition(martlet_errno() == EINTR, "epoll_wait refused its own instance") }
         return max(Int(count), 0)
+    }
+
+    /// As ``wait(timeoutMilliseconds:)``, up to `nanoseconds`, to a few microseconds where the kernel can (Linux 5.11).
+    package func wait(nanoseconds: UInt64) -> Int {
+        // SAFETY: as above.
+        let count = unsafe martlet_epoll_wait_for(epoll.number, events, Int32(capacity), nanoseconds)
+        if count >= 0 { return Int(count) }
+        guard martlet_errno() == ENOSYS else {
+            precondition(martlet_errno() == EINTR, "epoll_pwait2 refused its own instance")
+            return 0
+        }
+        return wait(timeoutMilliseconds: Int(nanoseconds / 1_000_000))
     }
 
     /// The user word of event `index` of the last wait.

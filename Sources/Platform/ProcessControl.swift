@@ -6,8 +6,21 @@ internal import Glibc
 
 /// What a server does to its own process while it starts.
 package enum ProcessControl {
+    /// What the machine is called, in printable characters; `localhost` where it does not say. Reads a file.
+    package static var hostName: String {
+        let bytes = (try? readFile("/proc/sys/kernel/hostname", limitBytes: 4096)) ?? []
+        let name = bytes.filter { (33...126).contains($0) }
+        return name.isEmpty ? "localhost" : String(decoding: name, as: UTF8.self)
+    }
+
     /// This process's id.
     package static var identifier: Int32 { getpid() }
+
+    /// Whether the descriptor is a terminal.
+    package static func isTerminal(_ fd: Int32) -> Bool { isatty(fd) == 1 }
+
+    /// Processors of the machine that are in use; at least 1.
+    package static var processors: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
 
     /// Whether this process has root's rights.
     package static var isRoot: Bool { getuid() == 0 || geteuid() == 0 }
@@ -56,6 +69,17 @@ package enum ProcessControl {
         if known.current >= count { return }
         let code = setLimit(Int32(RLIMIT_NOFILE.rawValue), current: count, maximum: max(known.maximum, count))
         if let code { throw SystemError("setrlimit", code: code, subject: "RLIMIT_NOFILE") }
+    }
+
+    /// Makes room for `count` descriptors, or for as many as this process may have. How many it may have then.
+    package static func raiseDescriptorLimit(upTo count: UInt64) -> UInt64 {
+        guard let known = limit(Int32(RLIMIT_NOFILE.rawValue)) else { return 0 }
+        if known.current >= count { return known.current }
+        for wanted in [count, min(count, known.maximum)] {
+            let maximum = max(known.maximum, wanted)
+            if setLimit(Int32(RLIMIT_NOFILE.rawValue), current: wanted, maximum: maximum) == nil { return wanted }
+        }
+        return known.current
     }
 
     /// Keeps all memory, now and later, from being swapped out.
@@ -132,3 +156,6 @@ package enum ProcessControl {
 
 /// Ends the process with an exit code.
 package func exitProcess(_ code: Int32) -> Never { exit(code) }
+
+/// Ends the process with an exit code at once: libraries are not asked to clean up, which may wait for their threads.
+package func abandonProcess(_ code: Int32) -> Never { _exit(code) }

@@ -10,8 +10,8 @@ package enum Signal: Sendable, CaseIterable {
     case interrupt, terminate
     /// SIGHUP.
     case hangUp
-    /// SIGUSR1.
-    case user1
+    /// SIGUSR1 and SIGUSR2.
+    case user1, user2
 
     /// The kernel's number.
     var number: Int32 {
@@ -20,6 +20,7 @@ package enum Signal: Sendable, CaseIterable {
         case .terminate: SIGTERM
         case .hangUp: SIGHUP
         case .user1: SIGUSR1
+        case .user2: SIGUSR2
         }
     }
 

@@ -16,7 +16,7 @@ package enum StreamSocket {
     @inlinable @inline(__always)
     package static func read(_ fd: Int32, _ target: UnsafeMutableRawPointer, _ count: Int) -> Int {
         // SAFETY: the caller gives `count` writable bytes.
-        let result = unsafe recv(fd, target, count, 0)
+        let result = unsafe martlet_receive(fd, target, count)
         return result >= 0 ? result : outcome()
     }
 
@@ -32,7 +32,7 @@ package enum StreamSocket {
     @inlinable @inline(__always)
     package static func write(_ fd: Int32, _ source: UnsafeRawPointer, _ count: Int) -> Int {
         // SAFETY: the caller gives `count` readable bytes.
-        let result = unsafe send(fd, source, count, Int32(truncatingIfNeeded: MSG_NOSIGNAL))
+        let result = unsafe martlet_send(fd, source, count)
         return result >= 0 ? result : outcome()
     }
 
@@ -56,6 +56,9 @@ package enum StreamSocket {
 
     /// Whether input waits that nobody read.
     package static func hasUnreadInput(_ fd: Int32) -> Bool { martlet_unread_bytes(fd) > 0 }
+
+    /// Bytes that the kernel has taken and the peer's has not; -1 when it does not say.
+    package static func unacknowledgedBytes(_ fd: Int32) -> Int { Int(martlet_unacknowledged_bytes(fd)) }
 
     /// Says that we send no more.
     package static func endOutput(_ fd: Int32) { _ = shutdown(fd, Int32(SHUT_WR)) }

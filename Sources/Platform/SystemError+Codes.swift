@@ -7,8 +7,14 @@ internal import CPlatform
 extension SystemError {
     /// EAGAIN.
     package static var wouldBlockCode: Int32 { EAGAIN }
+    /// EEXIST.
+    package static var existsCode: Int32 { EEXIST }
     /// ECONNABORTED.
     package static var connectionAbortedCode: Int32 { ECONNABORTED }
+    /// EPERM.
+    package static var notPermittedCode: Int32 { EPERM }
+    /// ENOTEMPTY.
+    package static var notEmptyCode: Int32 { ENOTEMPTY }
     /// EADDRINUSE.
     package static var addressInUseCode: Int32 { EADDRINUSE }
 }

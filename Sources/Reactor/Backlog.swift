@@ -23,6 +23,25 @@ final class Backlog {
     /// Bytes that wait, external ones included.
     private(set) var remaining: Int
 
+    /// When the peer was last seen to take something, or the first of this had to wait, in monotonic nanoseconds.
+    private(set) var progressNanoseconds: UInt64 = 0
+    /// Bytes that the kernel held for the peer then.
+    private var queuedBytes = 0
+
+    /// Says that the socket took something, or that waiting began.
+    func noteProgress(now: UInt64) { progressNanoseconds = now }
+
+    /// Says how many bytes the kernel holds for the peer: other than before is progress as well. A slow reader makes
+    /// room in the kernel's buffers long before there is enough for another write.
+    func noteQueued(_ count: Int, now: UInt64) {
+        guard count != queuedBytes else { return }
+        queuedBytes = count
+        progressNanoseconds = now
+    }
+
+    /// Whether external bytes wait, which keep what they are part of from being given up.
+    var holdsExternals: Bool { cursor.external < buffer.externals.count }
+
     /// Bytes of the buffer's own that wait: what the backlog costs in memory. External ones lie where they are counted.
     var ownRemaining: Int { buffer.count - cursor.own }
 

@@ -28,4 +28,10 @@ extension Connection {
     package var tlsPeerCommonName: String? {
         unsafe session.flatMap { unsafe TLSSession.peerSubject($0, commonNameOnly: true) }
     }
+
+    /// Names in the certificate that the peer showed and that was verified: the common name, then DNS names. Empty
+    /// without TLS or certificate. Allocates.
+    package var tlsPeerNames: [[UInt8]] {
+        unsafe session.map { unsafe TLSSession.peerNames($0) } ?? []
+    }
 }

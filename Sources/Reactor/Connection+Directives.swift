@@ -5,7 +5,8 @@ public import Memory
 
 /// What a handler can ask for.
 extension Connection {
-    /// Closes once everything written so far is with the kernel; no more input is looked at.
+    /// Closes once everything written so far is with the kernel, and a held connection once it is released; no more
+    /// input is looked at.
     @inlinable package mutating func closeAfterFlush() { flags.insert(.closeAfterFlush) }
 
     /// Closes when the handler's call returns, dropping output.
@@ -69,10 +70,12 @@ extension Connection {
         set { inputLimitBytes = max(newValue, 1) }
     }
 
-    /// Keeps the connection when the peer ends its input, because replies are outstanding; ``release()`` takes it back.
+    /// Keeps the connection, although the peer ends its input or a close was asked for, because replies are
+    /// outstanding; ``release()`` takes it back.
     @inlinable package mutating func hold() { flags.insert(.held) }
 
-    /// Takes ``hold()`` back: the connection closes if the peer ended its input, after what was written is sent.
+    /// Takes ``hold()`` back: the connection closes if the peer ended its input or a close was asked for, after what
+    /// was written is sent.
     @inlinable package mutating func release() { flags.remove(.held) }
 
     /// Whether the peer ended its input, which only a held connection survives.

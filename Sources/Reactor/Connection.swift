@@ -30,6 +30,10 @@ package struct Connection: ~Copyable {
     /// For the handler: what it wants to know about the connection without a table of its own. 0 when opened.
     @usableFromInline package var handlerState: UInt64 = 0
 
+    /// What a connection that only waits for input is watched for when its last read emptied the socket: told of once,
+    /// which saves the kernel a second look at each. Everything else is watched level-triggered.
+    static var rest: Readiness { [.input, .edge, .peerEnded] }
+
     /// What was asked for and what is going on.
     @usableFromInline var flags: ConnectionFlags = []
     /// What epoll reports of the descriptor now.
@@ -42,6 +46,8 @@ package struct Connection: ~Copyable {
     @usableFromInline var inputLimitBytes: Int
     /// Input bytes still to discard.
     @usableFromInline var swallowBytes = 0
+    /// How many small reads came in a row while ``ConnectionFlags/sendsMuch`` is set.
+    var smallReads: UInt8 = 0
     /// Where the next input goes, when filling.
     @usableFromInline var fillTarget: MemoryBlock?
     /// Bytes of `fillTarget` that are there.
@@ -128,9 +134,21 @@ struct ConnectionFlags: OptionSet, BitwiseCopyable {
     /// The handler was told that it closed.
     @inlinable static var goodbye: Self { Self(rawValue: 1 << 14) }
 
+    /// Sends more at once than an ``InputGroup`` takes: read by itself.
+    @inlinable static var sendsMuch: Self { Self(rawValue: 1 << 15) }
+
+    /// We made the connection, rather than the peer.
+    @inlinable static var outgoing: Self { Self(rawValue: 1 << 16) }
+    /// It does not stand yet.
+    @inlinable static var connecting: Self { Self(rawValue: 1 << 17) }
+
+    /// Any of these keeps a connection's input out of a group.
+    @inlinable static var staysAlone: Self {
+        [.stopsInput, .sendsMuch, .readWantsWrite, .hasHiddenInput, .hasUnseenInput, .queued]
+    }
     /// Any of these stops input for now.
     @inlinable static var stopsInput: Self {
-        [.closeAfterFlush, .closeNow, .paused, .yielded, .inputEnded, .lingering, .handshaking]
+        [.closeAfterFlush, .closeNow, .paused, .yielded, .inputEnded, .lingering, .handshaking, .connecting]
     }
     /// Any of these wants more than a look at the output after the handler's call.
     @inlinable static var needsCare: Self {

@@ -18,6 +18,8 @@ struct SlotStatus: ~Copyable {
     var fd: Int32 = -1
     /// A ``Transport``; under the registry's lock.
     var transport = Transport.tcp
+    /// Whether we made the connection; under the registry's lock.
+    var isOutgoing = false
 }
 
 /// A reactor's connections as other threads may see them, by slot.
@@ -40,7 +42,9 @@ final class ConnectionRegistry: @unchecked Sendable {
     }
 
     /// Enters a connection; the status stays where it is as long as the registry lives.
-    func enter(_ slot: Int, fd: Int32, transport: Transport) -> UnsafeMutablePointer<SlotStatus> {
+    func enter(
+        _ slot: Int, fd: Int32, transport: Transport, isOutgoing: Bool = false
+    ) -> UnsafeMutablePointer<SlotStatus> {
         lock.lock()
         defer { lock.unlock() }
         while unsafe slot / Self.perChunk >= chunks.count {
@@ -52,12 +56,28 @@ final class ConnectionRegistry: @unchecked Sendable {
         let status = unsafe chunks[slot / Self.perChunk] + slot % Self.perChunk
         unsafe status.pointee.fd = fd
         unsafe status.pointee.transport = transport
+        unsafe status.pointee.isOutgoing = isOutgoing
         return unsafe status
     }
 
     /// Forgets a connection, before its descriptor is closed.
     func leave(_ status: UnsafeMutablePointer<SlotStatus>) {
         lock.withLock { unsafe status.pointee.fd = -1 }
+    }
+
+    /// How many of the peers' connections had something executed since `moment`, in monotonic nanoseconds.
+    func activeCount(since moment: UInt64) -> Int {
+        lock.lock()
+        defer { lock.unlock() }
+        var count = 0
+        for index in unsafe chunks.indices {
+            for slot in 0..<Self.perChunk {
+                let status = unsafe chunks[index] + slot
+                guard unsafe status.pointee.fd >= 0, unsafe !status.pointee.isOutgoing else { continue }
+                if unsafe status.pointee.activity.load(ordering: .relaxed) >= moment { count += 1 }
+            }
+        }
+        return count
     }
 
     /// Appends every open connection to `list`. Holds the lock for a chunk at a time.

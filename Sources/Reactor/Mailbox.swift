@@ -87,8 +87,9 @@ final class Mailbox: Sendable {
 
 /// How a ``ReactorGroup`` ends.
 package enum StopMode: Sendable, Equatable {
-    /// Executes what arrived, sends what is written, then closes; closes what is left after the time.
-    case graceful(milliseconds: Int)
+    /// Executes what arrived, sends what is written, then closes. A connection that was served less than
+    /// `idleMilliseconds` ago may go on, but not in the last quarter of the time; what is left after it is closed.
+    case graceful(milliseconds: Int, idleMilliseconds: Int = 0)
     /// Closes at once.
     case immediate
 }

@@ -19,17 +19,25 @@ package final class Reactor: Sendable {
     /// What it waits with; for its thread, and for adding descriptors before it runs.
     let poller: Poller
     @usableFromInline let ready = Atomic<UInt64>(0)
+    @usableFromInline let arrival = Atomic<UInt64>(0)
     @usableFromInline let now = Atomic<UInt64>(0)
 
     init(index: Int, messageLimit: Int) throws(SystemError) {
         self.index = index
         mailbox = try Mailbox(limit: messageLimit)
         registry = ConnectionRegistry()
-        poller = try Poller(capacity: 256)
+        poller = try Poller(capacity: Self.eventLimit)
     }
+
+    /// Events that one turn takes.
+    static let eventLimit = 256
 
     /// When epoll last returned, in monotonic nanoseconds: the events of this turn were ready then.
     @inlinable package var readyNanoseconds: UInt64 { @inline(__always) get { ready.load(ordering: .relaxed) } }
+
+    /// Since when input of this turn may have waited, in monotonic nanoseconds: since epoll returned, if the thread
+    /// slept until then, else since the turn before began.
+    @inlinable package var arrivalNanoseconds: UInt64 { @inline(__always) get { arrival.load(ordering: .relaxed) } }
 
     /// The time that the turn works with, in monotonic nanoseconds: read after epoll returned and again between a
     /// turn's events and its posted work. Costs a load.

@@ -32,6 +32,9 @@ package struct ReactorConfiguration: Sendable {
     package var keptInputTotalBytes = 256 << 20
     /// The most waiting output of all connections of a reactor; a connection that would exceed it is closed.
     package var pendingOutputTotalBytes = 512 << 20
+    /// How long external bytes may wait for a peer that reads nothing, in milliseconds: what they are part of cannot be
+    /// given up meanwhile. The connection is closed then.
+    package var stalledOutputMilliseconds = 60_000
     /// Reads of one connection in one turn, before the others have theirs.
     package var readsPerTurn = 8
     /// How long a TLS handshake may take, in milliseconds.

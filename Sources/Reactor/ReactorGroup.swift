@@ -92,7 +92,7 @@ package final class ReactorGroup: Sendable {
                 }
                 threads.append(try startReactor(reactor, environment))
             }
-            threads.append(try startAcceptor(listeners))
+            if !listeners.isEmpty { threads.append(try startAcceptor(listeners)) }
         } catch {
             stop(.immediate)
             for thread in threads { thread.join() }
@@ -150,6 +150,12 @@ package final class ReactorGroup: Sendable {
 
     /// Connections that were accepted and are not closed.
     package var connectionCount: Int { admission.count.load(ordering: .relaxed) }
+
+    /// Peers' connections that had something executed in the last so many nanoseconds.
+    package func activeConnectionCount(withinNanoseconds span: UInt64) -> Int {
+        let now = Clock.monotonicNanoseconds()
+        return reactors.reduce(0) { $0 + $1.registry.activeCount(since: now > span ? now - span : 0) }
+    }
 
     /// Whether new connections are taken: false while the limit is reached and connections wait instead of being
     /// refused.

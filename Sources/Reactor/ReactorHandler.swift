@@ -19,6 +19,10 @@ package protocol ReactorHandler: AnyObject {
     /// or calls ``Connection/yield()``. `input` is valid during the call only.
     func received(_ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer) -> Int
 
+    /// Inputs that `received` is called with next, one after another: a chance to have the memory that their requests
+    /// will need on its way. Nothing may be executed, and some of it may not come to be offered.
+    func foresee(_ inputs: borrowing InputGroup)
+
     /// A fill that ``Connection/fill(_:count:)`` asked for is complete.
     func filled(_ connection: inout Connection, _ output: inout OutputBuffer)
 
@@ -28,7 +32,8 @@ package protocol ReactorHandler: AnyObject {
     /// The peer ended its input while the connection is held.
     func inputEnded(_ connection: inout Connection, _ output: inout OutputBuffer)
 
-    /// The connection is gone: the last call with it, once for each `opened`. A fill under way is over.
+    /// The connection is gone: the last call with it, once for each `opened`. A fill under way is over. Of one that
+    /// ``ReactorLoop/connect(to:tag:tls:)`` began it comes even if that never led to `opened`.
     func closed(_ connection: inout Connection, _ reason: CloseReason)
 
     /// External bytes of an `OutputBuffer` were sent or dropped: their owner may have them back.
@@ -36,6 +41,10 @@ package protocol ReactorHandler: AnyObject {
 
     /// About every 100 ms and at most once a turn. `now` is the turn's time in monotonic nanoseconds.
     func tick(_ loop: inout ReactorLoop, now: UInt64)
+
+    /// Everything that was ready has been served, and the loop is about to wait: for what concerns other connections
+    /// than the one that was served, all at once.
+    func turnEnded(_ loop: inout ReactorLoop)
 
     /// A message that ``Reactor/post(_:)`` brought.
     func message(_ message: ReactorMessage, _ loop: inout ReactorLoop)
@@ -51,12 +60,14 @@ package protocol ReactorHandler: AnyObject {
 extension ReactorHandler {
     package func started(_ loop: inout ReactorLoop) {}
     package func opened(_ connection: inout Connection, _ output: inout OutputBuffer) {}
+    package func foresee(_ inputs: borrowing InputGroup) {}
     package func filled(_ connection: inout Connection, _ output: inout OutputBuffer) {}
     package func drained(_ connection: inout Connection, _ output: inout OutputBuffer) {}
     package func inputEnded(_ connection: inout Connection, _ output: inout OutputBuffer) {}
     package func closed(_ connection: inout Connection, _ reason: CloseReason) {}
     package func released(_ token: UInt64) {}
     package func tick(_ loop: inout ReactorLoop, now: UInt64) {}
+    package func turnEnded(_ loop: inout ReactorLoop) {}
     package func message(_ message: ReactorMessage, _ loop: inout ReactorLoop) {}
     package func datagram(_ datagram: borrowing Datagram, _ input: Span<UInt8>, _ output: inout OutputBuffer) {}
     package func stopped() {}

@@ -18,9 +18,10 @@ extension ReactorLoop {
             unsafe session = tls.flatMap { unsafe $0.makeSession(fd, security) }
             guard unsafe session != nil else { return discard(fd, origin) }
         }
+        let interest: Readiness = unsafe session == nil && origin.transport == .tcp ? Connection.rest : .input
         let made = unsafe table.insert { id in
             unsafe Connection(
-                id: id, fd: fd, origin: origin, interest: .input, inputLimitBytes: configuration.inputLimitBytes,
+                id: id, fd: fd, origin: origin, interest: interest, inputLimitBytes: configuration.inputLimitBytes,
                 status: unsafe reactor.registry.enter(id.slot, fd: fd, transport: origin.transport))
         }
         guard let connection = unsafe made else {
@@ -32,7 +33,7 @@ extension ReactorLoop {
         reactor.counters.add(.connections)
         reactor.counters.add(.connectionsTotal)
         do throws(SystemError) {
-            try unsafe reactor.poller.add(fd, .input, user: connection.pointee.id.rawValue)
+            try unsafe reactor.poller.add(fd, interest, user: connection.pointee.id.rawValue)
         } catch {
             unsafe session.map { unsafe TLSSession.free($0) }
             unsafe close(connection, .error)
@@ -53,12 +54,12 @@ extension ReactorLoop {
         if origin.listener >= 0 { admission.leave() }
     }
 
-    private func deadline(_ milliseconds: Int) -> UInt64 {
+    func deadline(_ milliseconds: Int) -> UInt64 {
         reactor.nowNanoseconds &+ UInt64(milliseconds) &* 1_000_000
     }
 
     /// Tells the handler of a connection that is ready for it.
-    private mutating func begin(_ connection: UnsafeMutablePointer<Connection>) {
+    mutating func begin(_ connection: UnsafeMutablePointer<Connection>) {
         unsafe connection.pointee.flags.insert(.opened)
         unsafe handler.opened(&connection.pointee, &output)
         _ = unsafe settle(connection)
@@ -132,7 +133,7 @@ extension ReactorLoop {
         }
         unsafe connection.pointee.stream?.end()
         unsafe connection.pointee.stream = nil
-        if unsafe connection.pointee.flags.contains(.opened) {
+        if unsafe !connection.pointee.flags.isDisjoint(with: [.opened, .outgoing]) {
             unsafe handler.closed(&connection.pointee, reason)
         }
     }
@@ -149,21 +150,28 @@ extension ReactorLoop {
         unsafe connection.pointee.kept.removeAll(&pool)
         if let session = unsafe connection.pointee.session {
             let isWhole =
-                unsafe reason != .error && connection.pointee.flags.isDisjoint(with: [.handshaking, .lingering])
+                unsafe reason != .error
+                && connection.pointee.flags.isDisjoint(with: [.handshaking, .lingering, .connecting])
             if isWhole { unsafe TLSSession.shutDown(session) }
             unsafe TLSSession.free(session)
         }
         unsafe reactor.registry.leave(connection.pointee.status)
         unsafe StreamSocket.closeNumber(connection.pointee.fd)
         if unsafe connection.pointee.listener >= 0 { admission.leave() }
+        if unsafe connection.pointee.flags.contains(.outgoing) { outgoingCount -= 1 }
         reactor.counters.subtract(.connections)
         unsafe table.remove(connection.pointee.id)
     }
 
-    /// Closes every connection.
+    /// Closes every connection: first those that peers made, who would be told otherwise that ours are gone.
     mutating func closeAll(_ reason: CloseReason) {
-        for slot in 0..<table.count {
-            if let connection = unsafe table.find(slot: slot) { unsafe close(connection, reason) }
+        for isOutgoing in [false, true] {
+            for slot in 0..<table.count {
+                guard let connection = unsafe table.find(slot: slot),
+                    unsafe connection.pointee.flags.contains(.outgoing) == isOutgoing
+                else { continue }
+                unsafe close(connection, reason)
+            }
         }
     }
 
@@ -187,8 +195,16 @@ extension ReactorLoop {
             unsafe close(connection, .error)
             return
         }
+        if let backlog = unsafe connection.pointee.backlog, backlog.holdsExternals {
+            unsafe backlog.noteQueued(StreamSocket.unacknowledgedBytes(connection.pointee.fd), now: now)
+            let limit = UInt64(configuration.stalledOutputMilliseconds) &* 1_000_000
+            if now > backlog.progressNanoseconds, now - backlog.progressNanoseconds > limit {
+                unsafe close(connection, .slowReader)
+                return
+            }
+        }
         // As memcached: only TCP, and only while it waits for a request.
-        let busy: ConnectionFlags = [.paused, .yielded, .held, .handshaking, .lingering]
+        let busy: ConnectionFlags = [.paused, .yielded, .held, .handshaking, .lingering, .outgoing]
         guard idleLimit > 0, unsafe connection.pointee.transport != .unix, unsafe connection.pointee.stream == nil,
             unsafe connection.pointee.flags.isDisjoint(with: busy), unsafe connection.pointee.backlog == nil,
             unsafe connection.pointee.fillTarget == nil
@@ -209,7 +225,7 @@ extension ReactorLoop {
 extension Connection {
     /// What it is doing, as others would say.
     var stateNow: ConnectionState {
-        if flags.contains(.handshaking) { return .handshaking }
+        if !flags.isDisjoint(with: [.handshaking, .connecting]) { return .handshaking }
         if !flags.isDisjoint(with: [.lingering, .closeAfterFlush]) { return .closing }
         if stream != nil { return .streaming }
         if backlog != nil { return .writing }

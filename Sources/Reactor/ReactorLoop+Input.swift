@@ -42,6 +42,7 @@ extension ReactorLoop {
             guard let goesOn, goesOn else { return }
             guard unsafe wantsInput(connection) else { break }
         }
+        unsafe watchLevel(connection)
         // Stopped with input left: epoll tells again, but not of what is inside OpenSSL.
         if let session = unsafe connection.pointee.session, unsafe TLSSession.hasHiddenInput(session) {
             unsafe connection.pointee.flags.insert(.hasHiddenInput)
@@ -60,6 +61,7 @@ extension ReactorLoop {
         let room = configuration.readBufferBytes - kept
         let count = unsafe read(connection, shared + kept, room)
         guard count > 0 else { return unsafe endRead(connection, count) }
+        if unsafe connection.pointee.flags.contains(.sendsMuch) { unsafe noteSize(connection, count) }
         let isFull = unsafe mayHaveMore(connection, count == room)
         let total = kept + count
         guard let consumed = unsafe offer(connection, shared, total) else { return nil }
@@ -152,7 +154,7 @@ extension ReactorLoop {
     }
 
     /// A read that brought nothing. False: wait for an event; nil: closed.
-    private mutating func endRead(_ connection: UnsafeMutablePointer<Connection>, _ result: Int) -> Bool? {
+    mutating func endRead(_ connection: UnsafeMutablePointer<Connection>, _ result: Int) -> Bool? {
         switch result {
         case StreamSocket.wouldBlock: return false
         case TLSSession.wantsWrite:
@@ -174,6 +176,7 @@ extension ReactorLoop {
             return false
         }
         unsafe connection.pointee.flags.insert(.inputEnded)
+        unsafe watchLevel(connection)
         unsafe watch(connection, connection.pointee.interest.subtracting(.input))
         unsafe handler.inputEnded(&connection.pointee, &output)
         return unsafe settle(connection)
@@ -191,7 +194,7 @@ extension ReactorLoop {
 
     /// Feeds `count` bytes at `base` to whatever is due: discarding, filling, the handler. Returns how many are done
     /// with, nil when the connection is gone.
-    private mutating func offer(
+    mutating func offer(
         _ connection: UnsafeMutablePointer<Connection>, _ base: UnsafeMutableRawPointer, _ count: Int
     ) -> Int? {
         var offset = 0

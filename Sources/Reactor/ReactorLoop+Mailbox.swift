@@ -58,8 +58,11 @@ extension ReactorLoop {
     private mutating func stop(_ mode: StopMode) {
         switch mode {
         case .immediate: isRunning = false
-        case .graceful(let milliseconds):
-            stopDeadline = reactor.nowNanoseconds &+ UInt64(max(milliseconds, 0)) &* 1_000_000
+        case .graceful(let milliseconds, let idleMilliseconds):
+            let time = UInt64(max(milliseconds, 0)) &* 1_000_000
+            stopDeadline = reactor.nowNanoseconds &+ time
+            stopIdleNanoseconds = UInt64(max(idleMilliseconds, 0)) &* 1_000_000
+            stopPatience = reactor.nowNanoseconds &+ time / 4 * 3
             // What the kernel has by now is still executed.
             for slot in 0..<table.count {
                 guard let connection = unsafe table.find(slot: slot), unsafe wantsInput(connection) else { continue }
@@ -72,14 +75,22 @@ extension ReactorLoop {
     /// While stopping: closes connections that wait for nothing but their peer.
     mutating func closeIdle() {
         let busy: ConnectionFlags = [.yielded, .queued, .held, .hasUnseenInput]
+        let idle = reactor.nowNanoseconds < stopPatience ? stopIdleNanoseconds : 0
         for slot in 0..<table.count {
             guard let connection = unsafe table.find(slot: slot) else { continue }
             let isMoving =
                 unsafe connection.pointee.fillTarget != nil
                 && reactor.nowNanoseconds < connection.pointee.lastActivityNanoseconds &+ Self.fillPatienceNanoseconds
+            // What our peers answer is still wanted as long as somebody waits for it.
+            if unsafe connection.pointee.flags.contains(.outgoing), connectionCount > outgoingCount { continue }
             guard !isMoving, unsafe connection.pointee.flags.isDisjoint(with: busy),
                 unsafe connection.pointee.backlog == nil
             else { continue }
+            // Whoever still asks has not learnt yet that we end.
+            let quiet = unsafe reactor.nowNanoseconds &- connection.pointee.lastActivityNanoseconds
+            if quiet < idle { continue }
+            // It comes to its turn.
+            if unsafe StreamSocket.hasUnreadInput(connection.pointee.fd) { continue }
             unsafe close(connection, .stopping)
         }
     }

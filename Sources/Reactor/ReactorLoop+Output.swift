@@ -17,7 +17,8 @@ extension ReactorLoop {
         if !output.isEmpty {
             guard unsafe flush(connection) else { return false }
         }
-        if unsafe connection.pointee.flags.isDisjoint(with: .needsCare), unsafe connection.pointee.interest == .input,
+        if unsafe connection.pointee.flags.isDisjoint(with: .needsCare),
+            unsafe connection.pointee.interest == Connection.rest || connection.pointee.interest == .input,
             unsafe connection.pointee.backlog == nil, unsafe connection.pointee.isPlain
         {
             return true
@@ -45,16 +46,21 @@ extension ReactorLoop {
             unsafe watch(connection, .output)
             return true
         }
-        if unsafe connection.pointee.flags.contains(.closeAfterFlush) {
+        if unsafe connection.pointee.flags.intersection([.closeAfterFlush, .held]) == .closeAfterFlush {
             unsafe finish(connection, .handler)
             return false
         }
-        guard unsafe connection.pointee.flags.isDisjoint(with: [.paused, .inputEnded]) else {
+        guard unsafe connection.pointee.flags.isDisjoint(with: [.paused, .inputEnded, .closeAfterFlush]) else {
             // Input that arrives is seen, and then no longer watched for; nothing to do while there is none.
             unsafe watch(connection, connection.pointee.interest.subtracting(.output))
             return true
         }
-        if unsafe !connection.pointee.flags.contains(.readWantsWrite) { unsafe watch(connection, .input) }
+        // One whose socket was emptied stays watched for edges.
+        if unsafe !connection.pointee.flags.contains(.readWantsWrite)
+            && connection.pointee.interest != Connection.rest
+        {
+            unsafe watch(connection, .input)
+        }
         if unsafe !connection.pointee.flags.isDisjoint(with: [.hasUnseenInput, .hasHiddenInput]) {
             unsafe enqueue(connection)
         }
@@ -109,6 +115,7 @@ extension ReactorLoop {
         let keepsMemory = Backlog.keepsMemory(of: output, from: cursor)
         let backlog = takeBacklog(keepsMemory ? configuration.outputBufferBytes : output.count - cursor.own)
         backlog.take(&output, from: cursor)
+        backlog.noteProgress(now: reactor.nowNanoseconds)
         unsafe connection.pointee.backlog = backlog
         backlogBytes += backlog.ownRemaining
         unsafe connection.pointee.stream?.waits(backlog.remaining)
@@ -139,6 +146,7 @@ extension ReactorLoop {
     mutating func drain(_ connection: UnsafeMutablePointer<Connection>) -> Bool {
         guard let backlog = unsafe connection.pointee.backlog else { return true }
         backlogBytes -= backlog.ownRemaining
+        backlog.noteProgress(now: reactor.nowNanoseconds)
         let result = unsafe send(connection, backlog)
         backlogBytes += backlog.ownRemaining
         guard result != StreamSocket.failed, result != TLSSession.protocolError else {

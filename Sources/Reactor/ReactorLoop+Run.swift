@@ -24,30 +24,49 @@ extension ReactorLoop {
     }
 
     private mutating func turn() {
-        let count = reactor.poller.wait(timeoutMilliseconds: sleepMilliseconds())
+        let sleep = sleepMilliseconds()
+        let before = sleep > 0 ? Clock.monotonicNanoseconds() : 0
+        let count = reactor.poller.wait(timeoutMilliseconds: sleep)
         reactor.mailbox.awake()
+        let previous = reactor.readyNanoseconds
         refreshTime(isReady: true)
+        // epoll that returned at once had something: it may have been there since the turn before.
+        let slept = sleep > 0 && reactor.readyNanoseconds &- before > Self.sleepNanoseconds
+        // A turn that took all it had room for may have left some behind.
+        let since = slept ? reactor.readyNanoseconds : leftEvents ? reactor.arrivalNanoseconds : previous
+        reactor.arrival.store(since, ordering: .relaxed)
+        leftEvents = count == Reactor.eventLimit
         reactor.counters.add(.turns)
         for index in 0..<count {
-            handleEvent(reactor.poller.user(index), reactor.poller.readiness(index))
+            let user = reactor.poller.user(index)
+            let readiness = reactor.poller.readiness(index)
+            if !gather(user, readiness) { handleEvent(user, readiness) }
         }
+        if group.count > 0 { runGroup() }
         if reactor.mailbox.hasLetters || !queue.isEmpty {
             refreshTime(isReady: false)
             if reactor.mailbox.hasLetters { drainMailbox() }
             if !queue.isEmpty { runQueue() }
         }
         if reactor.nowNanoseconds >= nextTick { tick() }
-        if let deadline = stopDeadline, connectionCount == 0 || reactor.nowNanoseconds >= deadline {
-            isRunning = false
+        handler.turnEnded(&self)
+        if let deadline = stopDeadline {
+            // A client that asks without pause is quiet between two turns only.
+            if stopIdleNanoseconds == 0 || reactor.nowNanoseconds >= stopPatience { closeIdle() }
+            if connectionCount == 0 || reactor.nowNanoseconds >= deadline { isRunning = false }
         }
     }
+
+    /// An epoll_wait that took longer than this slept.
+    private static var sleepNanoseconds: UInt64 { 3_000 }
 
     /// How long epoll may wait: not at all while work waits, else until the next tick.
     private mutating func sleepMilliseconds() -> Int {
         guard queue.isEmpty, reactor.mailbox.fallAsleep() else { return 0 }
         let now = reactor.nowNanoseconds
+        let due = wakeNanoseconds == 0 ? nextTick : min(wakeNanoseconds, nextTick)
         // Rounded up, or the last turns before a tick would spin.
-        return now >= nextTick ? 0 : Int((nextTick - now) / 1_000_000) + 1
+        return now >= due ? 0 : Int((due - now) / 1_000_000) + 1
     }
 
     private func refreshTime(isReady: Bool) {
@@ -78,7 +97,7 @@ extension ReactorLoop {
     /// Does what an event asks for.
     @inline(__always)
     private mutating func serve(_ connection: UnsafeMutablePointer<Connection>, _ readiness: Readiness) {
-        let rare: ConnectionFlags = [.handshaking, .lingering, .readWantsWrite]
+        let rare: ConnectionFlags = [.handshaking, .lingering, .readWantsWrite, .connecting]
         if unsafe !connection.pointee.flags.isDisjoint(with: rare) {
             guard unsafe serveRare(connection) else { return }
         }
@@ -86,6 +105,7 @@ extension ReactorLoop {
             guard unsafe drain(connection) else { return }
         }
         guard !readiness.isDisjoint(with: [.input, .hangup, .error]) else { return }
+        if readiness != .input { unsafe watchLevel(connection) }
         if unsafe wantsInput(connection) {
             unsafe readInput(connection)
         } else {
@@ -99,6 +119,10 @@ extension ReactorLoop {
             unsafe linger(connection)
             return false
         }
+        if unsafe connection.pointee.flags.contains(.connecting) {
+            unsafe finishConnecting(connection)
+            return false
+        }
         if unsafe connection.pointee.flags.contains(.handshaking) {
             unsafe shakeHands(connection)
             return false
@@ -110,8 +134,14 @@ extension ReactorLoop {
         return false
     }
 
+    /// Has epoll tell of input as long as there is some, for a connection that does not read it all now.
+    func watchLevel(_ connection: UnsafeMutablePointer<Connection>) {
+        if unsafe connection.pointee.interest == Connection.rest { unsafe watch(connection, .input) }
+    }
+
     /// An event that a connection does not want now.
     private mutating func ignoreInput(_ connection: UnsafeMutablePointer<Connection>, _ readiness: Readiness) {
+        unsafe watchLevel(connection)
         if !readiness.isDisjoint(with: [.hangup, .error]) {
             // Both directions are down: nobody will read what we write.
             unsafe close(connection, .peer)

@@ -26,6 +26,8 @@ package struct ReactorLoop: ~Copyable {
 
     var table: SlotTable
     var pool = InputPool()
+    /// Input of connections that were ready together, before it is offered.
+    var group = InputGroup()
     /// Input of the connection whose turn it is.
     let shared: UnsafeMutableRawPointer
     /// Output of the connection whose turn it is; empty between turns.
@@ -45,9 +47,19 @@ package struct ReactorLoop: ~Copyable {
     var spareBacklogBytes = 0
     var nextTick: UInt64 = 0
     var sweepSlot = 0
+    /// Connections that we made and that are still there.
+    var outgoingCount = 0
+    /// When the handler's `turnEnded` must be called at the latest, in monotonic nanoseconds; 0 when it need not.
+    /// Rounded up to whole milliseconds.
+    package var wakeNanoseconds: UInt64 = 0
     /// When the loop ends for good; nil when it was not told to stop.
     var stopDeadline: UInt64?
+    /// While stopping: how long a connection must have been quiet to be closed, and until when that is heeded.
+    var stopIdleNanoseconds: UInt64 = 0
+    var stopPatience: UInt64 = 0
     var isRunning = true
+    /// Whether epoll may have had more than the last turn took.
+    var leftEvents = false
 
     static var tickNanoseconds: UInt64 { 100_000_000 }
     /// How many vectors one write takes.

@@ -150,7 +150,7 @@ package final class TLSContext: @unchecked Sendable {
         _ = unsafe martlet_tls_set_ticket_keys(fresh, &keys, count)
     }
 
-    private static func lastError(_ action: String, _ subject: String) -> TLSError {
+    static func lastError(_ action: String, _ subject: String) -> TLSError {
         let code = ERR_get_error()
         ERR_clear_error()
         var text = [CChar](repeating: 0, count: 256)

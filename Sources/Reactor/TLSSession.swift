@@ -32,6 +32,15 @@ enum TLSSession {
         }
     }
 
+    /// Why the peer's certificate is not accepted; nil when it is, or none was looked at.
+    static func distrust(_ session: OpaquePointer) -> String? {
+        let code = unsafe SSL_get_verify_result(session)
+        guard code != Int(X509_V_OK) else { return nil }
+        // SAFETY: OpenSSL gives a terminated text of its own that stays.
+        let reason = unsafe String(cString: X509_verify_cert_error_string(code))
+        return "the server's certificate is not accepted: \(reason)"
+    }
+
     /// Whether the handshake took up an earlier session.
     static func isResumed(_ session: OpaquePointer) -> Bool { unsafe SSL_session_reused(session) == 1 }
 
@@ -109,5 +118,19 @@ enum TLSSession {
             guard unsafe X509_NAME_oneline(name, &text, Int32(text.count)) != nil else { return nil }
         }
         return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// Names in the certificate that the peer showed and that was verified: its common name, then its DNS names. Empty
+    /// without one. At most 64; names longer than 255 bytes are left out.
+    static func peerNames(_ session: OpaquePointer) -> [[UInt8]] {
+        var names: [[UInt8]] = []
+        var name = [UInt8](repeating: 0, count: 255)
+        for number in 0..<64 {
+            // SAFETY: the session is the connection's, alive until it closes; the shim writes at most as many bytes.
+            let length = unsafe martlet_tls_peer_name(session, Int32(number), &name, Int32(name.count))
+            guard length >= 0 else { break }
+            if length > 0 { names.append(Array(name.prefix(Int(length)))) }
+        }
+        return names
     }
 }

@@ -26,8 +26,20 @@ package struct SettingsNode: Sendable, Equatable {
     /// The line it starts on.
     package let line: Int
 
+    /// The one YAML document in `bytes`, JSON included; nil when all is blank or comment. Errors name `file` and the
+    /// line.
+    package static func parse(_ bytes: [UInt8], file: String) throws(SettingsError) -> SettingsNode? {
+        try YAMLParser.parse(bytes, file: file)
+    }
+
+    /// A mapping without some of its keys; anything else as it is.
+    func without(_ keys: Set<String>) -> SettingsNode {
+        guard !keys.isEmpty, case .mapping(let entries) = content else { return self }
+        return SettingsNode(content: .mapping(entries.filter { !keys.contains($0.key) }), line: line)
+    }
+
     /// Whether it is written as nothing: an empty plain scalar, `~` or `null`.
-    var isNull: Bool {
+    package var isNull: Bool {
         if case .scalar(let text, isPlain: true) = content { return ["", "~", "null", "Null", "NULL"].contains(text) }
         return false
     }

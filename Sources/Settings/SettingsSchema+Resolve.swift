@@ -12,17 +12,19 @@ extension SettingsSchema {
     ///   - file: the configuration file's path and its bytes, if there is one.
     ///   - environment: all of the process's variables; those that do not begin with `MARTLET_` are ignored.
     ///   - flags: what the command line held, in order; the names must be flags of this schema.
+    ///   - otherKeys: keys of the file that are somebody else's, and skipped.
     /// - Returns: the values, and notes about what was ignored.
     /// - Throws: every problem of all three.
     package func resolve(
-        file: (path: String, bytes: [UInt8])?, environment: [String: String], flags: [Flag]
+        file: (path: String, bytes: [UInt8])?, environment: [String: String], flags: [Flag],
+        otherKeys: Set<String> = []
     ) throws(SettingsError) -> (values: SettingsValues, notes: [String]) {
         var values = defaults()
         var problems: [String] = []
         if let file {
             do throws(SettingsError) {
                 if let root = try YAMLParser.parse(file.bytes, file: file.path), !root.isNull {
-                    read(root, group: "", file: file.path, into: &values, problems: &problems)
+                    read(root.without(otherKeys), group: "", file: file.path, into: &values, problems: &problems)
                 }
             } catch {
                 problems += error.problems
@@ -160,9 +162,9 @@ extension SettingsSchema {
             let name = setting.environmentName
             known.insert(name)
             guard let text = environment[name] else { continue }
-            if text.hasPrefix("tcp://") || text.hasPrefix("udp://"), setting.name == "port" {
+            if name.hasSuffix("_PORT"), ["tcp://", "udp://", "sctp://"].contains(where: text.hasPrefix) {
                 // Kubernetes and Docker set MARTLET_PORT=tcp://… for a service called martlet.
-                notes.append("\(name): ignored, because it is the address of a service called martlet")
+                notes.append("\(name): ignored, because it is the address of a service")
                 continue
             }
             if let value = Self.parse(text, setting, place: name, problems: &problems) {

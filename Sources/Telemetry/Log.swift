@@ -2,14 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Memory
-internal import Platform
+package import Platform
 internal import Synchronization
 
 /// Structured log lines: one JSON object or one logfmt line per event, one write(2) each, on standard error.
 ///
 /// A message is a constant; what varies goes into fields. So lines can be counted and searched by message, and repeats
 /// be limited. Cached values never go into a log, and keys only as ``Field/key(_:)``, which hashes them. May be
-/// called from any thread; takes a short lock and may block on a slow terminal, so not on the request path.
+/// called from any thread, but not on the request path. After ``startWriting()`` whoever logs takes a short lock and
+/// waits for nobody; before, it waits for a reader that stands still, but not long, and for a file as long as the disk
+/// does. What there is no room for is dropped, and counted in the next line's field `dropped`.
 package final class Log: Sendable {
     /// How much an event matters, from least to most.
     package enum Level: String, CaseIterable, Comparable, Sendable {
@@ -77,6 +79,8 @@ package final class Log: Sendable {
         package var fieldLimitBytes = 1024
         /// A line longer than this many bytes is cut after a whole field.
         package var lineLimitBytes = 8192
+        /// Lines that wait for the thread that writes them have at most so many bytes.
+        package var waitingLimitBytes = 1 << 20
 
         package init() {}
 
@@ -98,6 +102,12 @@ package final class Log: Sendable {
 
     private let configuration: Configuration
     private let minimum: Atomic<Int>
+    /// Lines that nobody took.
+    private let dropped = Atomic<UInt64>(0)
+    /// How long a line waits for room.
+    private static let patienceMilliseconds: Int32 = 10
+    /// The thread that writes, once there is one.
+    private let writer = Guarded<LogWriter?>(nil)
     /// How often each message came lately.
     private let repeats = Guarded<[String: Repeats]>([:])
 
@@ -139,13 +149,32 @@ package final class Log: Sendable {
         guard isEnabled(level) else { return }
         let text = message.description
         guard let suppressed = admit(text, at: Clock.monotonicNanoseconds()) else { return }
+        let writer = self.writer.withLock { $0 }
+        if writer == nil, !takesOutput(configuration.fd, within: Self.patienceMilliseconds) {
+            dropped.add(1 + suppressed, ordering: .relaxed)
+            return
+        }
+        let missing = dropped.exchange(0, ordering: .relaxed)
         var line = LogLine(configuration)
         line.begin(level, text, at: Clock.realtimeNanoseconds())
         for (name, value) in fields { line.append(name.description, value) }
         if suppressed > 0 { line.append("suppressed", .unsigned(suppressed)) }
+        if missing > 0 { line.append("dropped", .unsigned(missing)) }
         line.end()
-        writeWhole(line.bytes, to: configuration.fd)
+        guard let writer else { return writeWhole(line.bytes, to: configuration.fd) }
+        if !writer.offer(line.bytes) { dropped.add(1 + suppressed + missing, ordering: .relaxed) }
     }
+
+    /// Has a thread write the lines from now on, so that a disk that does not answer holds up that thread alone. After
+    /// a fork, which threads do not survive. Once.
+    package func startWriting() throws(SystemError) {
+        let fresh = LogWriter(fd: configuration.fd, limitBytes: configuration.waitingLimitBytes)
+        try fresh.start()
+        writer.withLock { $0 = fresh }
+    }
+
+    /// Waits until everything so far is written, at most `milliseconds`: before the process ends. Blocks.
+    package func finish(milliseconds: UInt64) { writer.withLock { $0 }?.finish(milliseconds: milliseconds) }
 
     /// How many lines with this message were suppressed before this one; nil when this one is suppressed too.
     private func admit(_ message: String, at now: UInt64) -> UInt64? {

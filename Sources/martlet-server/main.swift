@@ -1,11 +1,71 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+import Hosting
 import NodeServer
 import Platform
+import Storage
+import StoragePostgres
+import StorageRocksDB
 
+/// The store that the settings name.
+func makeBackend(_ settings: StorageSettings) throws(StorageStartError) -> (any StorageBackend)? {
+    switch settings.backend {
+    case .none: return nil
+    case .memory: return MemoryBackend()
+    case .rocksdb: return RocksDBBackend(RocksDBConfiguration(settings))
+    case .postgres: return PostgresBackend(PostgresConfiguration(settings))
+    }
+}
+
+extension PostgresConfiguration {
+    /// What the node's settings say about the database; its connections are shared out between writers and readers.
+    init(_ settings: StorageSettings) {
+        self.init(url: settings.url ?? "")
+        writers = max(1, min(32, settings.connections / 2))
+        readers = max(1, min(64, settings.connections - writers))
+        tombstoneMilliseconds = Int64(settings.tombstoneSeconds) * 1000
+        poolNames = settings.pools.map(\.name)
+        if let changes = settings.changes {
+            (keepsOutbox, region, streamKeepMilliseconds) = (true, changes.region, changes.keepMilliseconds)
+        }
+        // Before the client gives up, so that it learns that nothing was done.
+        statementTimeoutMilliseconds = max(500, settings.timeoutMilliseconds * 3 / 4)
+        connectTimeoutMilliseconds = min(5000, max(2000, settings.timeoutMilliseconds))
+        waitingMilliseconds = max(1, settings.timeoutMilliseconds * 3 / 4)
+        isShared = settings.isShared
+        instance = settings.instance ?? ProcessControl.hostName + ":" + settings.address
+    }
+}
+
+extension RocksDBConfiguration {
+    /// What the node's settings say about the embedded store.
+    init(_ settings: StorageSettings) {
+        self.init(path: settings.path)
+        durability =
+            switch settings.durability {
+            case .sync: .sync
+            case .group: .group
+            case .async: .async
+            }
+        groupWaitMicroseconds = settings.groupWaitMicroseconds
+        blockCacheBytes = settings.blockCacheBytes
+        acceptsDamagedLog = settings.acceptsDamagedLog
+        readerThreads = settings.readers
+        // Before the client gives up, so that it learns that nothing was done.
+        waitingMilliseconds = max(1, settings.timeoutMilliseconds * 3 / 4)
+        tombstoneMilliseconds = Int64(settings.tombstoneSeconds) * 1000
+        poolNames = settings.pools.map(\.name)
+        if let changes = settings.changes {
+            (keepsOutbox, region) = (true, changes.region)
+            (outboxKeepMilliseconds, outboxLimitBytes) = (changes.keepMilliseconds, changes.keepBytes)
+        }
+    }
+}
+
+let arguments = programArguments()
 let commandLine = NodeCommandLine(
-    program: CommandLine.arguments.first ?? "martlet-server", arguments: Array(CommandLine.arguments.dropFirst()),
+    program: arguments.first ?? "martlet-server", arguments: Array(arguments.dropFirst()),
     environment: Environment.all()
 ) { path in
     do throws(SystemError) {
@@ -16,7 +76,7 @@ let commandLine = NodeCommandLine(
 }
 
 do throws(StartRefusal) {
-    try NodeProgram(commandLine).run()
+    try NodeProgram(commandLine, backend: makeBackend).run()
 } catch {
     writeWhole(Array(error.output.utf8), to: 1)
     writeWhole(Array(error.errors.utf8), to: 2)

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+import Memory
 import Admin
 import Foundation
 import Platform
@@ -244,7 +245,7 @@ private func start(_ subject: Subject, _ change: (inout AdminConfiguration) -> V
 
     @Test func spellsJSONStrings() throws {
         for text in ["", "a\"b\\c", "\u{0}\u{1F}\u{7F}\n\r\t", "ü🐦"] {
-            let data = Data("[\(jsonString(text))]".utf8)
+            let data = Data("[\(JSONString.quoted(text))]".utf8)
             #expect(try JSONSerialization.jsonObject(with: data) as? [String] == [text])
         }
     }

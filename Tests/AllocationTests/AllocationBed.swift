@@ -2,14 +2,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import Hosting
 import Memory
 import NodeServer
 import Platform
 import Reactor
+import RouterProxy
 import Synchronization
 import Testing
 
-/// A node with one reactor in this process, a client of it, and the count of what the reactor's thread allocates.
+/// A node with one reactor in this process, a client of it, and the count of what the reactor's thread allocates; or a
+/// router with one reactor before it, and what that one's thread allocates.
 final class AllocationBed {
     /// Requests that are measured.
     static let requests = 10_000
@@ -17,22 +20,50 @@ final class AllocationBed {
     static let pipelined = 20
 
     private let service: NodeService
+    private let router: RouterService?
     private let client: Descriptor
     private var buffer = [UInt8](repeating: 0, count: 64 << 10)
 
-    init() throws {
+    /// Where there are `tenants`, the client is one that may use every key, and rules are looked at for each.
+    init(throughRouter: Bool = false, tenants: Bool = false) throws {
+        let everybody = tenants ? [Self.everybody] : []
         var configuration = NodeConfiguration()
         configuration.threads = 1
-        configuration.listeners = [NodeListener(host: "127.0.0.1", port: 0)]
+        configuration.listeners = [ServerListener(host: "127.0.0.1", port: 0)]
+        configuration.tenants = everybody
         service = try NodeService(configuration) { _ in }
+        try service.bind()
         try service.start()
         let port = try #require(service.listeners.first?.port)
-        client = try Self.connect(port)
+        router = throughRouter ? try Self.startRouter(to: port, everybody) : nil
+        client = try Self.connect(router?.listeners.first?.port ?? port)
     }
 
-    /// Ends the node.
+    private static var everybody: TenantSettings {
+        let permissions = TenantPermissions(
+            commands: .all, prefixes: [[]], readPrefixes: [Array("nobody's:".utf8), Array("z".utf8)])
+        var settings = TenantSettings(name: "everybody", permissions: permissions)
+        settings.includesOthers = true
+        return settings
+    }
+
+    private static func startRouter(to port: UInt16, _ tenants: [TenantSettings]) throws -> RouterService {
+        var configuration = RouterConfiguration()
+        configuration.threads = 1
+        configuration.listeners = [ServerListener(host: "127.0.0.1", port: 0)]
+        configuration.tenants = tenants
+        try configuration.usePool([try #require(RouterServer("127.0.0.1:\(port)"))])
+        let router = try RouterService(configuration)
+        try router.bind()
+        try router.start()
+        return router
+    }
+
+    /// Ends the node, and the router.
     func end() {
-        service.stop(isGraceful: false)
+        router?.stop(timeoutMilliseconds: 0, idleMilliseconds: 0)
+        router?.wait()
+        service.stop(timeoutMilliseconds: 0, idleMilliseconds: 0)
         service.wait()
     }
 
@@ -57,10 +88,11 @@ final class AllocationBed {
     private func reading() throws -> UInt64 {
         let reading = Reading()
         let ticket = reading.parking.ticket
-        let isPosted = service.runOnFirstReactor {
+        let work: @Sendable () -> Void = {
             reading.bytes.store(threadAllocatedBytes(), ordering: .releasing)
             reading.parking.announce()
         }
+        let isPosted = router?.runOnFirstReactor(work) ?? service.runOnFirstReactor(work)
         try #require(isPosted)
         while reading.bytes.load(ordering: .acquiring) == .max {
             reading.parking.wait(ticket, timeoutNanoseconds: 1_000_000)

@@ -75,11 +75,26 @@ struct AllocationTests {
     ]
 
     @Test(arguments: commands)
+    func aRouterAllocatesNothing(_ command: Command) throws {
+        let bed = try AllocationBed(throughRouter: true)
+        defer { bed.end() }
+        #expect(try bed.bytesAllocated(by: command) == 0)
+    }
+
+    @Test(arguments: commands)
     func allocatesNothing(_ command: Command) throws {
         let bed = try AllocationBed()
         defer { bed.end() }
         let bytes = try bed.bytesAllocated(by: command)
         #expect(bytes == 0, "\(command.name): \(bytes) bytes for \(AllocationBed.requests) requests")
+    }
+
+    /// Nor does it where tenants are told apart.
+    @Test(arguments: commands, [true, false])
+    func allocatesNothingForTenants(_ command: Command, throughRouter: Bool) throws {
+        let bed = try AllocationBed(throughRouter: throughRouter, tenants: true)
+        defer { bed.end() }
+        #expect(try bed.bytesAllocated(by: command) == 0)
     }
 
     /// The measurement sees what does allocate, or the test above could not fail.

@@ -300,15 +300,21 @@ extension ReferenceParser {
 // MARK: - Meta
 
 private let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+/// What a letter stands for; nil for other bytes.
+private let values: [UInt32?] = {
+    var values = [UInt32?](repeating: nil, count: 256)
+    for (value, letter) in alphabet.enumerated() { values[Int(letter)] = UInt32(value) }
+    return values
+}()
 
 /// Base64 by text, as memcached takes it: other bytes are skipped, padding ends it.
 func referenceDecode(_ text: [UInt8]) -> [UInt8]? {
-    let letters = text.filter { alphabet.contains($0) || $0 == UInt8(ascii: "=") }
+    let letters = text.filter { values[Int($0)] != nil || $0 == UInt8(ascii: "=") }
     guard !letters.isEmpty, letters.count % 4 == 0 else { return nil }
     var result: [UInt8] = []
     for group in stride(from: 0, to: letters.count, by: 4) {
         let four = Array(letters[group..<group + 4])
-        let bits = four.map { letter in UInt32(alphabet.firstIndex(of: letter) ?? 0) }
+        let bits = four.map { letter in values[Int(letter)] ?? 0 }
         let word = bits[0] << 18 | bits[1] << 12 | bits[2] << 6 | bits[3]
         let three = [UInt8(word >> 16), UInt8(word >> 8 & 255), UInt8(word & 255)]
         let padding = four.count { $0 == UInt8(ascii: "=") }

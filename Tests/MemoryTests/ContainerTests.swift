@@ -44,7 +44,7 @@ struct ContainerTests {
 
     @Test func addressTableAnswersHintsForWhatItHas() throws {
         let arena = Arena(decayMilliseconds: 0)
-        var table = AddressTable(capacity: 0)
+        var table = AddressTable(capacity: 0, blockBytes: 64)
         let blocks = try (0..<100).map { _ in try #require(arena.allocate(64)) }
         for block in blocks { table.append(block) }
         for (index, block) in blocks.enumerated() {
@@ -58,6 +58,23 @@ struct ContainerTests {
         let hints = [table.hint(4), table.hint(5), table.hint(-1), table.hint(1 << 20)]
         #expect(hints[0] == hints[1] && hints[2...] == [0, 0])
         for block in blocks { arena.free(block) }
+    }
+
+    @Test func addressTableGivesBackBlocksOfTheUsualSizeOnly() throws {
+        let arena = Arena(decayMilliseconds: 0)
+        var table = AddressTable(capacity: 8, blockBytes: 64)
+        let usual = try #require(arena.allocate(64))
+        let odd = try #require(arena.allocate(128))
+        for index in 0..<20 { table.append(index % 3 == 0 ? odd : usual) }
+        for index in 0..<20 {
+            let block = table.usualBlock(index)
+            #expect((block == nil) == (index % 3 == 0))
+            if let block { #expect(unsafe block.count == 64 && block.unsafeBase == usual.unsafeBase) }
+        }
+        table.set(0, usual)
+        #expect(table.usualBlock(0) != nil)
+        arena.free(usual)
+        arena.free(odd)
     }
 
     @Test func indicesOutsideEndTheProcess() async {

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Admin
+import Hosting
 import Memory
 import Telemetry
 import Testing
@@ -158,9 +159,10 @@ struct MetricsTests {
 
     @Test func readinessNeedsListenersAndEndsWithThem() throws {
         let node = try Node(NodeConfiguration())
-        let failures = node.readiness(isStopping: true).map { $0.failure != nil }
-        #expect(failures == [true, true])
-        #expect(node.readiness(isStopping: false).map { $0.failure != nil } == [true, false])
+        let drain = Drain(DrainConfiguration())
+        #expect(node.readiness(drain).map { $0.failure != nil } == [true, false])
+        drain.advance(to: .draining)
+        #expect(node.readiness(drain).map { $0.failure != nil } == [true, true])
     }
 }
 

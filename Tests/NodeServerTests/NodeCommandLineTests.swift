@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+import Hosting
 import Telemetry
 import Testing
 
@@ -112,7 +113,7 @@ struct RefusedCommandLine: Sendable, CustomTestStringConvertible {
         #expect(made.tuning.chunkSize == 64)
         #expect(made.tuning.growthFactor == 1.5)
         #expect(made.tuning.memoryFilePath == "/mnt/x")
-        #expect(made.notes.contains("accepted and without effect here: -n, -f, -L, -N, -e"))
+        #expect(made.notes.contains("accepted and without effect here: -n, -f, -L, -N"))
     }
 
     @Test func takesEveryLongOption() throws {
@@ -301,6 +302,12 @@ struct RefusedCommandLine: Sendable, CustomTestStringConvertible {
         #expect(missing.errors == "memcached: /none.yaml: cannot be read: No such file or directory\n")
         let member = try refusal("--members=10.0.0.1")
         #expect(member.errors.contains("expected host:port or host|address|port"))
+        for source in ["dnssrv+_memcached._tcp.example.org:11211", "dns+a:11211,dns+b:11211", "consul://a/b"] {
+            #expect(try refusal("--members=\(source)").errors.hasPrefix("memcached: members: "))
+        }
+        #expect(try refusal("--members=etcd://h:2379").errors.contains("a prefix is missing"))
+        let several = "etcd://a:2379,b:2379/martlet/main"
+        #expect(try configuration("--members=\(several)").fleet.source == [several])
         let mask = try refusal(environment: ["MARTLET_UNIX_MASK": "9"])
         #expect(mask.errors.contains("MARTLET_UNIX_MASK: unix.mask: \"9\" is not valid"))
         #expect(try refusal("--hot-keys-top=x").errors.contains("--hot-keys-top: \"x\" is not valid"))

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import CacheEngine
+import Hosting
 import MemcacheProtocol
 import Memory
 import Telemetry

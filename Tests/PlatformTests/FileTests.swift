@@ -26,6 +26,21 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: directory + "/b"))
     }
 
+    /// `/dev/full` is a disk without room: what was swallowed once was a file that is not there.
+    @Test func saysThatADiskIsFull() throws {
+        for bytes in [[1, 2, 3], [UInt8](repeating: 7, count: 100_000)] {
+            do throws(SystemError) {
+                try writeFile("/dev/full", bytes)
+                Issue.record("a full disk took \(bytes.count) bytes")
+            } catch {
+                #expect(error.description == "write /dev/full: No space left on device")
+            }
+        }
+        // To people it is said once and for all, or not at all.
+        let full = try createFile("/dev/full")
+        writeWhole([1], to: full.number)
+    }
+
     @Test func refusesAFileBeyondTheLimit() throws {
         defer { try? FileManager.default.removeItem(atPath: directory) }
         let path = directory + "/a"

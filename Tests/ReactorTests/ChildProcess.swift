@@ -9,9 +9,9 @@ struct ChildProcess {
     let errors: String
     let status: Int32
 
-    /// `input` is written while output is read. Output is not read before `delay` milliseconds have passed.
+    /// `input` is written while output is read. Output is not read before `mayRead` says so, or a minute has passed.
     init(
-        _ arguments: [String], input: [UInt8] = [], directory: String = ".", readsAfterMilliseconds delay: UInt32 = 0
+        _ arguments: [String], input: [UInt8] = [], directory: String = ".", mayRead: () -> Bool = { true }
     ) throws {
         let errorPath = temporaryPath("errors")
         var (stdin, stdout): ([Int32], [Int32]) = ([0, 0], [0, 0])
@@ -21,8 +21,7 @@ struct ChildProcess {
         let process = try Self.spawn(arguments, stdin[0], stdout[1], errorPath, directory)
         close(stdin[0])
         close(stdout[1])
-        usleepMilliseconds(delay)
-        output = Self.exchange(input, stdin[1], stdout[0])
+        output = Self.exchange(input, stdin[1], stdout[0], mayRead)
         close(stdout[0])
         var ending: Int32 = 0
         unsafe waitpid(process, &ending, 0)
@@ -53,22 +52,29 @@ struct ChildProcess {
     }
 
     /// Writes `input` and reads until the other side ends.
-    private static func exchange(_ input: [UInt8], _ writing: Int32, _ reading: Int32) -> [UInt8] {
+    private static func exchange(
+        _ input: [UInt8], _ writing: Int32, _ reading: Int32, _ mayRead: () -> Bool
+    ) -> [UInt8] {
         var (received, offset, chunk) = ([UInt8](), 0, [UInt8](repeating: 0, count: 1 << 16))
         // A child that has gone must not end the test with a signal.
         _ = signal(SIGPIPE, SIG_IGN)
         _ = fcntl(writing, F_SETFL, O_NONBLOCK)
-        var isWriting = true
+        var (isWriting, isReading, pauses) = (true, false, 0)
         while true {
             if isWriting, offset == input.count {
                 close(writing)
                 isWriting = false
             }
+            isReading = isReading || pauses > 12_000 || mayRead()
             var entries = [
-                pollfd(fd: reading, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: isReading ? reading : -1, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: isWriting ? writing : -1, events: Int16(POLLOUT), revents: 0),
             ]
-            guard unsafe poll(&entries, 2, 60_000) > 0 else { break }
+            guard unsafe poll(&entries, 2, isReading ? 60_000 : 5) > 0 else {
+                if isReading { break }
+                pauses += 1
+                continue
+            }
             if isWriting, entries[1].revents != 0 {
                 let count = unsafe input[offset...].withUnsafeBytes { unsafe write(writing, $0.baseAddress, $0.count) }
                 offset = count > 0 ? offset + count : input.count

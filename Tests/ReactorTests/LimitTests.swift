@@ -53,7 +53,8 @@ extension ReactorSuite {
                 let before = processorNanoseconds()
                 usleepMilliseconds(500)
                 #expect(server.count(.acceptErrors) < 200)
-                #expect(processorNanoseconds() - before < 200_000_000)
+                // Under a sanitizer the other suites, which run beside this one, are still at work.
+                #expect(isSanitized || processorNanoseconds() - before < 200_000_000)
                 try first.send("echo 2\n")
                 #expect(try first.line() == "echo 2", "those that are open are served")
                 return second
@@ -61,6 +62,25 @@ extension ReactorSuite {
             try second.send("echo 3\n")
             #expect(try second.line() == "echo 3")
             #expect(server.count(.listenDisabled) >= 1)
+        }
+
+        @Test func doesNotKeepExternalBytesForAPeerThatReadsNothing() throws {
+            let server = try TestServer { $0.stalledOutputMilliseconds = 500 }
+            let stalled = try TestClient(port: server.port)
+            let slow = try TestClient(port: server.port)
+            let other = try TestClient(port: server.port)
+            try stalled.send("external 50000000\n")
+            try slow.send("external 50000000\n")
+            // Copied bytes may wait: they keep nothing else from being used.
+            try other.send("big 30000000\n")
+            // One that reads, however little, is not given up.
+            #expect(
+                eventually(seconds: 20) {
+                    _ = try? slow.bytes(1 << 16)
+                    return server.seen.closed.count == 1
+                })
+            #expect(server.seen.closed == [.slowReader] && server.seen.released.count == 1)
+            #expect(try other.bytes(30_000_000).count == 30_000_000)
         }
 
         @Test func closesIdleTCPConnections() throws {

@@ -22,6 +22,8 @@ final class ScriptHandler: ReactorHandler {
         var stopped = 0
         var ticks = 0
         var order: [UInt64] = []
+        /// How many inputs there were in each group.
+        var foreseen: [Int] = []
     }
 
     private let reactor: Reactor
@@ -47,6 +49,11 @@ final class ScriptHandler: ReactorHandler {
     func released(_ token: UInt64) {
         if let block = externals.removeValue(forKey: token) { unsafe block.unsafeBase.deallocate() }
         note { $0.released.append(token) }
+    }
+
+    func foresee(_ inputs: borrowing InputGroup) {
+        let count = inputs.count
+        note { $0.foreseen.append(count) }
     }
 
     func opened(_ connection: inout Connection, _ output: inout OutputBuffer) {
@@ -213,6 +220,8 @@ final class TestServer: Sendable {
     ) throws {
         var configuration = ReactorConfiguration()
         configuration.threads = 1
+        // The test itself may be too slow a reader.
+        if isSanitized { configuration.stalledOutputMilliseconds = 600_000 }
         configure(&configuration)
         let record = Guarded(ScriptHandler.Record())
         self.record = record

@@ -196,7 +196,7 @@ extension ReactorSuite {
             usleepMilliseconds(1_000)
             #expect(server.count(.turns) - turns <= 15, "ten ticks a second")
             #expect(server.seen.ticks >= 8)
-            #expect(processorNanoseconds() - before < 100_000_000)
+            #expect(isSanitized || processorNanoseconds() - before < 100_000_000)
         }
     }
 }

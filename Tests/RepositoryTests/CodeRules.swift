@@ -9,7 +9,33 @@ enum CodeRules {
     /// Adapters of C libraries outside of these modules, each with the reason.
     static let unsafeAdapters: [String: String] = [
         "Sources/Settings/YAMLParser.swift": "libyaml's parser and its events",
+        "Sources/Control/HTTPClient.swift": "libcurl's handles and callbacks",
+        "Sources/Discovery/HTTPCall.swift": "libcurl's handles and callbacks",
+        "Sources/Discovery/Resolver.swift": "c-ares's channel and its callbacks",
         "Sources/Admin/AdminServer.swift": "libmicrohttpd's daemon, connections and responses",
+        "Sources/MartletClient/CallWaiter.swift": "the Swift runtime's continuations",
+        "Sources/MartletClient/ClientExecutor.swift": "the Swift runtime's jobs",
+        "Sources/LoadRunner/GzipFile.swift": "zlib's stream",
+        "Sources/ScriptEngine/ScriptContext.swift": "JavaScriptCore's contexts and values",
+        "Sources/ScriptEngine/ScriptHub.swift": "JavaScriptCore's values and the memory of its arrays",
+        "Sources/StoragePostgres/SQLConnection.swift": "libpq's connections and results",
+        "Sources/StoragePostgres/SQLConnection+Address.swift": "libpq's list of a connection's options",
+        "Sources/StorageRocksDB/BackupDirectory.swift": "RocksDB's engine for backups",
+        "Sources/StorageRocksDB/CompactionFilters.swift": "RocksDB's compaction filters and their callbacks",
+        "Sources/StorageRocksDB/LogTimer.swift": "RocksDB's performance context",
+        "Sources/StorageRocksDB/RocksBatch.swift": "RocksDB's write batch",
+        "Sources/StorageRocksDB/RocksDatabase.swift": "RocksDB's database and column families",
+        "Sources/StorageRocksDB/RocksDatabase+Maintenance.swift": "RocksDB's checkpoints and options",
+        "Sources/StorageRocksDB/RocksIterator.swift": "RocksDB's iterator",
+        "Sources/StorageRocksDB/RocksSettings.swift": "RocksDB's options",
+        // No raw memory: what the tier takes for shared between threads lives on a simulation's one thread.
+        "Sources/SimulationKit/VirtualWorld.swift": "a simulation's one thread",
+        "Sources/SimulationKit/SimulatedStore.swift": "a simulation's one thread",
+        "Sources/SimulationKit/SimulatedCache.swift": "a simulation's one thread",
+        "Sources/SimulationKit/SimulatedNode.swift": "a simulation's one thread",
+        "Sources/SimulationKit/StreamHome.swift": "a simulation's one thread",
+        "Sources/SimulationKit/FleetNode.swift": "a simulation's one thread",
+        "Sources/SimulationKit/FleetStore.swift": "a simulation's one thread",
     ]
 
     /// How far above an `unsafe` its SAFETY line may stand, when it is not in the same function or on the type.
@@ -44,15 +70,15 @@ enum CodeRules {
     /// Each `unsafe` has a SAFETY line: right above it, in its function, in the function's documentation, or, where the
     /// whole type rests on one argument, in the type's head.
     static func safetyComments(_ file: SourceFile) -> [Finding] {
+        let places = file.code.indices.filter { TextRules.hasWord("unsafe", in: file.code[$0]) }
+        if places.isEmpty || typeArguments(file) { return [] }
         let functions = Declarations.functions(file)
-        let isArgued = typeArguments(file)
-        return file.code.indices.compactMap { index in
-            guard TextRules.hasWord("unsafe", in: file.code[index]), !isArgued else { return nil }
+        return places.compactMap { index in
             let function = functions.filter { $0.first <= index && index <= $0.last }.last
             let from = function.map { documentationStart(file, of: $0.first) } ?? max(0, index - safetyReach)
             let to = function?.last ?? index
             let isCommented = (min(from, max(0, index - safetyReach))...to).contains {
-                file.comments[$0].contains("SAFETY")
+                Bytes.contain("SAFETY", in: file.comments[$0])
             }
             if isCommented { return nil }
             return Finding(path: file.path, line: index + 1, what: "unsafe without a SAFETY line")
@@ -61,12 +87,14 @@ enum CodeRules {
 
     /// Whether the file makes its argument once for all of it: `SAFETY (type)` or `SAFETY (file)`.
     private static func typeArguments(_ file: SourceFile) -> Bool {
-        file.comments.contains { $0.contains("SAFETY (type)") || $0.contains("SAFETY (file)") }
+        file.comments.contains { Bytes.contain("SAFETY (type)", in: $0) || Bytes.contain("SAFETY (file)", in: $0) }
     }
 
     private static func documentationStart(_ file: SourceFile, of line: Int) -> Int {
         var start = line
-        while start > 0, !file.comments[start - 1].isEmpty || file.code[start - 1].contains("@") { start -= 1 }
+        while start > 0, !file.comments[start - 1].isEmpty || Bytes.contain("@", in: file.code[start - 1]) {
+            start -= 1
+        }
         return start
     }
 
@@ -83,6 +111,7 @@ enum CodeRules {
     }
 
     private static func hasForce(_ line: String) -> Bool {
+        guard Bytes.contain("!", in: line) else { return false }
         let bytes = Array(line.utf8)
         return bytes.indices.contains { index in
             guard bytes[index] == UInt8(ascii: "!"), index > 0 else { return false }
@@ -99,7 +128,8 @@ enum CodeRules {
     static func documentation(_ file: SourceFile) -> [Finding] {
         file.code.indices.compactMap { index in
             let line = file.code[index]
-            guard let found = Declarations.declaration(line), found.keyword != "extension", found.keyword != "case",
+            guard TextRules.hasWord("package", in: line) || TextRules.hasWord("public", in: line),
+                let found = Declarations.declaration(line), found.keyword != "extension", found.keyword != "case",
                 found.modifiers.contains(where: { $0 == "package" || $0 == "public" }),
                 !found.modifiers.contains("override"), !found.modifiers.contains("import"),
                 !documentedElsewhere.contains(found.name), !documentedElsewhere.contains(found.keyword)
@@ -132,12 +162,12 @@ enum CodeRules {
             "init()", "init(rawValue:", "init(stringLiteral ", "init(integerLiteral ", "init(booleanLiteral ",
             "func < (",
         ]
-        if heads.contains(where: { TextRules.firstIndex(of: $0, in: code[...]) != nil }) { return true }
+        if heads.contains(where: { Bytes.contain($0, in: code) }) { return true }
         guard TextRules.hasWord("static", in: code), TextRules.hasWord("let", in: code) else { return false }
         let head = (0..<line).last { file.code[$0].first.map { $0 != " " && $0 != "}" } ?? false }
         var comment = (head ?? 0) - 1
         while comment >= 0, file.comments[comment].hasPrefix("///") || file.code[comment].hasPrefix("@") {
-            if TextRules.firstIndex(of: "Source: ", in: file.comments[comment][...]) != nil { return true }
+            if Bytes.contain("Source: ", in: file.comments[comment]) { return true }
             comment -= 1
         }
         return false

@@ -70,7 +70,9 @@ enum Declarations {
             "extension", "case", "associatedtype", "deinit",
         ]
         var modifiers: [String] = []
-        let words = line.split { !($0.isLetter || $0.isNumber || $0 == "_" || $0 == "@") }.map(String.init)
+        // Letters of other scripts are above ASCII.
+        let words = line.utf8.split { !(TextRules.isWordByte($0) || $0 == UInt8(ascii: "@") || $0 >= 0x80) }
+            .map { String(Substring($0)) }
         for (index, word) in words.enumerated() {
             // `class func` and `class var` are methods, `final class` is a type.
             if keywords.contains(word) {

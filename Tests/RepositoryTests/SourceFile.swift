@@ -20,7 +20,8 @@ struct SourceFile: Sendable {
 
     init(path: String, text: String) {
         self.path = path
-        var all = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+        var all = text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+            .map { String(Substring($0)) }
         if all.last == "" { all.removeLast() }
         lines = all
         var scanner = SourceScanner(text)
@@ -46,10 +47,12 @@ struct SourceScanner {
         return (text(code), text(comments))
     }
 
-    private func has(_ text: StaticString, at position: Int) -> Bool {
-        guard position + text.utf8CodeUnitCount <= bytes.count else { return false }
-        return (0..<text.utf8CodeUnitCount).allSatisfy { unsafe bytes[position + $0] == text.utf8Start[$0] }
+    /// Whether `first`, and then `second`, stand at a position.
+    private func has(_ first: UInt8, _ second: UInt8, at position: Int) -> Bool {
+        position + 1 < bytes.count && bytes[position] == first && bytes[position + 1] == second
     }
+
+    private static let (slash, star, quote) = (UInt8(ascii: "/"), UInt8(ascii: "*"), UInt8(ascii: "\""))
 
     private mutating func newLine() {
         code.append([])
@@ -61,22 +64,36 @@ struct SourceScanner {
         if byte == UInt8(ascii: "\n") {
             newLine()
             at += 1
-        } else if has("//", at: at) {
-            while at < bytes.count, bytes[at] != UInt8(ascii: "\n") { take(isComment: true) }
-        } else if has("/*", at: at) {
+        } else if byte == Self.slash, has(Self.slash, Self.slash, at: at) {
+            let end = bytes[at...].firstIndex(of: UInt8(ascii: "\n")) ?? bytes.count
+            comments[comments.count - 1] += bytes[at..<end]
+            at = end
+        } else if byte == Self.slash, has(Self.slash, Self.star, at: at) {
             blockComment()
-        } else if byte == UInt8(ascii: "\"") {
+        } else if byte == Self.quote {
             string(hashes: 0)
         } else if byte == UInt8(ascii: "#"), let hashes = rawStringHashes() {
             at += hashes
             string(hashes: hashes)
         } else {
-            take(isComment: false)
+            takeCode()
         }
     }
 
-    private mutating func take(isComment: Bool) {
-        if isComment { comments[comments.count - 1].append(bytes[at]) } else { code[code.count - 1].append(bytes[at]) }
+    /// Takes the byte, and what follows it up to one that may begin something else.
+    private mutating func takeCode() {
+        var end = at + 1
+        while end < bytes.count {
+            let byte = bytes[end]
+            if byte == 10 || byte == Self.slash || byte == Self.quote || byte == 35 { break }
+            end += 1
+        }
+        code[code.count - 1] += bytes[at..<end]
+        at = end
+    }
+
+    private mutating func takeComment() {
+        comments[comments.count - 1].append(bytes[at])
         at += 1
     }
 
@@ -89,24 +106,24 @@ struct SourceScanner {
     private mutating func blockComment() {
         var depth = 0
         repeat {
-            if has("/*", at: at) {
+            if has(Self.slash, Self.star, at: at) {
                 depth += 1
                 at += 2
-            } else if has("*/", at: at) {
+            } else if has(Self.star, Self.slash, at: at) {
                 depth -= 1
                 at += 2
             } else if bytes[at] == UInt8(ascii: "\n") {
                 newLine()
                 at += 1
             } else {
-                take(isComment: true)
+                takeComment()
             }
         } while depth > 0 && at < bytes.count
     }
 
     /// Passes over a literal that starts at its quote, and leaves two quotes in the code.
     private mutating func string(hashes: Int) {
-        let isMultiline = has("\"\"\"", at: at)
+        let isMultiline = has(Self.quote, Self.quote, at: at) && has(Self.quote, Self.quote, at: at + 1)
         let quotes = isMultiline ? 3 : 1
         code[code.count - 1] += Array("\"\"".utf8)
         at += quotes

@@ -18,7 +18,8 @@ enum TextRules {
     }
 
     static func lineWidth(_ file: SourceFile) -> [Finding] {
-        file.lines.indices.filter { file.lines[$0].count > lineLimit }
+        // Characters are counted only where there are too many bytes: that takes its time.
+        file.lines.indices.filter { file.lines[$0].utf8.count > lineLimit && file.lines[$0].count > lineLimit }
             .map {
                 Finding(path: file.path, line: $0 + 1, what: "\(file.lines[$0].count) columns; at most \(lineLimit)")
             }
@@ -48,14 +49,18 @@ enum TextRules {
     /// Paths that exist on one machine only, in any text file.
     static func machinePaths(_ path: String, _ text: String) -> [Finding] {
         let roots = ["/tmp/" + "w/", "/" + "work/", "/" + "home/", "/" + "Users/", "/" + "root/"]
-        return text.split(separator: "\n", omittingEmptySubsequences: false).enumerated().compactMap { index, line in
-            for root in roots {
-                guard let start = firstIndex(of: root, in: line) else { continue }
-                let before = start > line.startIndex ? line[line.index(before: start)] : " "
-                if before.isLetter || before.isNumber || before == "." || before == "}" || before == ")" { continue }
-                return Finding(path: path, line: index + 1, what: "the path \(root) is of one machine")
-            }
-            return nil
+        let places = roots.flatMap { root in Bytes.offsets(of: root, in: text).map { (root, $0) } }
+        if places.isEmpty { return [] }
+        let bytes = Array(text.utf8)
+        var lines: Set<Int> = []
+        return places.sorted { $0.1 < $1.1 }.compactMap { root, start in
+            let before = start > 0 ? bytes[start - 1] : UInt8(ascii: " ")
+            // Of a longer path, or of a host's: `.`, `}` and `)`, letters and digits of any script.
+            let isLonger = isWordByte(before) && before != UInt8(ascii: "_") || before >= 0x80
+            if isLonger || [46, 125, 41].contains(before) { return nil }
+            let line = bytes[..<start].count { $0 == UInt8(ascii: "\n") } + 1
+            guard lines.insert(line).inserted else { return nil }
+            return Finding(path: path, line: line, what: "the path \(root) is of one machine")
         }
     }
 
@@ -71,28 +76,20 @@ enum TextRules {
     // MARK: Text, without Foundation
 
     /// Whether `word` is in `text`, not as part of a longer word.
-    static func hasWord(_ word: String, in text: some StringProtocol) -> Bool {
-        !offsets(ofWord: word, in: text).isEmpty
-    }
+    static func hasWord(_ word: String, in text: String) -> Bool { !offsets(ofWord: word, in: text).isEmpty }
 
     static func isWordByte(_ byte: UInt8) -> Bool {
         byte == 95 || (48...57).contains(byte) || (65...90).contains(byte) || (97...122).contains(byte)
     }
 
     /// Where `word` starts in the text's UTF-8, each time it stands alone.
-    static func offsets(ofWord word: String, in text: some StringProtocol) -> [Int] {
-        let (line, wanted) = (Array(text.utf8), Array(word.utf8))
-        guard line.count >= wanted.count else { return [] }
-        return (0...line.count - wanted.count).filter { start in
-            guard line[start] == wanted[0] else { return false }
-            let end = start + wanted.count
-            guard line[start..<end].elementsEqual(wanted) else { return false }
+    static func offsets(ofWord word: String, in text: String) -> [Int] {
+        let places = Bytes.offsets(of: word, in: text)
+        if places.isEmpty { return [] }
+        let (line, length) = (Array(text.utf8), word.utf8.count)
+        return places.filter { start in
             if start > 0, isWordByte(line[start - 1]) { return false }
-            return end == line.count || !isWordByte(line[end])
+            return start + length == line.count || !isWordByte(line[start + length])
         }
-    }
-
-    static func firstIndex(of part: String, in text: Substring) -> String.Index? {
-        text.indices.first { text[$0...].hasPrefix(part) }
     }
 }

@@ -158,7 +158,7 @@ private func problems(
         let environment = ["MARTLET_PORT": "tcp://10.0.0.7:11211", "MARTLET_SERVICE_HOST": "10.0.0.7"]
         let resolved = try schema.resolve(file: nil, environment: environment, flags: [])
         #expect(resolved.values.integer("port") == 11211)
-        #expect(resolved.notes == ["MARTLET_PORT: ignored, because it is the address of a service called martlet"])
+        #expect(resolved.notes == ["MARTLET_PORT: ignored, because it is the address of a service"])
     }
 
     @Test func notesVariablesThatLookLikeSettings() throws {

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
+import Platform
 import Testing
 
 @testable import Telemetry
@@ -155,6 +156,60 @@ private func object(_ line: String) throws -> [String: Any] {
     @Test(arguments: times)
     func spellsTimeAsRFC3339(_ nanoseconds: UInt64, _ text: String) {
         #expect(timestamp(nanoseconds) == text)
+    }
+
+    @Test func aReaderThatStandsStillHoldsNobodyUp() throws {
+        let pipe = Pipe()
+        var configuration = Log.Configuration()
+        configuration.fd = pipe.fileHandleForWriting.fileDescriptor
+        configuration.burst = 1_000
+        let log = Log(configuration)
+        let text = String(repeating: "x", count: 900)
+        // More than a pipe holds, whatever size the system gave it: it would block for ever.
+        for _ in 0..<200 { log.info("much", ["text": .text(text)]) }
+        // One read empties enough of it for another line, and does not block: there is something.
+        let taken = pipe.fileHandleForReading.availableData
+        #expect(taken.count > text.utf8.count)
+        log.info("again")
+        try pipe.fileHandleForWriting.close()
+        let rest = try pipe.fileHandleForReading.readToEnd() ?? Data()
+        let last = try #require(String(decoding: rest, as: UTF8.self).split(separator: "\n").last)
+        #expect(try object(String(last))["dropped"] as? Int ?? 0 > 50)
+    }
+
+    /// A pipe that nobody reads is as a file on a disk that does not answer: a write to it does not return.
+    @Test func aWriteThatDoesNotReturnHoldsNobodyUp() throws {
+        let pipe = Pipe()
+        var configuration = Log.Configuration()
+        configuration.fd = pipe.fileHandleForWriting.fileDescriptor
+        configuration.burst = 10_000
+        configuration.waitingLimitBytes = 100_000
+        let log = Log(configuration)
+        try log.startWriting()
+        let text = String(repeating: "x", count: 900)
+        let began = Clock.monotonicNanoseconds()
+        for _ in 0..<1_300 { log.info("much", ["text": .text(text)]) }
+        // It would wait 10 ms for each line that finds no room, were it to wait at all.
+        #expect(Clock.monotonicNanoseconds() - began < 2_000_000_000)
+        log.finish(milliseconds: 50)
+        #expect(Clock.monotonicNanoseconds() - began < 4_000_000_000, "the end does not wait for ever either")
+        let taken = Guarded(Data())
+        let reader = try Thread(name: "reader") {
+            while true {
+                let part = pipe.fileHandleForReading.availableData
+                if part.isEmpty { return }
+                taken.withLock { $0 += part }
+            }
+        }
+        log.finish(milliseconds: 20_000)
+        log.info("again")
+        log.finish(milliseconds: 20_000)
+        try pipe.fileHandleForWriting.close()
+        reader.join()
+        let lines = String(decoding: taken.withLock { $0 }, as: UTF8.self).split(separator: "\n").map(String.init)
+        #expect(try object(try #require(lines.last))["msg"] as? String == "again")
+        let dropped = try lines.reduce(0) { try $0 + (object($1)["dropped"] as? Int ?? 0) }
+        #expect(dropped > 100 && lines.count - 1 + dropped == 1_300, "none is missing without being counted")
     }
 
     @Test func linesOfSeveralThreadsDoNotMix() async throws {

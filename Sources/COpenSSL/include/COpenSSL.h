@@ -4,6 +4,7 @@
 #include <openssl/ssl.h>
 #include <openssl/err.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 
 static inline int martlet_tls_set_minimum(SSL_CTX *context, int version) {
     return SSL_CTX_set_min_proto_version(context, version);
@@ -23,6 +24,15 @@ static inline int martlet_tls_get_ticket_keys(SSL_CTX *context, void *keys, int 
 static inline int martlet_tls_set_ticket_keys(SSL_CTX *context, void *keys, int count) {
     return (int)SSL_CTX_set_tlsext_ticket_keys(context, keys, count);
 }
+
+static inline long martlet_tls_ask_for_name(SSL *session, const char *name) {
+    return SSL_set_tlsext_host_name(session, name);
+}
+
+// A name in the certificate that the peer showed and that was verified: its common name is number 0, its DNS names follow
+// from 1 on. Writes it to `name` and returns its length; 0 when it cannot be used (none, longer than `capacity`, or with
+// a zero byte in it), -1 behind the last, or without such a certificate.
+int martlet_tls_peer_name(SSL *session, int number, unsigned char *name, int capacity);
 
 static const uint64_t MARTLET_TLS_NO_RENEGOTIATION = SSL_OP_NO_RENEGOTIATION;
 static const uint64_t MARTLET_TLS_IGNORE_EOF = SSL_OP_IGNORE_UNEXPECTED_EOF;

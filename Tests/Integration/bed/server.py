@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A memcached-compatible server as a child process."""
 
+import collections
 import os
+import random
 import shlex
 import socket
 import subprocess
@@ -24,12 +26,49 @@ def memcached_command():
     return os.environ.get("MEMCACHED") or "/usr/bin/memcached"
 
 
-def free_port(kind=socket.SOCK_STREAM, host="127.0.0.1"):
-    """A port nobody uses at this moment."""
+PORTS = range(10_000, 30_000)  # the kernel gives none of these to those who ask for any (ip_local_port_range)
+CLAIMS_KEPT = 300
+_claims = collections.deque(maxlen=CLAIMS_KEPT)
+
+
+def _claimed(port):
+    """Whether the port is this process's: no other that asks here gets it before 300 more were given or we end.
+
+    The claim is a name in the kernel's abstract space, which goes with the process however it ends.
+    """
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0martlet-test-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    if len(_claims) == CLAIMS_KEPT:
+        _claims.popleft().close()
+    _claims.append(claim)
+    return True
+
+
+def free_ports(count, kind=socket.SOCK_STREAM, host="127.0.0.1"):
+    """The first of `count` ports in a row that nobody uses, nor gets from here while a test is likely to need them."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, kind) as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+    for _ in range(10_000):
+        first = random.randrange(PORTS.start, PORTS.stop - count)
+        for port in range(first, first + count):
+            with socket.socket(family, kind) as probe:
+                try:
+                    probe.bind((host, port))
+                except OSError:
+                    break
+            if not _claimed(port):
+                break
+        else:
+            return first
+    raise OSError(f"no {count} free ports in a row from {PORTS.start} to {PORTS.stop}")
+
+
+def free_port(kind=socket.SOCK_STREAM, host="127.0.0.1"):
+    """A port nobody uses."""
+    return free_ports(1, kind, host)
 
 
 class StartError(Exception):

@@ -126,6 +126,22 @@ def test_a_delayed_flush_comes_when_it_said(start):
         assert client.get("k") == b"new"
 
 
+def test_a_delayed_flush_takes_what_is_stored_in_its_second(start):
+    with start("-t 1").client() as client:
+        client.set("old", b"v")
+        assert client.ask("flush_all 2") == "OK"
+        deadline = time.monotonic() + 8
+        while client.get("old") is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        client.set("late", b"v")
+        time.sleep(1.2)
+        assert client.get("late") is None
+        client.set("new", b"v")
+        time.sleep(1.2)
+        assert client.get("new") == b"v"
+
+
 def test_items_stored_right_after_a_flush_stay(start):
     with start("-t 1").client() as client:
         for number in range(50):

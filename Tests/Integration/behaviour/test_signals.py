@@ -9,9 +9,10 @@ import pytest
 from bed import Closed
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
-def test_ends_at_once(start, number):
-    server = start()
+@pytest.mark.parametrize("number, flags", [(signal.SIGINT, ""), (signal.SIGTERM, "--drain-timeout=0")],
+                         ids=["INT", "TERM-without-time"])
+def test_ends_at_once(start, number, flags, original):
+    server = start("" if original else flags)
     with server.client() as client:
         client.set("k", b"v")
         server.signal(number)

@@ -283,3 +283,14 @@ class TestOurConfiguration:
 
     def test_help_says_whose_it_is(self):
         assert "Martlet" in run(["-h"]).stdout
+
+
+@pytest.mark.ours
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take /proc away")
+def test_without_proc_it_does_not_take_its_arguments_for_none():
+    script = 'mount --make-rprivate / && umount -l /proc && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", script, "sh", *shlex.split(default_command()), "-V"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    if "unshare" in done.stderr or "mount" in done.stderr.split("martlet:")[0]:
+        pytest.skip("this machine has no mount namespaces")
+    assert done.returncode == 71 and "is /proc mounted?" in done.stderr

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TLS: versions, client certificates, plain listeners beside, session resumption, certificates renewed in place."""
 
+import os
 import socket
 import ssl
 import subprocess
@@ -241,3 +242,14 @@ def test_bad_options_stop_the_start(leaf, more):
     )
     assert finished.returncode != 0
     assert finished.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the user")
+def test_keys_that_only_root_may_read(start, leaf, authority):
+    certificate, key = leaf
+    secret = authority.folder / "secret.key"
+    secret.write_bytes(key.read_bytes())
+    secret.chmod(0o600)
+    server = start(["-u", "nobody", *options((certificate, secret))])
+    with connect(server, context(authority)) as client:
+        assert client.set("k", b"v") == "STORED"

@@ -204,3 +204,15 @@ def test_dump_refuses_bad_classes(start):
     with start().client() as client:
         assert client.ask("lru_crawler metadump 999") == "BADCLASS invalid class id"
         assert client.ask("lru_crawler metadump") == "ERROR"
+
+
+@pytest.mark.ours
+def test_system_events_tell_of_crawls(start):
+    server = start("-t 1")
+    watcher = watch(server, "sysevents rawcmds")
+    with server.client() as client:
+        client.set("k", b"v")
+        assert client.ask("lru_crawler sleep 1000") == "OK"
+        assert client.ask("lru_crawler crawl all") == "OK"
+    line = watcher.line()
+    assert " type=lru_crawler crawler=1 lru=all " in line and line.endswith("examined=1 reclaimed=0")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from . import replies
 from .pair import Transcript
-from .rules import MALFORMED, PADDING, allowed, old_and_malformed, unpadded
+from .rules import MALFORMED, PADDING, REBUILT, allowed, old_and_malformed, rebuilt, unpadded
 from .streams import show
 
 
@@ -123,6 +123,10 @@ class Judge:
         verdict = self.attribute(stream)
         if verdict.outcome == "allowed":
             return verdict
+        # Only when commands come together: an earlier reply still holds the item that a later command counts in.
+        ((a, b),) = joined(steps)
+        if rebuilt(stream, len(stream.commands) - 1, a, b):
+            return Verdict("allowed", [REBUILT.name])
         # Not explained by one command: does it happen again?
         for _ in range(2):
             again = self.pair.play(stream)

@@ -34,6 +34,22 @@ RULES = [
         r"VERSION \S+\r\n",
         r"VERSION \S+\r\n",
     ),
+    Rule(
+        "refresh_certs without TLS",
+        "A memcached that was built without TLS does not know the command; one built with it says what we say, "
+        "whatever noreply asks.",
+        r"refresh_certs",
+        r"Error TLS not enabled\r\n",
+        r"ERROR\r\n|",
+    ),
+    Rule(
+        "a version where a length belongs",
+        "cas with four numbers has the version as its length, and each server skips as many bytes as its own says.",
+        r"cas +[^ ]+( +\d+){2} +0 *\r?\n",
+        r".*",
+        r".*",
+        diverges=True,
+    ),
     Rule("version, binary", "The same.", r"\x80\x0b", r"\x81\x0b.*", r"\x81\x0b.*"),
     Rule(
         "blank line behind a refused get",
@@ -83,15 +99,6 @@ RULES = [
         older=True,
     ),
     Rule(
-        "numbers from 2^63 on",
-        "1.6.18 looked for a minus sign behind such a number, in whatever memory followed the item.",
-        r"(incr|decr|ma) ",
-        r".*",
-        r"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
-        older=True,
-        diverges=True,
-    ),
-    Rule(
         "binary counter without an end",
         "1.6.18 creates a number without the line end behind it, and later reads on into what lay in memory before.",
         r"\x80[\x05\x06\x15\x16]",
@@ -101,6 +108,19 @@ RULES = [
         diverges=True,
     ),
 ]
+
+LARGE = Rule(
+    "numbers from 2^63 on",
+    "1.6.18 looks for a minus sign behind such a number, in whatever memory follows the item, and where it finds one it "
+    "refuses to count: at once, or without a reply, so that a later command shows the number as it was.",
+    "",
+    "",
+    "",
+    older=True,
+    diverges=True,
+)
+COUNTS = re.compile(rb"(incr|decr|ma) |\x80[\x05\x06\x15\x16]", re.S)
+LARGE_NUMBER = re.compile(rb"(?<!\d)(\d{19,20})(?!\d)")
 
 RESURRECTED = Rule(
     "delayed flush over a flush",
@@ -135,6 +155,21 @@ ACTED = Rule(
     diverges=True,
 )
 REFUSED_LATE = re.compile(rb"m[ga] [^\r\n]* O[^ \r\n]{32}| *(?:get|gat)s? [^\n]*[^ \n]{251}", re.S)
+
+REBUILT = Rule(
+    "what a rebuilt item keeps",
+    "memcached makes a new item to append, to prepend, and to count where the number needs another digit or an earlier "
+    "reply still holds the item; it forgets there that the key came in base64, that the item was read, and ma's T. Ours "
+    "keeps them.",
+    "",
+    "",
+    "",
+    diverges=True,
+)
+REBUILDS = re.compile(rb"ms [^\r\n]* M[APap]|(?:ma|append|prepend|incr|decr) ", re.S)
+TIMED = re.compile(rb"ma [^\r\n]* T", re.S)
+DEBUG = re.compile(rb"ME \S+( exp=\S+ la=\S+ cas=\d+) fetch=\w+( cls=\d+) size=\d+")
+KEY_TOKEN = re.compile(rb" k\S+(?: b\b)?")
 
 COMPILED = [
     (rule, *(re.compile(pattern.encode("latin-1"), re.S) for pattern in (rule.command, rule.ours, rule.theirs)))
@@ -174,9 +209,41 @@ def allowed(stream, number, a, b, version):
             return rule
     if any(REFUSED_LATE.match(earlier.before + earlier.after) for earlier in stream.commands[: number + 1]):
         return ACTED
+    if rebuilt(stream, number, a, b):
+        return REBUILT
+    if older and counts_large_numbers(stream, number, a.data + b.data):
+        return LARGE
     if older and any(DELAYED_FLUSH.match(earlier.before) for earlier in stream.commands[:number]):
         return RESURRECTED
     return MALFORMED if old_and_malformed(stream, number + 1, version) else None
+
+
+def counts_large_numbers(stream, number, answers):
+    """Whether the stream counted before, and a number from 2^63 on stands in what it sent or in these replies."""
+    before = [command.before + command.after for command in stream.commands[: number + 1]]
+    if not any(map(COUNTS.match, before)):
+        return False
+    if stream.protocol == "binary":
+        return any(len(sent) >= 40 and COUNTS.match(sent) and max(sent[24], sent[32]) >= 0x80 for sent in before)
+    texts = [*before, answers]
+    return any(int(found) >= 1 << 63 for text in texts for found in LARGE_NUMBER.findall(text))
+
+
+def rebuilt(stream, number, a, b):
+    """Whether all that differs is what memcached forgets of an item that it rebuilds."""
+    before = [command.before + command.after for command in stream.commands[: number + 1]]
+    if stream.protocol == "binary" or a.closed != b.closed or not any(map(REBUILDS.match, before)):
+        return False
+    # An expiry that one of them lost turns hits into misses and the other way round.
+    if any(map(TIMED.match, before)):
+        return not a.data.startswith(b"CLIENT_ERROR") and not b.data.startswith(b"CLIENT_ERROR")
+    return plain(a.data) == plain(b.data)
+
+
+def plain(data):
+    """The replies without the marks of an item, and without its version, which each server counts for itself."""
+    text = KEY_TOKEN.sub(b" k", DEBUG.sub(rb"ME\1\2", data))
+    return re.sub(rb" (?:cas=|c)\d+", b" c", text)
 
 
 def old_and_malformed(stream, count, version):

@@ -1,0 +1,92 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Platform
+internal import Settings
+
+/// The command line of `martletctl`, taken apart.
+struct ControlOptions {
+    /// Every option of any command, and what the help says of it.
+    static let table: [(name: String, placeholder: String?, help: String)] = [
+        ("node", "URL", "the node's, or for drain the router's, admin port (default: http://127.0.0.1:9150)"),
+        ("token-file", "FILE", "its first line is the admin port's token (default: $MARTLET_ADMIN_TOKEN_FILE)"),
+        ("output", "FILE", "dump: the file to write"),
+        ("resume", nil, "dump, restore: go on where an earlier run stopped"),
+        ("prefix", "TEXT", "dump, warm: only keys that begin so"),
+        ("limit", "N", "warm: rows at most"),
+        ("rate", "N", "warm: rows a second at most (default: 10000)"),
+        ("to", "DIR", "backup: a directory of the node's machine; restore: the new data directory"),
+        ("keep", "N", "backup: how many to leave there (default: all)"),
+        ("from", "DIR", "restore, backup list, backup verify: the directory of the backups"),
+        ("id", "N", "restore, backup verify: which backup (default: the newest)"),
+        ("input", "FILE", "restore: the dump to read"),
+        ("server", "HOST:PORT", "restore: the node to write a dump to (default: 127.0.0.1:11211)"),
+        ("routes", "FILE", "explain: the routes, our YAML or mcrouter's JSON"),
+        ("format", "FORMAT", "convert, explain: martlet, mcrouter or twemproxy (default: .json is mcrouter's)"),
+        ("pool", "NAME", "convert: which of twemproxy's pools"),
+        ("watch", nil, "members: print each change, until ended"),
+        ("dns", "SERVERS", "members: DNS servers, ADDRESS:PORT with commas (default: the system's)"),
+        ("ca", "FILE", "members: certificates that etcd's or Kubernetes's is checked by"),
+        ("route-prefix", "PREFIX", "convert, explain: the routing prefix of keys that have none"),
+        ("url", "URL", "storage init: the database (default: $MARTLET_STORAGE_URL)"),
+        ("wait", nil, "drain: wait until nobody asks any more"),
+        ("timeout", "SECONDS", "drain: wait so long at most (default: 30)"),
+        ("interval", "SECONDS", "top: time between two tables (default: 1)"),
+        ("count", "N", "top: tables to show (default: until ended)"),
+        ("wide", nil, "top: all columns, however wide the terminal is"),
+        ("json", nil, "answer as JSON, without progress"),
+        ("help", nil, "what there is, or with a command what it does"),
+    ]
+
+    private var values: [String: String] = [:]
+    /// The command's name, and what follows it beside options.
+    let operands: [String]
+
+    init(program: String, arguments: [String]) throws(ControlError) {
+        let longs = Self.table.map { OptionScanner.Long($0.name, $0.placeholder == nil ? .none : .required) }
+        var scanner = OptionScanner(program: program, shorts: "h", longs: longs, arguments: arguments)
+        while let step = scanner.next() {
+            switch step {
+            case .short: values["help"] = ""
+            case .long(let name, let value): values[name] = value ?? ""
+            case .problem(let message, _): throw ControlError(.usage, "\(message)\nTry: \(program) --help")
+            }
+        }
+        operands = scanner.operands
+    }
+
+    /// The value of an option; nil when it is not given.
+    subscript(_ name: String) -> String? { values[name] }
+
+    /// Whether a switch is on.
+    func has(_ name: String) -> Bool { values[name] != nil }
+
+    /// The value of an option that must be there.
+    func required(_ name: String) throws(ControlError) -> String {
+        guard let value = values[name], !value.isEmpty else { throw ControlError(.usage, "--\(name) is missing") }
+        return value
+    }
+
+    /// A number of at least 1.
+    func number(_ name: String) throws(ControlError) -> Int? {
+        guard let text = values[name] else { return nil }
+        guard let number = Int(text), number > 0 else {
+            throw ControlError(.usage, "--\(name)=\(text): expected a whole number from 1")
+        }
+        return number
+    }
+
+    /// The admin port's client, with the token.
+    func client(_ environment: [String: String]) throws(ControlError) -> HTTPClient {
+        var token: String?
+        if let path = values["token-file"] ?? environment["MARTLET_ADMIN_TOKEN_FILE"] {
+            do throws(SystemError) {
+                let line = try readFile(path, limitBytes: 4096).prefix { $0 != 10 && $0 != 13 }
+                token = String(decoding: line, as: UTF8.self)
+            } catch {
+                throw ControlError(.system, "the token: \(error.description)")
+            }
+        }
+        return try HTTPClient(base: values["node"] ?? "http://127.0.0.1:9150", token: token)
+    }
+}

@@ -1,0 +1,177 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Memory
+internal import Platform
+internal import Storage
+
+/// `martletctl restore --input FILE`: writes a dump's rows through a node, as a client would. Rows get new versions.
+/// What is expired is left out; what the node has already is replaced.
+struct RestoreCommand {
+    let path: String
+    let host: String
+    let port: UInt16
+
+    /// Rows that are on their way at once, at most.
+    private static let window = 256
+    /// Bytes of commands that are on their way at once, at most.
+    private static let windowBytes = 4 << 20
+
+    /// What became of a run.
+    struct Result {
+        var rows = 0
+        var expired = 0
+        var bytes = 0
+    }
+
+    /// The place up to which an earlier run wrote, kept beside the dump.
+    private var placePath: String { path + ".restored" }
+
+    func run(resumes: Bool, progress: inout Progress) throws(ControlError) -> Result {
+        let total = fileLength(path)
+        var start = 0
+        if resumes, fileLength(placePath) != nil {
+            let text = try system { () throws(SystemError) in try readFile(placePath, limitBytes: 64) }
+            guard let place = Int(String(decoding: text, as: UTF8.self)) else {
+                throw ControlError(.data, "\(placePath) holds no place; remove it to begin anew")
+            }
+            start = place
+        }
+        let socket = try system { () throws(SystemError) in
+            try ClientSocket.connect(host: host, port: port, timeoutSeconds: 30)
+        }
+        var result = Result()
+        var window = Window()
+        var binary: BinarySets?
+        let now = Int64(Clock.realtimeNanoseconds() / 1_000_000)
+        var shown = progress
+        let isWhole = try DumpFile.each(path, from: start) { (key, row, next) throws(ControlError) in
+            if row.isLive(at: now) {
+                if !window.add(key, row) {
+                    if binary == nil { binary = try BinarySets(host: host, port: port) }
+                    try binary?.set(key, row)
+                }
+                result.rows += 1
+            } else {
+                result.expired += 1
+            }
+            result.bytes = next
+            if window.rows >= Self.window || window.bytes.count >= Self.windowBytes {
+                try flush(&window, socket)
+                try keepPlace(next)
+                shown.show(rows: result.rows, bytes: next, of: total)
+            }
+        }
+        try flush(&window, socket)
+        progress = shown
+        guard isWhole else {
+            throw ControlError(
+                .data,
+                "\(path): cut or damaged behind byte \(result.bytes), after \(result.rows + result.expired) rows, "
+                    + "which are restored; an interrupted dump goes on with dump --resume")
+        }
+        removeFile(placePath)
+        return result
+    }
+
+    /// Commands that are not sent yet.
+    private struct Window {
+        var bytes: [UInt8] = []
+        var rows = 0
+
+        /// A quiet meta set: only what goes wrong is answered. False when no line can hold the key: it has bytes that
+        /// need base64, and is longer than a key's 250 bytes then.
+        mutating func add(_ key: [UInt8], _ row: StoredRow) -> Bool {
+            let isPlain = key.allSatisfy { $0 > 32 && $0 != 127 }
+            let sent = isPlain ? key : Array(Base64.encoded(key).utf8)
+            guard sent.count <= 250 else { return false }
+            let flags = "\(isPlain ? "" : "b ")q F\(row.clientFlags) T\(row.expirySecond)"
+            bytes += Array("ms ".utf8) + sent + Array(" \(row.value.count) \(flags)\r\n".utf8)
+            bytes += row.value
+            bytes += [13, 10]
+            rows += 1
+            return true
+        }
+    }
+
+    /// Sends what is collected, and waits until the node has done all of it.
+    private func flush(_ window: inout Window, _ socket: borrowing ClientSocket) throws(ControlError) {
+        guard window.rows > 0 else { return }
+        let answer = try exchange(window.bytes + Array("mn\r\n".utf8), socket)
+        if answer.count > 4 {
+            let line = String(decoding: answer.prefix { $0 != 13 }, as: UTF8.self)
+            throw ControlError(.unavailable, "\(host):\(port) refused a row: \(line)")
+        }
+        window = Window()
+    }
+
+    /// Sends commands that end with `mn`, and returns what is answered up to its `MN`.
+    private func exchange(_ commands: [UInt8], _ socket: borrowing ClientSocket) throws(ControlError) -> [UInt8] {
+        do throws(SystemError) {
+            try socket.write(commands)
+            var answer: [UInt8] = []
+            while !answer.ends(with: Array("MN\r\n".utf8)) {
+                let more = try socket.read(limit: 64 << 10)
+                guard !more.isEmpty else { throw SystemError("read", code: 0, subject: "\(host):\(port), at its end") }
+                answer += more
+            }
+            return answer
+        } catch {
+            throw ControlError(.system, error.description)
+        }
+    }
+
+    private func keepPlace(_ offset: Int) throws(ControlError) {
+        try system { () throws(SystemError) in try writeFile(placePath, Array("\(offset)".utf8), mode: 0o600) }
+    }
+}
+
+extension StoredRow {
+    /// When it expires as a client says it, in seconds of Unix time; 0 is never.
+    fileprivate var expirySecond: Int64 { expiryMilliseconds == 0 ? 0 : max(1, expiryMilliseconds / 1000) }
+}
+
+/// Sets by the binary protocol, over a connection of their own, one at a time: for keys that no line of text can hold.
+private final class BinarySets {
+    private let subject: String
+    private let socket: ClientSocket
+
+    init(host: String, port: UInt16) throws(ControlError) {
+        subject = "\(host):\(port)"
+        socket = try system { () throws(SystemError) in
+            try ClientSocket.connect(host: host, port: port, timeoutSeconds: 30)
+        }
+    }
+
+    /// Source: memcached's protocol_binary.h, `set`.
+    func set(_ key: [UInt8], _ row: StoredRow) throws(ControlError) {
+        func big<T: FixedWidthInteger>(_ number: T) -> [UInt8] {
+            (0..<T.bitWidth / 8).map { UInt8(truncatingIfNeeded: number >> T(T.bitWidth - 8 - $0 * 8)) }
+        }
+        // 32 bits of a time, of which the protocol makes a signed number.
+        let expiry = UInt32(min(row.expirySecond, Int64(Int32.max)))
+        var request: [UInt8] = [0x80, 0x01] + big(UInt16(key.count)) + [8, 0, 0, 0]
+        request += big(UInt32(8 + key.count + row.value.count)) + [UInt8](repeating: 0, count: 12)
+        request += big(row.clientFlags) + big(expiry) + key + row.value
+        let answer = try system { () throws(SystemError) -> [UInt8] in
+            try socket.write(request)
+            var answer: [UInt8] = []
+            var length = 24
+            while answer.count < length {
+                let more = try socket.read(limit: length - answer.count)
+                guard !more.isEmpty else { throw SystemError("read", code: 0, subject: "\(subject), at its end") }
+                answer += more
+                if answer.count == 24 { length += answer[8..<12].reduce(0) { $0 << 8 | Int($1) } }
+            }
+            return answer
+        }
+        guard answer[0] == 0x81, answer[6] == 0, answer[7] == 0 else {
+            let reason = String(decoding: answer.dropFirst(24), as: UTF8.self)
+            throw ControlError(.unavailable, "\(subject) refused a row: \(reason)")
+        }
+    }
+}
+
+extension [UInt8] {
+    fileprivate func ends(with ending: [UInt8]) -> Bool { suffix(ending.count).elementsEqual(ending) }
+}

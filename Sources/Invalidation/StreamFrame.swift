@@ -1,0 +1,262 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+package import Storage
+
+/// What a consumer says first: who it is, and from where it wants the stream.
+package struct StreamHello: Sendable, Equatable {
+    /// The format of the frames that it speaks.
+    package var version: UInt8 = StreamFrame.version
+    /// Whether it wants values, where the source has them.
+    package var wantsValues = false
+    /// The cluster, which must be the source's.
+    package var cluster = ""
+    /// Its region.
+    package var region = ""
+    /// What names it among the consumers of its region, the same over connections.
+    package var name = ""
+    /// Where it was; nil joins the stream where it is.
+    package var position: StreamPosition?
+
+    /// A hello of nobody yet.
+    package init() {}
+}
+
+/// A message of the direct transport: four bytes of length, one of kind, the body. Numbers have their highest byte
+/// first; records are Avro single objects. See docs/streams.md.
+package enum StreamFrame: Sendable, Equatable {
+    /// Consumer: the first frame.
+    case hello(StreamHello)
+    /// Source: the stream goes on behind this position; with the source's region.
+    case welcome(region: String, StreamPosition)
+    /// Source: there is no stream for this consumer, for this reason. The last frame.
+    case refused(String)
+    /// Consumer: so many more bytes of records may be sent.
+    case grant(Int)
+    /// Consumer: send a slot again from behind this sequence number.
+    case seek(slot: Int, after: Int64)
+    /// Consumer: was this all? With the number of the last probe whose answer has come; 0 when none has.
+    case probe(UInt64, answered: UInt64)
+    /// Source, behind all records that were committed when the probe came: their last numbers.
+    case complete(UInt64, epoch: Int64, sequences: [Int64])
+    /// Source: records, each as it stands in the outbox.
+    case batch([[UInt8]])
+    /// Source: the records of a slot up to this one are not kept any more.
+    case lost(slot: Int, through: Int64)
+
+    /// The format that this program speaks.
+    package static let version: UInt8 = 1
+    /// Bytes of a frame at most; who sends more is hung up on.
+    package static let bytesMax = 4 << 20
+    /// Bytes before the body.
+    package static let headerBytes = 5
+
+    /// The kind of ``batch(_:)``, for those who write it piece by piece.
+    package static let batchKind: UInt8 = 8
+
+    private static let magic: UInt32 = 0x4D52_5453
+
+    private var kind: UInt8 {
+        switch self {
+        case .hello: 1
+        case .welcome: 2
+        case .refused: 3
+        case .grant: 4
+        case .seek: 5
+        case .probe: 6
+        case .complete: 7
+        case .batch: Self.batchKind
+        case .lost: 9
+        }
+    }
+
+    // MARK: Writing
+
+    /// Appends the frame.
+    package func encode(into bytes: inout [UInt8]) {
+        let start = bytes.count
+        Self.append(UInt32(0), to: &bytes)
+        bytes.append(kind)
+        switch self {
+        case .hello(let hello):
+            Self.append(Self.magic, to: &bytes)
+            bytes.append(hello.version)
+            bytes.append(hello.wantsValues ? 1 : 0)
+            for text in [hello.cluster, hello.region, hello.name] { Self.append(text, to: &bytes) }
+            bytes.append(hello.position == nil ? 0 : 1)
+            if let position = hello.position { Self.append(position, to: &bytes) }
+        case .welcome(let region, let position):
+            bytes.append(Self.version)
+            Self.append(region, to: &bytes)
+            Self.append(position, to: &bytes)
+        case .refused(let reason): Self.append(reason, to: &bytes)
+        case .grant(let count): Self.append(UInt32(clamping: count), to: &bytes)
+        case .seek(let slot, let sequence), .lost(let slot, let sequence):
+            bytes.append(UInt8(clamping: slot))
+            Self.append(sequence, to: &bytes)
+        case .probe(let number, let answered):
+            Self.append(number, to: &bytes)
+            Self.append(answered, to: &bytes)
+        case .complete(let number, let epoch, let sequences):
+            Self.append(number, to: &bytes)
+            Self.append(epoch, to: &bytes)
+            for sequence in sequences { Self.append(sequence, to: &bytes) }
+        case .batch(let records):
+            for record in records {
+                Self.append(UInt32(record.count), to: &bytes)
+                bytes.append(contentsOf: record)
+            }
+        }
+        let length = UInt32(bytes.count - start - 4)
+        for index in 0..<4 { bytes[start + index] = UInt8(truncatingIfNeeded: length >> UInt32(24 - 8 * index)) }
+    }
+
+    private static func append<T: FixedWidthInteger>(_ number: T, to bytes: inout [UInt8]) {
+        for shift in stride(from: T.bitWidth - 8, through: 0, by: -8) {
+            bytes.append(UInt8(truncatingIfNeeded: number >> T(shift)))
+        }
+    }
+
+    private static func append(_ text: String, to bytes: inout [UInt8]) {
+        let utf8 = Array(text.utf8.prefix(Int(UInt16.max)))
+        append(UInt16(utf8.count), to: &bytes)
+        bytes.append(contentsOf: utf8)
+    }
+
+    private static func append(_ position: StreamPosition, to bytes: inout [UInt8]) {
+        append(position.source, to: &bytes)
+        append(position.epoch, to: &bytes)
+        for sequence in position.sequences { append(sequence, to: &bytes) }
+    }
+
+    // MARK: Reading
+
+    /// What is at the start of some input.
+    package enum Reading: Sendable, Equatable {
+        /// A frame, and how many bytes it takes.
+        case frame(StreamFrame, bytes: Int)
+        /// The beginning of a frame; so many bytes are needed.
+        case incomplete(Int)
+        /// No frame of ours, for this reason.
+        case invalid(String)
+    }
+
+    /// Reads the frame that `input` begins with.
+    package static func read(_ input: Span<UInt8>) -> Reading {
+        guard input.count >= 4 else { return .incomplete(headerBytes) }
+        var length = 0
+        for index in 0..<4 { length = length << 8 | Int(input[index]) }
+        guard length >= 1, length <= bytesMax else { return .invalid("a frame of \(length) bytes") }
+        guard input.count >= 4 + length else { return .incomplete(4 + length) }
+        var reader = FrameReader(input.extracting(5..<4 + length))
+        guard let frame = parse(input[4], &reader), reader.isAtEnd else {
+            return .invalid("a frame of kind \(input[4]) that makes no sense")
+        }
+        return .frame(frame, bytes: 4 + length)
+    }
+
+    private static func parse(_ kind: UInt8, _ reader: inout FrameReader) -> StreamFrame? {
+        switch kind {
+        case 1: return reader.hello(magic).map { .hello($0) }
+        case 2:
+            guard reader.number(UInt8.self) != nil, let region = reader.text(), let position = reader.position() else {
+                return nil
+            }
+            return .welcome(region: region, position)
+        case 3: return reader.text().map { .refused($0) }
+        case 4: return reader.number(UInt32.self).map { .grant(Int($0)) }
+        case 5, 9:
+            guard let slot = reader.number(UInt8.self), Int(slot) < StreamSlots.count,
+                let sequence = reader.sequence()
+            else { return nil }
+            return kind == 5 ? .seek(slot: Int(slot), after: sequence) : .lost(slot: Int(slot), through: sequence)
+        case 6:
+            guard let number = reader.number(UInt64.self) else { return nil }
+            // Whoever does not say what has come has his records kept for their time.
+            if reader.isAtEnd { return .probe(number, answered: 0) }
+            return reader.number(UInt64.self).map { .probe(number, answered: $0) }
+        case 7:
+            guard let number = reader.number(UInt64.self), let epoch = reader.number(Int64.self),
+                let sequences = reader.sequences()
+            else { return nil }
+            return .complete(number, epoch: epoch, sequences: sequences)
+        case 8:
+            var records: [[UInt8]] = []
+            while !reader.isAtEnd {
+                guard let length = reader.number(UInt32.self), let record = reader.bytes(Int(length)) else {
+                    return nil
+                }
+                records.append(record)
+            }
+            return .batch(records)
+        default: return nil
+        }
+    }
+}
+
+/// Reads the parts of a frame's body; each call gives nil when the bytes end too early or make no sense.
+private struct FrameReader: ~Escapable {
+    private let content: Span<UInt8>
+    private var place = 0
+
+    @_lifetime(copy content)
+    init(_ content: Span<UInt8>) { self.content = content }
+
+    var isAtEnd: Bool { place == content.count }
+
+    mutating func number<T: FixedWidthInteger>(_ type: T.Type) -> T? {
+        let size = T.bitWidth / 8
+        guard content.count - place >= size else { return nil }
+        var value: UInt64 = 0
+        for index in place..<place + size { value = value << 8 | UInt64(content[index]) }
+        place += size
+        return T(truncatingIfNeeded: value)
+    }
+
+    mutating func bytes(_ count: Int) -> [UInt8]? {
+        guard count >= 0, count <= content.count - place else { return nil }
+        var copy: [UInt8] = []
+        copy.reserveCapacity(count)
+        for index in place..<place + count { copy.append(content[index]) }
+        place += count
+        return copy
+    }
+
+    mutating func text() -> String? {
+        guard let count = number(UInt16.self), let bytes = bytes(Int(count)) else { return nil }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// A sequence number that another can follow.
+    mutating func sequence() -> Int64? {
+        number(Int64.self).flatMap { (0...OutboxRecord.sequenceMax).contains($0) ? $0 : nil }
+    }
+
+    mutating func sequences() -> [Int64]? {
+        var numbers: [Int64] = []
+        for _ in 0..<StreamSlots.count {
+            guard let next = sequence() else { return nil }
+            numbers.append(next)
+        }
+        return numbers
+    }
+
+    mutating func position() -> StreamPosition? {
+        guard let source = text(), let epoch = number(Int64.self), let sequences = sequences() else { return nil }
+        return StreamPosition(source: source, epoch: epoch, sequences: sequences)
+    }
+
+    mutating func hello(_ magic: UInt32) -> StreamHello? {
+        var hello = StreamHello()
+        guard number(UInt32.self) == magic, let version = number(UInt8.self), let values = number(UInt8.self),
+            let cluster = text(), let region = text(), let name = text(), let hasPosition = number(UInt8.self)
+        else { return nil }
+        (hello.version, hello.wantsValues) = (version, values & 1 != 0)
+        (hello.cluster, hello.region, hello.name) = (cluster, region, name)
+        if hasPosition != 0 {
+            guard let position = position() else { return nil }
+            hello.position = position
+        }
+        return hello
+    }
+}

@@ -1,0 +1,196 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import LoadModel
+internal import Platform
+internal import Settings
+
+/// `martlet-load`: load tests in the manner of k6, from a command line to an exit code.
+package struct LoadProgram {
+    private let program: String
+    private let arguments: [String]
+    private let environment: [String: String]
+
+    /// The program with its name, the arguments behind it, and the environment.
+    package init(program: String, arguments: [String], environment: [String: String]) {
+        self.program = program
+        self.arguments = arguments
+        self.environment = environment
+    }
+
+    /// Does what the command line says, writing to standard output and error. Returns the exit code: k6's.
+    package func run() -> Int32 {
+        do throws(RunProblem) {
+            return try dispatch().rawValue
+        } catch {
+            writeWhole(Array("\(program): \(error.message)\n".utf8), to: 2)
+            return error.code.rawValue
+        }
+    }
+
+    private func dispatch() throws(RunProblem) -> ExitCode {
+        let line: LoadCommandLine
+        do throws(OptionProblem) {
+            line = try LoadCommandLine(program: program, arguments: arguments)
+        } catch {
+            throw RunProblem(.invalidOptions, error.description)
+        }
+        if line.has("version") { return show("\(program) 0.1.0\n") }
+        guard !line.has("help"), let command = line.operands.first else { return show(help()) }
+        switch command {
+        case "run":
+            guard line.operands.count == 2 else {
+                throw RunProblem(.invalidOptions, "run: expected one script or scenario file\nTry: \(program) --help")
+            }
+            return try start(line, path: line.operands[1])
+        case "agent":
+            guard line.operands.count == 1 else {
+                throw RunProblem(.invalidOptions, "agent: expected no file\nTry: \(program) --help")
+            }
+            return try AgentProgram(program: program, line, environment).run()
+        case "presets":
+            return show(WorkloadPreset.names.joined(separator: "\n") + "\n")
+        case "version": return show("\(program) 0.1.0\n")
+        default:
+            throw RunProblem(
+                .invalidOptions,
+                "\(command): there is no such command; run, agent, presets and version are\n"
+                    + "Try: \(program) --help")
+        }
+    }
+
+    private func show(_ text: String) -> ExitCode {
+        writeWhole(Array(text.utf8), to: 1)
+        return .success
+    }
+
+    private func start(_ line: LoadCommandLine, path: String) throws(RunProblem) -> ExitCode {
+        // Before any other thread is there, and those of the script's machine are as soon as there is one.
+        Signal.block()
+        let files = TestFiles()
+        let fleet: AgentFleet?
+        do throws(OptionProblem) { fleet = try AgentFleet(line, environment, files) } catch {
+            throw RunProblem(.invalidOptions, error.description)
+        }
+        // With agents, what a script sees must be the same everywhere.
+        let test = try PreparedTest(
+            line, path: path, environment: environment, variables: fleet == nil ? environment : [:], files: files)
+        if let objective = line.last("search") {
+            let search: RateSearchRun
+            do throws(OptionProblem) {
+                search = try RateSearchRun(line, test, objective, fleet)
+            } catch {
+                throw RunProblem(.invalidOptions, error.description)
+            }
+            return try search.run()
+        }
+        let run: TestRun
+        let output: OutputSettings
+        do throws(OptionProblem) {
+            output = try OutputSettings(line, environment, tags: test.options.tags ?? [:])
+            if fleet != nil, !output.samples.isEmpty {
+                throw OptionProblem("--out json and csv: each sample stays on its agent; prometheus-rw has all metrics")
+            }
+            run = try TestRun(line, test, fleet: fleet)
+        } catch {
+            throw RunProblem(.invalidOptions, error.description)
+        }
+        return try run.run(output)
+    }
+
+    private func help() -> String {
+        let lines = LoadCommandLine.table.map { row in
+            let name = (row.letter.map { "-\($0), " } ?? "    ") + "--\(row.name)" + (row.value.map { " \($0)" } ?? "")
+            return "  \(name)\(String(repeating: " ", count: max(2, 36 - name.count)))\(row.help)"
+        }
+        return """
+            \(program): load tests that speak memcached, in the manner of k6
+
+              \(program) run script.js           a script, as k6 has them
+              \(program) run SCENARIOS.yaml      workloads without script
+              \(program) agent               a part of the tests of others: see --agents
+              \(program) presets                 the workloads that others measured
+
+            \(lines.joined(separator: "\n"))
+
+            Options come from the file, above them from the environment (K6_VUS or MARTLET_LOAD_VUS and so on), above
+            them from flags. The exit code is k6's: 0, or 99 when a threshold failed, 104 for options that are wrong,
+            105 after Ctrl-C.
+
+            """
+    }
+}
+
+/// What a test's file and the places around it come to.
+struct PreparedTest {
+    let path: String
+    let options: LoadOptions
+    let session: ScriptSession?
+    let files: TestFiles
+
+    /// Reads the script or scenarios at `path`. `environment` has variables that say how the test runs, `variables`
+    /// those that scripts see below the command line's.
+    init(
+        _ line: LoadCommandLine, path: String, environment: [String: String], variables: [String: String],
+        files: TestFiles
+    ) throws(RunProblem) {
+        self.path = path
+        self.files = files
+        let low: LoadOptions
+        let (high, flags, pairs): (LoadOptions, LoadOptions, [String: String])
+        do throws(OptionProblem) {
+            low = try line.last("config").map { path throws(OptionProblem) in try Self.read(path, files) } ?? .init()
+            high = try LoadCommandLine.options(environment: environment)
+            (flags, pairs) = (try line.options(), try line.pairs("env"))
+        } catch {
+            throw RunProblem(.invalidOptions, error.description)
+        }
+        var session: ScriptSession?
+        let file: LoadOptions
+        if path.hasSuffix(".js") || path.hasSuffix(".mjs") {
+            let servers = low.overridden(by: high).overridden(by: flags).servers ?? ["127.0.0.1:11211"]
+            let made = try ScriptSession(
+                path: path, environment: variables.merging(pairs) { $1 }, servers: servers, files: files)
+            file = made.options
+            session = made
+        } else if path.hasSuffix(".ts") {
+            throw RunProblem(.invalidOptions, "\(path): TypeScript is not supported; give its JavaScript")
+        } else {
+            do throws(OptionProblem) { file = try Self.read(path, files) } catch {
+                throw RunProblem(.invalidOptions, error.description)
+            }
+        }
+        self.session = session
+        options = low.overridden(by: file).overridden(by: high).overridden(by: flags)
+    }
+
+    /// The same test with other options.
+    init(_ other: PreparedTest, _ options: LoadOptions) {
+        (path, session, files, self.options) = (other.path, other.session, other.files, options)
+    }
+
+    private static func read(_ path: String, _ files: TestFiles) throws(OptionProblem) -> LoadOptions {
+        let bytes: [UInt8]
+        do throws(SystemError) {
+            bytes = try files.read(path, limitBytes: 4 << 20)
+        } catch {
+            throw OptionProblem("\(path): \(error.reason)")
+        }
+        do throws(SettingsError) {
+            return try OptionsReader.read(try SettingsNode.parse(bytes, file: path), file: path)
+        } catch {
+            throw OptionProblem(error.description)
+        }
+    }
+}
+
+/// Why the program ends without a result.
+struct RunProblem: Error {
+    let code: ExitCode
+    let message: String
+
+    init(_ code: ExitCode, _ message: String) {
+        self.code = code
+        self.message = message
+    }
+}

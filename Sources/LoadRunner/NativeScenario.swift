@@ -1,0 +1,249 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import LoadModel
+
+/// What came of a request.
+enum Outcome: UInt8, CaseIterable {
+    case hit, miss, stored, notStored, deleted, touched, number, notFound, exists, shed, error, broken
+
+    /// The tag `status` of its samples.
+    var name: String {
+        switch self {
+        case .notStored: "not_stored"
+        case .notFound: "not_found"
+        default: "\(self)"
+        }
+    }
+
+    /// Whether the request failed: not a miss, which is an answer.
+    var isFailure: Bool { self == .shed || self == .error || self == .broken }
+}
+
+/// Where the samples of one kind of request go.
+struct RequestPlaces {
+    var duration: [Int]
+    var service: [Int]
+    var requests: [Int]
+    var failed: [Int]
+    var hits: [Int]
+    var sheds: [Int]
+
+    init(_ registry: MetricRegistry, _ builtIn: BuiltInMetrics, tags: [String: String]) {
+        duration = registry.places(builtIn.requestDuration, tags: tags)
+        service = registry.places(builtIn.requestService, tags: tags)
+        requests = registry.places(builtIn.requests, tags: tags)
+        failed = registry.places(builtIn.requestFailed, tags: tags)
+        hits = registry.places(builtIn.hits, tags: tags)
+        sheds = registry.places(builtIn.sheds, tags: tags)
+    }
+}
+
+/// What came of a scenario's requests of one operation and one outcome: counted here at each answer, and brought to the
+/// metrics when these are shown.
+struct RequestTally {
+    var count: UInt64 = 0
+    var duration = ValueHistogram()
+    var service = ValueHistogram()
+}
+
+/// Where a scenario's other samples go.
+struct ScenarioPlaces {
+    /// By operation and outcome.
+    private let requests: [RequestPlaces]
+    let iterations, iterationDuration, dropped, dataSent, dataReceived, connecting, connectFailed, wrongValues: [Int]
+
+    init(_ registry: MetricRegistry, _ builtIn: BuiltInMetrics, tags: [String: String]) {
+        requests = Operation.allCases.flatMap { operation in
+            Outcome.allCases.map { outcome in
+                RequestPlaces(
+                    registry, builtIn, tags: tags.merging(["op": operation.name, "status": outcome.name]) { $1 })
+            }
+        }
+        iterations = registry.places(builtIn.iterations, tags: tags)
+        iterationDuration = registry.places(builtIn.iterationDuration, tags: tags)
+        dropped = registry.places(builtIn.droppedIterations, tags: tags)
+        dataSent = registry.places(builtIn.dataSent, tags: tags)
+        dataReceived = registry.places(builtIn.dataReceived, tags: tags)
+        connecting = registry.places(builtIn.connecting, tags: tags)
+        connectFailed = registry.places(builtIn.connectFailed, tags: tags)
+        wrongValues = registry.places(builtIn.wrongValues, tags: tags)
+    }
+
+    /// The number of an operation's outcome, below ``kinds``.
+    static func kind(_ operation: Operation, _ outcome: Outcome) -> Int {
+        Int(operation.rawValue) * outcomes + Int(outcome.rawValue)
+    }
+
+    private static let outcomes = Outcome.allCases.count
+    static let kinds = Operation.allCases.count * outcomes
+
+    /// Brings what was counted to the metrics.
+    func add(_ tallies: [RequestTally], to sinks: inout [MetricSink]) {
+        for (kind, tally) in tallies.enumerated() where tally.count > 0 {
+            guard let outcome = Outcome(rawValue: UInt8(kind % Self.outcomes)) else { continue }
+            let places = requests[kind]
+            for place in places.requests { sinks[place].add(count: tally.count) }
+            let failed = outcome.isFailure ? tally.count : 0
+            for place in places.failed { sinks[place].add(count: tally.count, passes: failed) }
+            for place in places.duration { sinks[place].trend.add(tally.duration) }
+            for place in places.service { sinks[place].trend.add(tally.service) }
+            if outcome == .shed { for place in places.sheds { sinks[place].add(count: tally.count) } }
+            guard outcome == .hit || outcome == .miss else { continue }
+            for place in places.hits { sinks[place].add(count: tally.count, passes: outcome == .hit ? tally.count : 0) }
+        }
+    }
+}
+
+/// What was counted under one scenario and set of tags, and where it goes: counted here at each event, and brought to
+/// the metrics when these are shown.
+struct PlacedTallies {
+    let places: ScenarioPlaces
+    /// By operation and outcome: see ``ScenarioPlaces/kind(_:_:)``.
+    private var requests = Array(repeating: RequestTally(), count: ScenarioPlaces.kinds)
+    private var iterations: UInt64 = 0
+    private var iterationDuration = ValueHistogram()
+    var bytesSent: UInt64 = 0
+    var bytesReceived: UInt64 = 0
+
+    init(_ places: ScenarioPlaces) { self.places = places }
+
+    /// Counts a request that was answered or given up at `now`. What was never sent has no service time.
+    @inline(__always)
+    mutating func add(_ operation: Operation, _ outcome: Outcome, intended: UInt64, sent: UInt64, now: UInt64) {
+        let kind = ScenarioPlaces.kind(operation, outcome)
+        requests[kind].count &+= 1
+        requests[kind].duration.record(Double(now - min(now, intended)) / 1e6)
+        guard sent != 0 else { return }
+        requests[kind].service.record(Double(now - min(now, sent)) / 1e6)
+    }
+
+    /// Counts an iteration.
+    @inline(__always)
+    mutating func addIteration(nanoseconds: UInt64) {
+        iterations &+= 1
+        iterationDuration.record(Double(nanoseconds) / 1e6)
+    }
+
+    /// Brings what was counted to the metrics.
+    func add(to sinks: inout [MetricSink]) {
+        places.add(requests, to: &sinks)
+        for place in places.iterations { sinks[place].add(count: iterations) }
+        for place in places.iterationDuration { sinks[place].trend.add(iterationDuration) }
+        for place in places.dataSent where bytesSent > 0 { sinks[place].add(Double(bytesSent)) }
+        for place in places.dataReceived where bytesReceived > 0 { sinks[place].add(Double(bytesReceived)) }
+    }
+}
+
+/// One thread's part of a scenario without script.
+struct NativeScenario {
+    let scenario: Scenario
+    let workload: Workload
+    var counted: PlacedTallies
+    /// The bytes that outputs that have each sample were told of.
+    var loggedBytes: (sent: UInt64, received: UInt64) = (0, 0)
+    var tags: [String: String] { scenario.tags.merging(["group": ""]) { own, _ in own } }
+    /// The number of its tags in the log's batch, and that batch's.
+    var tagNumber: Int32 = 0
+    var tagBatch = -1
+    // What every request asks for, without the rest of the workload.
+    let pipeline: Int
+    let keysPerGet: Int
+    let isMeta: Bool
+    let verifies: Bool
+    let fillsMisses: Bool
+    let progress: ScenarioProgress
+    var share: ExecutorShare
+    var generator: WorkloadGenerator
+    var ledger: WriteLedger
+    /// Who this thread's verified values of the scenario say that they are from: another number in each run, thread
+    /// and scenario, as each has a ledger of its own.
+    let writer: UInt32
+    /// The trace's rows, when it replays one.
+    let trace: [TraceRow]?
+    /// The users of this thread: a range of the thread's.
+    let users: Range<Int>
+    /// Users that were made so far, from the range's start on.
+    var made = 0
+    /// Users that have a connection and room for a request, in the order they got it. Each at most once.
+    var free: [Int] = []
+    var freeHead = 0
+    /// When the last of them was taken and when there was one again: what was due in between is dropped.
+    var isFull = false
+    var fullUntil: UInt64 = 0
+    /// When the next arrival is due; nil when there is none.
+    var nextArrival: UInt64? = 0
+    var isStarted = false
+    var isEnded = false
+    /// Requests under way, and iterations with them.
+    var underWay = 0
+    /// Keys that this thread still has to store before the start.
+    var preload: Range<UInt64> = 0..<0
+    /// What was counted since the shared counts were told.
+    var complete: UInt64 = 0
+    var active = 0
+
+    let isOpenLoop: Bool
+    /// Whether it makes a number of iterations instead of going on for a time.
+    let isBounded: Bool
+
+    init(
+        _ scenario: Scenario, _ progress: ScenarioProgress, _ places: ScenarioPlaces, _ generator: WorkloadGenerator,
+        trace: [TraceRow]?, writer: UInt32, userNumbers: [Int], users: Range<Int>
+    ) {
+        self.scenario = scenario
+        workload = scenario.workload ?? Workload()
+        pipeline = workload.pipeline
+        keysPerGet = max(1, workload.keysPerGet)
+        isMeta = workload.wire == .meta
+        verifies = workload.verifies
+        fillsMisses = workload.fillsMisses
+        self.progress = progress
+        counted = PlacedTallies(places)
+        share = ExecutorShare(scenario, progress, users: userNumbers)
+        self.generator = generator
+        ledger = WriteLedger(limit: 1 << 22)
+        self.writer = writer
+        self.trace = trace
+        self.users = users
+        isOpenLoop = scenario.plan.arrivalUsers != nil
+        switch scenario.plan {
+        case .sharedIterations, .perUserIterations: isBounded = true
+        default: isBounded = false
+        }
+    }
+
+    /// Where its other samples go.
+    var places: ScenarioPlaces { counted.places }
+
+    mutating func pushFree(_ user: Int) {
+        if freeHead > 1024, freeHead * 2 > free.count {
+            free.removeFirst(freeHead)
+            freeHead = 0
+        }
+        free.append(user)
+    }
+
+    var hasFree: Bool { freeHead < free.count }
+
+    mutating func popFree() -> Int? {
+        guard freeHead < free.count else { return nil }
+        let user = free[freeHead]
+        freeHead += 1
+        if freeHead == free.count {
+            free.removeAll(keepingCapacity: true)
+            freeHead = 0
+        }
+        return user
+    }
+}
+
+/// One row of a trace.
+struct TraceRow: Sendable {
+    /// Nanoseconds from the first row.
+    var time: UInt64
+    /// The key's number among the trace's.
+    var key: UInt64
+    var length: Int32
+    var operation: Operation
+}

@@ -1,0 +1,150 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import LoadModel
+internal import Platform
+
+/// What people see while a test runs: k6's heading and progress lines.
+struct ProgressScreen {
+    let isQuiet: Bool
+    let isColored: Bool
+    let scenarios: [Scenario]
+    let progress: [ScenarioProgress]
+    private let isTerminal = ProcessControl.isTerminal(1)
+    private var shownLines = 0
+
+    init(isQuiet: Bool, isColored: Bool, scenarios: [Scenario], progress: [ScenarioProgress]) {
+        self.isQuiet = isQuiet
+        self.isColored = isColored
+        self.scenarios = scenarios
+        self.progress = progress
+    }
+
+    private func say(_ text: String, to fd: Int32 = 1) { writeWhole(Array(text.utf8), to: fd) }
+
+    func showHeading(path: String, servers: [String], agents: [String] = []) {
+        guard !isQuiet else { return }
+        let users = scenarios.reduce(0) { $0 + $1.plan.maximumUsers }
+        let longest = NumberText.span(scenarios.map(\.latestEnd).max() ?? 0)
+        let several = scenarios.count == 1 ? "1 scenario" : "\(scenarios.count) scenarios"
+        let place = agents.isEmpty ? "local" : "\(agents.count) agents (\(agents.joined(separator: ", ")))"
+        var text = """
+
+                 execution: \(place)
+                    script: \(path)
+                   servers: \(servers.joined(separator: ", "))
+
+                 scenarios: (100.00%) \(several), \(users) max VUs, \(longest) max duration (incl. graceful stop):
+
+            """
+        for scenario in scenarios { text += "              * \(scenario.name): \(scenario.summary)\n" }
+        say(text + "\n")
+    }
+
+    /// One line for the test and one for each scenario, over those of the last time on a terminal.
+    mutating func show(nanoseconds: UInt64) {
+        guard !isQuiet else { return }
+        var lines = [running(nanoseconds)]
+        for index in scenarios.indices { lines.append(line(index, nanoseconds)) }
+        var text = ""
+        if isTerminal, shownLines > 0 { text += "\u{1b}[\(shownLines)A\u{1b}[J" }
+        if !isTerminal, shownLines > 0 { text += "\n" }
+        say(text + lines.joined(separator: "\n") + "\n")
+        shownLines = lines.count
+    }
+
+    private func running(_ nanoseconds: UInt64) -> String {
+        let (active, made) = (progress.reduce(0) { $0 + $1.activeUsers }, progress.reduce(0) { $0 + $1.users })
+        let complete = progress.reduce(0) { $0 + $1.complete }
+        let interrupted = progress.reduce(0) { $0 + $1.interrupted }
+        let width = String(made).count
+        let busy = NumberText.padded(UInt64(max(0, active)), width)
+        return "running (\(NumberText.clock(nanoseconds))), \(busy)/\(made) VUs, "
+            + "\(complete) complete and \(interrupted) interrupted iterations"
+    }
+
+    private func line(_ index: Int, _ nanoseconds: UInt64) -> String {
+        let scenario = scenarios[index]
+        let width = scenarios.map(\.name.count).max() ?? 0
+        let name = scenario.name + String(repeating: " ", count: width - scenario.name.count)
+        let length = scenario.plan.regularDuration
+        let offset = nanoseconds - min(nanoseconds, scenario.startTime)
+        var part = length == 0 ? 1 : min(1, Double(offset) / Double(length))
+        let counts: String
+        switch scenario.plan {
+        case .sharedIterations(let users, let iterations, _):
+            part = min(1, Double(progress[index].complete) / Double(iterations))
+            counts = "\(users) VUs  \(progress[index].complete)/\(iterations) shared iters"
+        case .perUserIterations(let users, let iterations, _):
+            part = min(1, Double(progress[index].complete) / (Double(iterations) * Double(users)))
+            let (product, isOver) = iterations.multipliedReportingOverflow(by: UInt64(users))
+            let all = isOver ? UInt64.max : product
+            counts = "\(users) VUs  \(progress[index].complete)/\(all) iters, \(iterations) per VU"
+        case .constantUsers(let users, let duration):
+            counts = "\(users) VUs  \(NumberText.clock(min(offset, duration)))/\(NumberText.span(duration))"
+        case .rampingUsers:
+            let made = scenario.plan.maximumUsers
+            counts =
+                "\(max(0, progress[index].activeUsers))/\(made) VUs  "
+                + "\(NumberText.clock(min(offset, length)))/\(NumberText.span(length))"
+        case .constantArrivals, .rampingArrivals, .trace:
+            let clock = NumberText.clock(min(offset, length))
+            counts = "\(progress[index].users) VUs  \(clock)/\(NumberText.span(length))  \(rate(scenario, offset))"
+        }
+        let isOver = part >= 1
+        let filled = Int(part * 38)
+        let bar =
+            isOver
+            ? String(repeating: "=", count: 38)
+            : String(repeating: "=", count: filled) + ">" + String(repeating: "-", count: max(0, 37 - filled))
+        let percent = isOver ? "" : " \(Int(part * 100))%"
+        return "\(name) \(isOver ? "✓" : " ") [\(bar)]\(percent) \(counts)"
+    }
+
+    private func rate(_ scenario: Scenario, _ offset: UInt64) -> String {
+        switch scenario.plan {
+        case .constantArrivals(let rate, _, _): return "\(NumberText.fixed(rate, 2)) iters/s"
+        case .rampingArrivals(var from, let stages, _):
+            var at: UInt64 = 0
+            for stage in stages {
+                if offset < at + stage.duration {
+                    let part = Double(offset - at) / Double(stage.duration)
+                    return "\(NumberText.fixed(from + (stage.target - from) * part, 2)) iters/s"
+                }
+                at += stage.duration
+                from = stage.target
+            }
+            return "\(NumberText.fixed(from, 2)) iters/s"
+        default: return "a trace"
+        }
+    }
+
+    /// The last progress lines, when the test is over.
+    mutating func showEnd(nanoseconds: UInt64) {
+        guard !isQuiet else { return }
+        shownLines = 0
+        say("\n\n")
+        show(nanoseconds: nanoseconds)
+    }
+
+    func showWarnings(_ warnings: [String: UInt64]) {
+        for (message, count) in warnings.sorted(by: { $0.value > $1.value }) {
+            say("WARN \(message)\(count == 1 ? "" : " (\(count) times)")\n", to: 2)
+        }
+    }
+
+    func showNote(_ message: String) { say("INFO \(message)\n") }
+
+    func showWarning(_ message: String) { say("WARN \(message)\n", to: 2) }
+
+    func showError(_ message: String) { say("ERRO \(message)\n", to: 2) }
+
+    /// Writes a file; says so when it cannot.
+    func write(file path: String, _ bytes: [UInt8]) {
+        do throws(SystemError) {
+            try writeFile(path, bytes)
+        } catch {
+            showError("\(path): \(error.reason)")
+        }
+    }
+}

@@ -1,0 +1,24 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+/// A text as a string of JSON. Source: RFC 8259.
+package enum JSONString {
+    /// `text` with its quotes. What JSON allows and JavaScript or a terminal trips over is escaped as well.
+    package static func quoted(_ text: String) -> String {
+        var result = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": result += "\\\""
+            case "\\": result += "\\\\"
+            case "\n": result += "\\n"
+            case "\r": result += "\\r"
+            case "\t": result += "\\t"
+            case "\u{0}"..<" ", "\u{7F}", "\u{2028}", "\u{2029}":
+                let digits = String(scalar.value, radix: 16)
+                result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+            default: result.unicodeScalars.append(scalar)
+            }
+        }
+        return result + "\""
+    }
+}

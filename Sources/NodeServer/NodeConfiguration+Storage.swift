@@ -1,0 +1,135 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Overload
+internal import Settings
+internal import Storage
+
+/// The settings of the store behind the cache, and of its pools.
+extension NodeConfiguration {
+    static let storageSettings: [Setting] = [
+        Setting(
+            "storage.backend", .enumeration(StorageSettings.Backend.allCases.map(\.rawValue)), default: "none",
+            "The store behind the cache: none for a plain cache, memory for a trial, rocksdb in this process, postgres."
+        ),
+        Setting("storage.path", .text, default: "data", "rocksdb: the directory of the data."),
+        Setting(
+            "storage.durability", .enumeration(StorageSettings.Durability.allCases.map(\.rawValue)), default: "sync",
+            "rocksdb: when a write is acked: on disk (sync, group) or with the operating system (async)."),
+        Setting(
+            "storage.groupWait", .duration(0...2_000_000), default: "1ms",
+            "rocksdb, group: how long to wait for more writes to share an fsync."),
+        Setting("storage.blockCache", .size(1 << 20...1 << 40), default: "64MiB", "rocksdb: memory for blocks read."),
+        Setting(
+            "storage.acceptDamagedLog", .boolean, default: "false",
+            "rocksdb: open a store whose log is damaged as it was before the damage, and give up what came later."),
+        Setting("storage.readers", .integer(1...64), default: "2", "rocksdb: threads that read."),
+        Setting(
+            "storage.url", .text, secret: true, "postgres: connection string, postgresql://user@host:port/database."),
+        Setting(
+            "storage.instance", .text,
+            "postgres: what names this node to the database, the same over restarts; host name and port when absent."),
+        Setting("storage.connections", .integer(2...64), default: "8", "postgres: connections at most."),
+        Setting(
+            "storage.timeout", .duration(1_000_000...600_000_000_000), default: "2s",
+            "How long a client waits for the store at most."),
+        Setting(
+            "storage.slowLog", .duration(0...600_000_000_000), default: "250ms",
+            "From how long on a command that waits for the store is logged, with its parts; 0 is never."),
+        Setting(
+            "storage.waitingRows", .size(1 << 20...1 << 40), default: "128MiB",
+            "Rows that may wait for clients that do not read; beyond it, those who hold the most lose theirs."),
+        Setting(
+            "storage.tombstones", .duration(1_000_000_000...31_536_000_000_000_000), default: "1d",
+            "How long deleted keys are remembered."),
+        Setting("pools", .mappings(poolFields), "Parts of the keys with rules of their own, by prefix."),
+    ]
+
+    private static let poolFields: [Setting] = [
+        Setting("prefix", .text, required: true, "What the pool's keys begin with; \"\" is all other keys."),
+        Setting("name", .text, "What statistics call it; the prefix when absent."),
+        Setting("storage", .boolean, default: "true", "Whether its keys are in the store."),
+        Setting(
+            "cacheTTL", .duration(0...31_536_000_000_000_000), default: "0",
+            "How old a cached copy may become; 0 is as old as its row."),
+        Setting(
+            "staleIfError", .duration(0...31_536_000_000_000_000), default: "0",
+            "How long behind cacheTTL a copy may answer, marked stale, when the store does not; 0 is never."),
+        Setting(
+            "negativeTTL", .duration(0...86_400_000_000_000), default: "5s",
+            "How long \"not there\" is cached; 0 is not at all."),
+        Setting(
+            "class", .enumeration(classNames), "How much its requests matter when not all can be served."),
+        Setting(
+            "valueLimit", .size(1...1 << 30), default: "1GiB",
+            "The largest value; the largest item bounds it as well."),
+    ]
+}
+
+extension NodeConfigurationDraft {
+    mutating func readStorage(_ values: SettingsValues, _ problems: inout [String]) {
+        var storage = StorageSettings()
+        storage.backend = values.text("storage.backend").flatMap(StorageSettings.Backend.init) ?? .none
+        storage.path = values.text("storage.path") ?? "data"
+        storage.durability = values.text("storage.durability").flatMap(StorageSettings.Durability.init) ?? .sync
+        storage.groupWaitMicroseconds = Int(values.duration("storage.groupWait") / 1000)
+        storage.blockCacheBytes = Int(values.size("storage.blockCache"))
+        storage.acceptsDamagedLog = values.boolean("storage.acceptDamagedLog")
+        storage.readers = values.integer("storage.readers")
+        storage.url = values.text("storage.url")
+        storage.instance = values.text("storage.instance")
+        storage.connections = values.integer("storage.connections")
+        storage.timeoutMilliseconds = Int(values.duration("storage.timeout") / 1_000_000)
+        storage.slowMilliseconds = Int(values.duration("storage.slowLog") / 1_000_000)
+        storage.waitingRowBytes = Int(values.size("storage.waitingRows"))
+        storage.tombstoneSeconds = Int(values.duration("storage.tombstones") / 1_000_000_000)
+        for mapping in values.mappings("pools") { readPool(mapping, &storage.pools, &problems) }
+        if storage.backend == .none { checkLookAside(values.mappings("pools"), &storage.pools, &problems) }
+        if storage.backend == .postgres, storage.url == nil {
+            problems.append("storage.url: missing; storage.backend postgres needs one, such as postgresql://host/db")
+        }
+        if let name = storage.instance, name.isEmpty || !name.utf8.allSatisfy({ (33...126).contains($0) }) {
+            problems.append(
+                "storage.instance: \"\(name)\" is not valid; expected printable ASCII without spaces")
+        }
+        configuration.storage = storage
+    }
+
+    /// Without a store, pools may say what is about the cache only.
+    private func checkLookAside(
+        _ mappings: [SettingsValues], _ pools: inout [PoolSettings], _ problems: inout [String]
+    ) {
+        for mapping in mappings {
+            let ofStorage = ["storage", "cacheTTL", "staleIfError", "negativeTTL", "valueLimit"].filter {
+                mapping.isSet($0) && !($0 == "storage" && !mapping.boolean($0))
+            }
+            if let name = ofStorage.first {
+                problems.append("\(mapping.place): \(name): there is no storage.backend")
+            }
+        }
+        for index in pools.indices { pools[index].hasStorage = false }
+    }
+
+    private func readPool(_ values: SettingsValues, _ pools: inout [PoolSettings], _ problems: inout [String]) {
+        let prefix = values.text("prefix") ?? ""
+        let bytes = Array(prefix.utf8)
+        if bytes.count > 250 || bytes.contains(where: { $0 <= 32 || $0 == 127 }) {
+            problems.append(
+                "\(values.place): prefix: \"\(prefix)\" is not valid; expected up to 250 bytes of a key, no spaces")
+        }
+        if pools.contains(where: { $0.prefix == bytes }) {
+            problems.append("\(values.place): prefix: \"\(prefix)\" is there twice")
+        }
+        var pool = PoolSettings(name: values.text("name") ?? (prefix.isEmpty ? "default" : prefix), prefix: bytes)
+        pool.hasStorage = values.boolean("storage")
+        pool.requestClass = values.text("class").flatMap(RequestClass.init(label:))
+        pool.policy.cacheTTLMilliseconds = values.duration("cacheTTL") / 1_000_000
+        pool.policy.staleIfErrorMilliseconds = values.duration("staleIfError") / 1_000_000
+        if pool.policy.staleIfErrorMilliseconds > 0, pool.policy.cacheTTLMilliseconds == 0 {
+            problems.append("\(values.place): staleIfError: needs a cacheTTL; without one, copies do not grow old")
+        }
+        pool.policy.negativeTTLMilliseconds = values.duration("negativeTTL") / 1_000_000
+        pool.policy.valueLimitBytes = Int(values.size("valueLimit"))
+        pools.append(pool)
+    }
+}

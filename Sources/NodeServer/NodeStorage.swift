@@ -1,0 +1,251 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CacheEngine
+internal import MemcacheProtocol
+internal import Memory
+internal import Platform
+internal import Reactor
+internal import Storage
+internal import Synchronization
+
+/// A node's storage: the tier, the pools, and the way of answers back to the reactors. Safe to use from any thread.
+final class NodeStorage: Sendable {
+    let tier: StorageTier
+    let backend: any StorageBackend
+    let pools: StoragePools
+    let slow: SlowOperations
+    /// Flags of mg that want a look before the cache answers; the time to live among them only where a copy has one of
+    /// its own.
+    let specialOptions: MetaOptions
+    /// Where each reactor's answers arrive, by its number.
+    let mailboxes: [StorageMailbox]
+    /// Counts the answers to reads that warm the cache.
+    let warming = WarmingReads()
+
+    init(
+        _ settings: StorageSettings, backend: any StorageBackend, engine: CacheEngine, clock: NodeClock, reactors: Int,
+        followsChanges: Bool = false
+    ) {
+        let pools = StoragePools(settings.pools)
+        self.backend = backend
+        self.pools = pools
+        let hasOwnTimes = pools.policies.contains { $0.cacheTTLMilliseconds > 0 }
+        specialOptions = [.setTTL, .setCAS, hasOwnTimes ? MetaOptions(letter: UInt8(ascii: "t")) : []]
+        slow = SlowOperations(thresholdMilliseconds: settings.slowMilliseconds)
+        let mailboxes = (0..<reactors).map { _ in StorageMailbox() }
+        self.mailboxes = mailboxes
+        var configuration = StorageTierConfiguration()
+        configuration.waitMilliseconds = UInt64(settings.timeoutMilliseconds)
+        configuration.followsChanges = followsChanges
+        tier = StorageTier(
+            backend: backend, copies: CopiesInEngine(engine, clock, pools),
+            receivers: mailboxes + [warming],
+            pools: pools.policies, configuration: configuration)
+    }
+}
+
+extension NodeStorage {
+    /// Bytes of rows that wait for clients who do not read, on all reactors.
+    var waitingRowBytes: Int { mailboxes.reduce(0) { $0 + $1.rows.bytes } }
+
+    /// Rows of such clients that were given up.
+    var rowsGivenUp: UInt64 { mailboxes.reduce(0) { $0 + $1.rows.givenUp } }
+
+    /// For reads that warm the cache.
+    var warmer: StorageWaiter { StorageWaiter(receiver: UInt32(mailboxes.count), token: 0) }
+}
+
+/// Reads that warm the cache: nobody wants their rows, only how many were answered.
+final class WarmingReads: StorageReceiver {
+    /// What came back since the start.
+    struct Tally {
+        var answered = 0
+        var failed = 0
+        /// Why the last of them failed.
+        var reason = ""
+    }
+
+    private let current = Guarded(Tally())
+    /// Where it is told that answers came.
+    let parking = Parking()
+
+    private let isStopping = Atomic<Bool>(false)
+
+    /// Whether the node ends: nobody waits for answers then.
+    var isStopped: Bool { isStopping.load(ordering: .acquiring) }
+
+    /// Ends the waiting for answers.
+    func stop() {
+        isStopping.store(true, ordering: .releasing)
+        parking.announce()
+    }
+
+    var tally: Tally { current.withLock { $0 } }
+
+    func deliver(_ answers: [StorageAnswer]) {
+        current.withLock { tally in
+            tally.answered += answers.count
+            for case .read(_, .failed(let failure)) in answers {
+                tally.failed += 1
+                tally.reason = failure.reason
+            }
+        }
+        parking.announce()
+    }
+}
+
+/// Answers of the tier on their way to one reactor.
+final class StorageMailbox: StorageReceiver {
+    /// The kind of the reactor's message that says that answers wait.
+    static var messageKind: UInt32 { 1 }
+
+    private let waiting = Guarded<[StorageAnswer]>([])
+    private let count = Atomic<Int>(0)
+    private let untaken = Atomic<Int>(0)
+    /// What is told of the rows that the reactor has taken and that wait for their clients.
+    let rows = WaitingRowFigures()
+    private let reactor = Guarded<Reactor?>(nil)
+
+    /// Names the reactor to wake, at start.
+    func attach(_ reactor: Reactor) { self.reactor.withLock { $0 = reactor } }
+
+    func deliver(_ answers: [StorageAnswer]) {
+        let wasEmpty = waiting.withLock { waiting in
+            defer { waiting += answers }
+            // Together with them: who takes them must not find a number that is behind.
+            count.add(answers.count, ordering: .relaxed)
+            untaken.add(answers.reduce(0) { $0 + $1.rowBytes }, ordering: .relaxed)
+            return waiting.isEmpty
+        }
+        // A full mailbox of the reactor refuses the message; the next tick finds the answers then.
+        if wasEmpty { reactor.withLock { $0 }?.post(ReactorMessage(kind: Self.messageKind)) }
+    }
+
+    var untakenBytes: Int { untaken.load(ordering: .relaxed) }
+
+    /// Whether answers wait.
+    var hasAnswers: Bool { count.load(ordering: .relaxed) > 0 }
+
+    /// Takes all that wait.
+    func take() -> [StorageAnswer] {
+        waiting.withLock { waiting in
+            defer { waiting = [] }
+            count.subtract(waiting.count, ordering: .relaxed)
+            untaken.store(0, ordering: .relaxed)
+            return waiting
+        }
+    }
+}
+
+extension StorageAnswer {
+    /// Bytes of the value of the row that came with it.
+    fileprivate var rowBytes: Int {
+        switch self {
+        case .read(_, .found(let row)), .write(_, .stored(let row)): row.value.count
+        default: 0
+        }
+    }
+}
+
+extension NodeClock {
+    /// A cached copy as the row that it is a copy of. Its expiry is the copy's.
+    func row(of item: Item) -> StoredRow {
+        StoredRow(
+            version: item.version, expiryMilliseconds: unixMilliseconds(item.expiry), clientFlags: item.clientFlags,
+            value: item.bytes.slice(item.valueOffset, item.valueLength).withSpan { [UInt8](copying: $0) })
+    }
+}
+
+/// The engine as the copies in front of the store.
+final class CopiesInEngine: CachedCopies {
+    private let engine: CacheEngine
+    private let clock: NodeClock
+    private let pools: StoragePools
+
+    /// The pool of keys that no prefix matches.
+    var lastPool: Int { pools.pools.count - 1 }
+
+    init(_ engine: CacheEngine, _ clock: NodeClock, _ pools: StoragePools) {
+        self.engine = engine
+        self.clock = clock
+        self.pools = pools
+    }
+
+    func install(_ row: StoredRow, key: [UInt8], hash: UInt64, pool: Int) {
+        let now = clock.now()
+        var expiry = clock.second(unixMilliseconds: row.expiryMilliseconds)
+        let lifetime = pools.pools[pool].policy.cacheTTLMilliseconds
+        if lifetime > 0 {
+            let end = now &+ UInt32(clamping: max(1, lifetime / 1000))
+            expiry = expiry == 0 ? end : min(expiry, end)
+        }
+        // A row that ends with the copy's own time, or soon behind it, is not shown beyond that.
+        let lingers =
+            pools.pools[pool].policy.staleIfErrorMilliseconds > 0
+            && (row.expiryMilliseconds == 0
+                || clock.second(unixMilliseconds: row.expiryMilliseconds) >= expiry &+ pools.lingerSeconds(of: pool))
+        guard engine.allows(keyLength: key.count, valueLength: row.value.count, clientFlags: row.clientFlags),
+            expiry == 0 || expiry > now
+        else { return drop(key: key, hash: hash) }
+        var request = StoreRequest(
+            mode: .set, clientFlags: row.clientFlags, expiry: expiry, compare: 0, version: row.version)
+        // The store keeps keys as they are; one that no line of text can hold came in base64.
+        request.isKeyBinary = key.contains { $0 <= 32 || $0 == 127 }
+        let key = key.span
+        let value = row.value.span
+        var result = store(hash, key, value, request, lingers: lingers, now: now)
+        for _ in 0..<4 where result.outcome == .outOfMemory {
+            let needed = max(result.neededBytes, value.count) + engine.segmentBytes
+            guard engine.makeRoom(bytes: needed, now: now) else { break }
+            result = store(hash, key, value, request, lingers: lingers, now: now)
+        }
+        if result.outcome != .stored { remove(key, hash, now: now) }
+    }
+
+    private func store(
+        _ hash: UInt64, _ key: Span<UInt8>, _ value: Span<UInt8>, _ request: StoreRequest, lingers: Bool, now: UInt32
+    ) -> StoreResult {
+        engine.withShard(hash) { shard in
+            let result = shard.store(hash, key: key, value: value, request, now: now)
+            if lingers, result.outcome == .stored, var item = shard.find(hash, key, now: now) { item.linger() }
+            return result
+        }
+    }
+
+    func installAbsent(key: [UInt8], hash: UInt64, pool: Int) {
+        let seconds = pools.pools[pool].policy.negativeTTLMilliseconds / 1000
+        guard seconds > 0 else { return drop(key: key, hash: hash) }
+        let now = clock.now()
+        let key = key.span
+        _ = engine.withShard(hash) {
+            $0.noteAbsent(hash, key: key, expiry: now &+ UInt32(clamping: seconds), now: now)
+        }
+    }
+
+    func current(key: [UInt8], hash: UInt64) -> ReadOutcome? {
+        let now = clock.now()
+        let key = key.span
+        return engine.withShard(hash) { shard in
+            guard let item = shard.findToRead(hash, key, now: now) else { return nil }
+            return item.isAbsent ? .absent : .found(clock.row(of: item))
+        }
+    }
+
+    func version(key: [UInt8], hash: UInt64) -> UInt64? {
+        let now = clock.now()
+        let key = key.span
+        return engine.withShard(hash) { shard in
+            guard let item = shard.findToRead(hash, key, now: now), !item.isAbsent else { return nil }
+            return item.version
+        }
+    }
+
+    func drop(key: [UInt8], hash: UInt64) { remove(key.span, hash, now: clock.now()) }
+
+    private func remove(_ key: Span<UInt8>, _ hash: UInt64, now: UInt32) {
+        engine.withShard(hash) { shard in
+            if let item = shard.find(hash, key, now: now) { shard.remove(item, hash) }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CacheEngine
+internal import Hosting
+internal import Invalidation
+internal import Memory
+internal import Platform
+internal import Storage
+internal import StreamDirect
+internal import Synchronization
+internal import Telemetry
+
+/// What a followed stream does to a node's cached copies: drops or replaces what is older, and keeps what may be stale
+/// from being shown. Safe to use from any thread.
+final class NodeStream: StreamConsumer {
+    private let engine: CacheEngine
+    private let clock: NodeClock
+    private let copies: CopiesInEngine
+    /// The store behind the cache, and which keys are in it; without one, all keys are the stream's.
+    private let storage: NodeStorage?
+    private let trust: Guarded<StreamTrust>
+    /// What ``trust`` says, for the way of a request.
+    private let gate = TrustGate()
+    private let proven = Atomic<UInt64>(0)
+    private let parking = Parking()
+    private let isStopping = Atomic<Bool>(false)
+    private let sweeper = Guarded<Thread?>(nil)
+    let counts = Counts()
+
+    /// What became of records and copies.
+    final class Counts: Sendable {
+        let dropped = Atomic<UInt64>(0)
+        let installed = Atomic<UInt64>(0)
+        let kept = Atomic<UInt64>(0)
+        let distrusted = Atomic<UInt64>(0)
+        let swept = Atomic<UInt64>(0)
+        /// Milliseconds between the last record's commit and its application, by the two machines' clocks.
+        let delay = LatencyHistogram()
+    }
+
+    init(
+        _ settings: RegionSettings, engine: CacheEngine, clock: NodeClock, storage: NodeStorage?, pools: StoragePools
+    ) {
+        self.engine = engine
+        self.clock = clock
+        self.storage = storage
+        copies = CopiesInEngine(engine, clock, storage?.pools ?? pools)
+        trust = Guarded(StreamTrust(settings.invalidation))
+    }
+
+    // MARK: The way of a request
+
+    /// Whether some copies may not be shown now. Costs two loads and a reading of the clock.
+    @inline(__always)
+    var isDoubtful: Bool { gate.isDoubtful(at: Clock.bootNanoseconds()) }
+
+    /// Forgets the copy of a key that may not be shown; where the key's pool shows copies when the store fails, it is
+    /// left as one that is behind its time.
+    @inline(never)
+    func distrust(_ key: Span<UInt8>, _ hash: UInt64, now: UInt32) {
+        let slot = StreamSlots.slot(keyHash: stableHash(key))
+        guard !gate.shows(StreamSlots.mask(slot), at: Clock.bootNanoseconds()) else { return }
+        var lingers = false
+        if let storage {
+            guard let pool = storage.pools.pool(of: key) else { return }
+            lingers = storage.pools.lingerSeconds(of: pool) > 0
+        }
+        let found = engine.withShard(hash) { shard in
+            guard var item = shard.findToRead(hash, key, now: now) else { return false }
+            if lingers, !item.isAbsent {
+                item.linger()
+                if shard.setExpiry(max(now, 1), of: item, hash, key: key, now: now) != nil { return true }
+            }
+            if let rest = shard.find(hash, key, now: now) { shard.remove(rest, hash) }
+            return true
+        }
+        if found { counts.distrusted.add(1, ordering: .relaxed) }
+    }
+
+    // MARK: The stream
+
+    func apply(_ record: OutboxRecord) {
+        counts.delay.record(nanoseconds: Self.delayNanoseconds(record, unixNanoseconds: Clock.realtimeNanoseconds()))
+        switch record.operation {
+        case .flush: flush()
+        case .heartbeat, .epoch: break
+        case .set, .delete, .touch: change(record)
+        }
+    }
+
+    /// How long ago a record was committed, by the two machines' clocks: an hour at most, whatever the record says.
+    static func delayNanoseconds(_ record: OutboxRecord, unixNanoseconds: UInt64) -> UInt64 {
+        let (delay, isOverflow) = Int64(unixNanoseconds / 1_000_000)
+            .subtractingReportingOverflow(record.timeMilliseconds)
+        return UInt64(min(max(0, isOverflow ? .max : delay), 3_600_000)) * 1_000_000
+    }
+
+    private func change(_ record: OutboxRecord) {
+        let key = record.key
+        guard !key.isEmpty, key.count <= 250 else { return }
+        let hash = stableHash(key.span, seed: engine.hashSeed)
+        let row = record.value.map { value in
+            StoredRow(
+                version: record.version, expiryMilliseconds: record.expiryMilliseconds,
+                clientFlags: record.clientFlags ?? 0, value: value)
+        }
+        let isUnconditional = record.reason == "cdc"
+        var isNew = true
+        if let storage {
+            guard let pool = storage.pools.pool(of: key.span) else { return }
+            isNew = storage.tier.noteChange(
+                key: key, hash: hash, version: record.version, isUnconditional: isUnconditional, row: row, pool: pool)
+        } else {
+            switch CopyChange.of(
+                recordVersion: record.version, hasValue: row != nil, isUnconditional: isUnconditional,
+                copyVersion: copies.version(key: key, hash: hash))
+            {
+            case .keep: isNew = false
+            case .drop: copies.drop(key: key, hash: hash)
+            case .install: if let row { copies.install(row, key: key, hash: hash, pool: copies.lastPool) }
+            }
+        }
+        if !isNew {
+            counts.kept.add(1, ordering: .relaxed)
+        } else if row == nil {
+            counts.dropped.add(1, ordering: .relaxed)
+        } else {
+            counts.installed.add(1, ordering: .relaxed)
+        }
+    }
+
+    private func flush() {
+        storage?.tier.noteFlush()
+        engine.removeAll()
+        storage?.tier.noteFlush()
+    }
+
+    func quarantine(_ mask: UInt64) {
+        // What was asked for before may be as old as what is cached. First, so that it is not cached behind a sweep.
+        storage?.tier.noteFlush()
+        publish { $0.quarantine(mask) }
+        parking.announce()
+    }
+
+    func proved(_ nanoseconds: UInt64) {
+        publish { $0.proved(nanoseconds) }
+        proven.store(nanoseconds, ordering: .relaxed)
+    }
+
+    private func publish(_ change: (inout StreamTrust) -> Void) {
+        trust.withLock { trust in
+            change(&trust)
+            gate.publish(quarantined: trust.quarantined, trustedUntil: trust.trustedUntil)
+        }
+    }
+
+    /// How long ago the stream was last known to be complete, in nanoseconds; nil before the first time.
+    var lagNanoseconds: UInt64? {
+        let last = proven.load(ordering: .relaxed)
+        let now = Clock.bootNanoseconds()
+        return last == 0 ? nil : now > last ? now - last : 0
+    }
+
+    /// Slots in quarantine.
+    var quarantinedSlots: Int { gate.quarantined.nonzeroBitCount }
+
+    /// Whether copies are shown at all: those of slots that are not in quarantine.
+    var isTrusted: Bool { gate.shows(0, at: Clock.bootNanoseconds()) }
+
+    // MARK: Sweeps
+
+    /// Starts the thread that removes what is in quarantine.
+    func start() throws(SystemError) {
+        let thread = try Thread(name: "martlet-sweep") { [self] in sweep() }
+        sweeper.withLock { $0 = thread }
+    }
+
+    /// Ends it. Blocks.
+    func stop() {
+        isStopping.store(true, ordering: .releasing)
+        parking.announce()
+        let thread = sweeper.withLock { thread in
+            defer { thread = nil }
+            return thread
+        }
+        thread?.join()
+    }
+
+    private func sweep() {
+        while !isStopping.load(ordering: .acquiring) {
+            let ticket = parking.ticket
+            guard let sweep = trust.withLock({ $0.sweep }) else {
+                parking.wait(ticket, timeoutNanoseconds: 1_000_000_000)
+                continue
+            }
+            for shard in 0..<engine.shardCount {
+                if isStopping.load(ordering: .acquiring) { return }
+                remove(sweep.mask, shard: shard)
+            }
+            publish { $0.swept(sweep) }
+        }
+    }
+
+    /// Removes what a shard has of some slots, a bucket under each hold of the lock. Items that move while it is at it
+    /// move to buckets that are still to come.
+    private func remove(_ mask: UInt64, shard: Int) {
+        var bucket = 0
+        var keys: [[UInt8]] = []
+        let now = clock.now()
+        while true {
+            keys.removeAll(keepingCapacity: true)
+            let isThere = engine.forEachItem(shard: shard, bucket: bucket) { item in
+                let key = item.bytes.slice(item.keyOffset, item.keyLength).withSpan { [UInt8](copying: $0) }
+                guard mask & StreamSlots.mask(StreamSlots.slot(keyHash: stableHash(key.span))) != 0 else { return }
+                if let storage, storage.pools.pool(of: key.span) == nil { return }
+                keys.append(key)
+            }
+            guard isThere else { return }
+            for key in keys {
+                let hash = stableHash(key.span, seed: engine.hashSeed)
+                let span = key.span
+                engine.withShard(hash) { shard in
+                    if let item = shard.find(hash, span, now: now) { shard.remove(item, hash) }
+                }
+            }
+            counts.swept.add(UInt64(keys.count), ordering: .relaxed)
+            bucket += 1
+        }
+    }
+}
+
+extension RegionSettings {
+    /// The bounds of the stream.
+    var invalidation: InvalidationConfiguration {
+        var configuration = InvalidationConfiguration()
+        configuration.lagBoundNanoseconds = lagBoundNanoseconds
+        // Several proofs within the bound, or one that is late would stop everything.
+        configuration.probeNanoseconds = min(1_000_000_000, lagBoundNanoseconds / 5)
+        return configuration
+    }
+
+    /// What the direct transport is told.
+    func direct(cluster: String, defaultName: String, hasStore: Bool) -> StreamDirectConfiguration {
+        typealias Endpoint = StreamDirectConfiguration.Endpoint
+        var direct = StreamDirectConfiguration()
+        (direct.cluster, direct.region, direct.name) = (cluster, own, name ?? defaultName)
+        direct.regions = Set(regions.map(\.name))
+        direct.listen = listen.map { Endpoint(host: $0.host, port: $0.port) }
+        if !isHome, !hasStore, let home {
+            direct.home = StreamDirectConfiguration.Home(
+                region: home.name, endpoints: home.streams.map { Endpoint(host: $0.host, port: $0.port) })
+        }
+        direct.wantsValues = wantsValues
+        direct.stream = invalidation
+        direct.consumerMemoryNanoseconds = UInt64(keepMilliseconds) * 1_000_000
+        if let certificatePath, let authorityPath {
+            direct.security = StreamDirectConfiguration.Security(
+                certificatePath: certificatePath, keyPath: keyPath, authorityPath: authorityPath)
+        }
+        return direct
+    }
+}

@@ -1,0 +1,136 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import MemcacheProtocol
+internal import Reactor
+internal import Storage
+
+/// A request whose reply waits for the store: what its reply needs, copied out of the input. Owned by its reactor's
+/// thread.
+final class ParkedRequest {
+    let request: Request
+    let key: [UInt8]
+    /// Meta's `O` token, its letter included.
+    let opaque: [UInt8]
+    let connection: ConnectionID
+    let kind: CommandKind
+    /// What the store is asked; nil once it was asked: a value may be large.
+    var question: Question?
+    /// Whether the store is asked to read only.
+    let isRead: Bool
+    /// Whether it is about the cached copy, and must wait for the answers of everything before it.
+    let isAboutCopy: Bool
+    /// Bytes of the value that it stores.
+    let valueBytes: Int
+    let hash: UInt64
+    /// What the answer will call it.
+    let token: UInt64
+    /// It waits for an earlier command of its connection on the same key, and is not with the store yet.
+    var isHeld = false
+    /// When its input was ready, in monotonic nanoseconds.
+    let readyNanoseconds: UInt64
+    /// When the store was asked, and when it answered, in monotonic nanoseconds.
+    var askedNanoseconds: UInt64 = 0
+    var answeredNanoseconds: UInt64 = 0
+    /// What the store said; nil while it says nothing.
+    private(set) var answer: StorageAnswer?
+    /// How long the value is that a write left, where the answer does not have it.
+    private(set) var storedBytes = 0
+    /// Bytes of the answer's row, which waits until the reply is written.
+    var rowBytes = 0
+    /// The reply of a command that the store is not asked about, once it was its turn.
+    var reply: [UInt8]?
+    /// Whether that is an error which takes the place of the rest of a classic get's reply.
+    var endsGet = false
+
+    /// Whether the reply can be written.
+    var isReady: Bool { answer != nil || reply != nil }
+
+    /// Whether the reply shows the row: what gets do, and the writes that are gets as well.
+    var showsRow: Bool {
+        switch request.verb {
+        case .get, .gets, .gat, .gats, .metaGet: true
+        default: false
+        }
+    }
+
+    /// Takes the store's answer. Rows that the reply does not show are not kept: only how long their values are.
+    func take(_ answer: StorageAnswer) {
+        switch answer {
+        case .write(let token, .stored(let row)) where !showsRow && !isCount:
+            storedBytes = row.value.count
+            self.answer = .write(token: token, .stored(row.withoutValue))
+        case .read(_, .found(let row)), .write(_, .stored(let row)):
+            rowBytes = row.value.count
+            self.answer = answer
+        default: self.answer = answer
+        }
+    }
+
+    /// Gives up the row that it would show: its client does not take what is before it. Nothing but the row is lost
+    /// where the store was asked to read; a write was done.
+    func giveUpRow() {
+        let reason = "too many rows wait for clients that do not read"
+        answer =
+            isRead
+            ? .read(token: token, .failed(StorageFailure(.notSent, reason)))
+            : .write(token: token, .failed(StorageFailure(.unknownOutcome, reason)))
+        rowBytes = 0
+    }
+
+    private var isCount: Bool {
+        switch request.verb {
+        case .incr, .decr, .metaArithmetic: true
+        default: false
+        }
+    }
+
+    /// What the store is asked.
+    enum Question {
+        /// `acceptsCopy` is false where a cached copy cannot answer it.
+        case read(pool: Int, acceptsCopy: Bool)
+        case write(StorageWrite)
+        /// Nothing: another node owns the key, and is asked.
+        case forward(owner: String, command: [UInt8])
+        /// Nothing: it is about the cached copy, and waits for its connection's earlier commands on the key only.
+        case nothing
+    }
+
+    init(
+        _ question: Question, request: Request, key: [UInt8], hash: UInt64, opaque: [UInt8], connection: ConnectionID,
+        kind: CommandKind, token: UInt64, readyNanoseconds: UInt64
+    ) {
+        self.question = question
+        (isRead, isAboutCopy, valueBytes) =
+            switch question {
+            case .read: (true, false, 0)
+            case .write(let write): (false, false, write.value.count)
+            case .forward(_, let command): (false, false, command.count)
+            case .nothing: (false, true, 0)
+            }
+        self.request = request
+        self.key = key
+        self.hash = hash
+        self.opaque = opaque
+        self.connection = connection
+        self.kind = kind
+        self.token = token
+        self.readyNanoseconds = readyNanoseconds
+    }
+}
+
+/// Where in a turn's output something belongs that is not there yet.
+struct Park {
+    enum Content {
+        /// The reply of this request.
+        case request(ParkedRequest)
+        /// Nothing: the reply of a get of several keys ends here. A get that fails swallows what is left up to it.
+        case endOfGet
+    }
+
+    let content: Content
+    /// Own bytes of the output before it.
+    let position: Int
+    /// External pieces of the output before it.
+    let externalCount: Int
+}

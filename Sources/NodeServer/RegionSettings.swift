@@ -1,0 +1,188 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+package import Hosting
+internal import Settings
+
+/// The regions of a cluster, which of them the node is in, and how it follows the home region's stream.
+package struct RegionSettings: Sendable, Equatable {
+    /// What a region is for.
+    package enum Role: String, Sendable, CaseIterable {
+        /// Its store takes the writes; there is one.
+        case home
+        /// It follows the home region.
+        case replica
+    }
+
+    /// A region.
+    package struct Region: Sendable, Equatable {
+        /// Its name.
+        package var name: String
+        /// What it is for.
+        package var role: Role
+        /// Where its nodes give their stream: host and port.
+        package var streams: [AdminEndpoint]
+    }
+
+    /// The node's region; empty when there are none.
+    package var own = ""
+    /// All regions.
+    package var regions: [Region] = []
+    /// Where others may follow this node.
+    package var listen: AdminEndpoint?
+    /// What names the node among those of its region; nil for the host's name and the first address.
+    package var name: String?
+    /// Whether values come with the stream, rather than invalidations only.
+    package var wantsValues = false
+    /// How long behind the last proof that the stream is complete copies are shown, in nanoseconds.
+    package var lagBoundNanoseconds: UInt64 = 5_000_000_000
+    /// How long records are kept for those who follow, in milliseconds.
+    package var keepMilliseconds: Int64 = 3_600_000
+    /// How many bytes of records are kept for them at most.
+    package var keepBytes = 4 << 30
+    /// Our certificate.
+    package var certificatePath: String?
+    /// Its key, when it is in another file.
+    package var keyPath: String?
+    /// Who signs peers' certificates.
+    package var authorityPath: String?
+
+    package init() {}
+
+    /// Whether there are regions.
+    package var isOn: Bool { !own.isEmpty }
+    /// The node's region as listed.
+    package var region: Region? { regions.first { $0.name == own } }
+    /// The home region.
+    package var home: Region? { regions.first { $0.role == .home } }
+    /// Whether the node is in it.
+    package var isHome: Bool { region?.role == .home }
+
+    /// The settings.
+    static let settings: [Setting] = [
+        Setting("region", .text, "The node's region, one of `regions`."),
+        Setting(
+            "regions",
+            .mappings([
+                Setting("name", .text, required: true, "What the region is called; its certificates have this name."),
+                Setting(
+                    "role", .enumeration(Role.allCases.map(\.rawValue)), default: "replica",
+                    "home: its store takes the writes; there is one. replica: it follows the home region."),
+                Setting("stream", .list, "Where its nodes give their stream: host:port, several with commas."),
+            ]), "The regions of the cluster."),
+        Setting("stream.listen", .text, "Where nodes of other regions follow this one's stream: host:port."),
+        Setting("stream.name", .text, "What names the node to the source; host name and first address when absent."),
+        Setting(
+            "stream.mode", .enumeration(["invalidate", "replicate"]), default: "invalidate",
+            "What a record does to a copy that is older: drop it, or replace it by the new value."),
+        Setting(
+            "stream.lagBound", .duration(1_000_000_000...3_600_000_000_000), default: "5s",
+            "How long behind the last proof that the stream is complete copies are shown."),
+        Setting(
+            "stream.retention", .duration(1_000_000_000...2_592_000_000_000_000), default: "1h",
+            "How long changes are kept for consumers that are away."),
+        Setting(
+            "stream.retentionSize", .size(1 << 20...1 << 50), default: "4GiB",
+            "rocksdb: bytes of changes that are kept at most."),
+        Setting("stream.certificate", .text, "Certificate of the node's region and those that signed it, in PEM."),
+        Setting("stream.key", .text, "Private key, when the certificate's file does not hold it."),
+        Setting("stream.ca", .text, "Certificates that sign those of regions."),
+    ]
+}
+
+extension RegionSettings {
+    /// Reads the settings; adds what is wrong with them. `backend` is the node's store.
+    init(_ values: SettingsValues, backend: StorageSettings.Backend, problems: inout [String]) {
+        own = values.text("region") ?? ""
+        for mapping in values.mappings("regions") {
+            let name = mapping.text("name") ?? ""
+            let role = mapping.text("role").flatMap(Role.init) ?? .replica
+            let streams = Self.endpoints(mapping.list("stream"), "\(mapping.place): stream", &problems)
+            if name.isEmpty || regions.contains(where: { $0.name == name }) {
+                problems.append("\(mapping.place): name: \"\(name)\" is empty, or there twice")
+            }
+            regions.append(Region(name: name, role: role, streams: streams))
+        }
+        if let text = values.text("stream.listen") {
+            listen = Self.endpoints([text], "stream.listen", &problems).first
+        }
+        name = values.text("stream.name")
+        wantsValues = values.text("stream.mode") == "replicate"
+        lagBoundNanoseconds = values.duration("stream.lagBound")
+        keepMilliseconds = Int64(values.duration("stream.retention") / 1_000_000)
+        keepBytes = Int(values.size("stream.retentionSize"))
+        certificatePath = values.text("stream.certificate")
+        keyPath = values.text("stream.key")
+        authorityPath = values.text("stream.ca")
+        check(backend, &problems)
+    }
+
+    private static func endpoints(
+        _ texts: [String], _ name: String, _ problems: inout [String]
+    ) -> [AdminEndpoint] {
+        texts.compactMap { text in
+            if let endpoint = AdminEndpoint(text), text.contains(":") { return endpoint }
+            problems.append("\(name): \"\(text)\" is not valid; expected host:port")
+            return nil
+        }
+    }
+
+    private func check(_ backend: StorageSettings.Backend, _ problems: inout [String]) {
+        guard isOn || !regions.isEmpty || listen != nil else { return }
+        if own.isEmpty { return problems.append("region: missing; `regions` and `stream` need the node's own region") }
+        if regions.isEmpty { return problems.append("regions: missing; `region` needs the list of all regions") }
+        let homes = regions.filter { $0.role == .home }.map(\.name)
+        if homes.count != 1 {
+            let found = homes.isEmpty ? "no region has" : "\(homes.joined(separator: " and ")) have"
+            problems.append("regions: \(found) the role home; exactly one region has it")
+        }
+        let known = regions.map(\.name).joined(separator: ", ")
+        guard let region else {
+            return problems.append("region: \"\(own)\" is none of the regions: \(known)")
+        }
+        if region.role == .home, backend != .rocksdb, backend != .postgres {
+            problems.append("storage.backend: \(backend.rawValue); nodes of the home region need rocksdb or postgres")
+        }
+        if region.role == .home, backend == .rocksdb, region.streams.count > 1 {
+            // Each would be a stream of its own, and a replica follows one.
+            problems.append("regions: \(own) has several addresses in `stream`, and an embedded store is one node's")
+        }
+        if region.role == .replica {
+            if backend == .rocksdb || backend == .memory {
+                problems.append(
+                    "storage.backend: \(backend.rawValue); nodes of a replica region have no store of their own: none, "
+                        + "or postgres for the home region's database")
+            }
+            if backend == .none, home?.streams.isEmpty ?? false {
+                problems.append("regions: the home region has no `stream` to be followed at")
+            }
+            if listen != nil {
+                problems.append("stream.listen: only nodes of the home region are followed; this one is in \(own)")
+            }
+        }
+        checkSecurity(backend, &problems)
+    }
+
+    /// Without TLS, streams stay on the machine.
+    private func checkSecurity(_ backend: StorageSettings.Backend, _ problems: inout [String]) {
+        if certificatePath != nil {
+            if authorityPath == nil { problems.append("stream.ca: missing; peers' certificates are checked by it") }
+            return
+        }
+        if keyPath != nil || authorityPath != nil {
+            problems.append("stream.certificate: missing; stream.key and stream.ca are nothing without it")
+        }
+        let followed = !isHome && backend == .none ? home?.streams ?? [] : []
+        let open = ([listen].compactMap { $0 } + followed).first { !Self.isLoopback($0.host) }
+        if let open {
+            problems.append(
+                "stream.certificate: missing; without TLS streams use loopback addresses only, not \(open.host)")
+        }
+    }
+
+    private static func isLoopback(_ host: String) -> Bool {
+        // An address, not a name that looks like one: names lead anywhere.
+        let parts = host.split(separator: ".", omittingEmptySubsequences: false).map { UInt8($0) }
+        return host == "localhost" || host == "::1" || (parts.count == 4 && parts[0] == 127 && !parts.contains(nil))
+    }
+}

@@ -1,0 +1,74 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CacheEngine
+internal import MemcacheProtocol
+internal import Memory
+internal import Storage
+internal import Synchronization
+internal import Telemetry
+
+/// Whose keys are served here: docs/contract.md, 3.
+extension RequestExecutor {
+    /// Whether a request may be executed, as far as a stream and the ring say: copies that may not be shown are
+    /// forgotten before. False where the request was answered, or will be.
+    @inline(never)
+    mutating func passesGuards(
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
+    ) -> Bool {
+        if follows, !forgetDoubtful(request, key, &output) { return false }
+        guard let ownership, key.count > 0, request.verb.rawValue < Verb.flushAll.rawValue, request.error.isNone,
+            storagePool(key) != nil
+        else { return true }
+        let verdict = turn.view.verdict(of: key)
+        if verdict == .own {
+            if turn.withholds, turn.isLapsed || !turn.view.isClean(key) { withhold(request, key) }
+            return true
+        }
+        leave(request, key: key, input, to: verdict, ownership, output)
+        return false
+    }
+
+    /// Values up to this many bytes are passed on to other nodes.
+    static var forwardLimit: Int { 32 << 20 }
+
+    /// Whether requests for a key are passed on to another node.
+    func passesOn(_ key: Span<UInt8>) -> Bool {
+        guard let ownership, ownership.forwards, !knowsOwners, storagePool(key) != nil else { return false }
+        if case .foreign = turn.view.verdict(of: key) { return true }
+        return false
+    }
+
+    /// Has another node answer a request, or says which one would.
+    private mutating func leave(
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, to verdict: KeyVerdict,
+        _ ownership: NodeOwnership, _ output: borrowing OutputBuffer
+    ) {
+        let opaque = input.extracting(request.opaqueOffset..<request.opaqueOffset &+ request.opaqueLength)
+        var owner: String?
+        if case .foreign(let place) = verdict { owner = turn.view.members[place].address }
+        if let owner, ownership.forwards, !knowsOwners, request.valueLength <= Self.forwardLimit {
+            ownership.counts.forwarded.add(1, ordering: .relaxed)
+            return forward(request, key: key, input, opaque: opaque, to: owner, output)
+        }
+        ownership.counts.moved.add(1, ordering: .relaxed)
+        parkFailed(request, key: key, opaque: opaque, .moved(epoch: turn.view.epoch, owner: owner), output)
+    }
+
+    /// Forgets a copy that may be older than storage, and has nobody join a read that may be. What is cached from now
+    /// on is forgotten at the next request again, until it may be shown.
+    private func withhold(_ request: Request, _ key: Span<UInt8>) {
+        guard let storage else { return }
+        ownership?.counts.withheld.add(1, ordering: .relaxed)
+        storage.tier.noteInvalidation(key: [UInt8](copying: key), hash: hash(request, key))
+    }
+
+    /// `config get owners`: tells the epoch; from now on the connection is told where keys are that are others'.
+    mutating func tellOwners(_ request: Request, _ output: inout OutputBuffer) {
+        guard ownership != nil else { return refuse(.error, request, &output) }
+        knowsOwners = true
+        output.append("OWNERS ")
+        output.append(decimal: turn.view.epoch)
+        output.append("\r\n")
+    }
+}

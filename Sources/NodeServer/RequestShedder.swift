@@ -1,0 +1,167 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Hosting
+internal import MemcacheProtocol
+internal import Memory
+internal import Overload
+internal import Platform
+internal import Reactor
+internal import Telemetry
+
+/// Who sent a connection's requests, as far as overload control cares.
+struct Caller: BitwiseCopyable {
+    /// A hash of whom the requests are for; 0 while nobody asked.
+    var tenant: UInt64 = 0
+    /// The listener's rule: its place in the settings, from 1; 0 for none.
+    var rule: UInt8 = 0
+    /// A classic get that was broken off by a refusal, whose keys go on coming.
+    var skipsKeysOfGet = false
+}
+
+/// One reactor's overload control between its turns and its requests.
+///
+/// While the node is not overloaded it costs a comparison a connection; else each request is asked about. See
+/// ``OverloadController``.
+struct RequestShedder: ~Copyable {
+    /// Requests that are parsed at a time while each is asked about: what is parsed is answered in this turn.
+    static var batchLimit: Int { 8 }
+    /// How long a connection may go on in its turn where requests take long by themselves, in nanoseconds.
+    private static var visitNanoseconds: UInt64 { 500_000 }
+
+    var controller: OverloadController
+    /// Whether each request is to be looked at by itself.
+    private(set) var isCareful = false
+    /// Whose turn it is.
+    var caller = Caller()
+    /// Whose requests these are; nil where there are no tenants.
+    var account: Tenant?
+    private let reactor: Int
+    private let settings: OverloadSettings
+    private let pools: StoragePools
+    private let hasClasses: Bool
+    private let prefixDelimiter: UInt8
+    private let figures: OverloadFigures
+    private var lastTurn: UInt64 = 0
+    private var visitStart: UInt64 = 0
+    private var now: UInt64 = 0
+    private var judged = RequestClass.standard
+    private var isCounted = false
+
+    init(_ configuration: NodeConfiguration, figures: OverloadFigures, reactor: Int, seed: UInt64) {
+        self.reactor = reactor
+        settings = configuration.overload
+        controller = OverloadController(settings.controller, seed: seed)
+        pools = StoragePools(configuration.storage.pools)
+        hasClasses = pools.pools.contains { $0.requestClass != nil }
+        prefixDelimiter = configuration.prefixDelimiter
+        self.figures = figures
+    }
+
+    /// A connection's turn begins.
+    @inline(__always)
+    mutating func begin(_ reactor: Reactor, _ caller: Caller, fd: Int32) {
+        noteTurn(reactor)
+        isCareful = controller.isOverloaded || settings.serviceNanoseconds > 0 || caller.skipsKeysOfGet
+        if isCareful { beginCarefully(caller, fd) }
+    }
+
+    /// A turn began, with or without input.
+    @inline(__always)
+    mutating func noteTurn(_ reactor: Reactor) {
+        guard reactor.readyNanoseconds != lastTurn else { return }
+        lastTurn = reactor.readyNanoseconds
+        if controller.turnBegan(arrival: reactor.arrivalNanoseconds, now: lastTurn) { publish() }
+    }
+
+    @inline(never)
+    private mutating func beginCarefully(_ caller: Caller, _ fd: Int32) {
+        self.caller = caller
+        if caller.tenant == 0 || settings.tenant == .user { self.caller.tenant = tenant(fd) }
+        controller.visitBegan()
+        now = Clock.monotonicNanoseconds()
+        visitStart = now
+    }
+
+    /// Whether the connection had its time, and what is left of its input waits for the next turn. Never while
+    /// overloaded: what waits then would wait in vain.
+    var visitIsOver: Bool { !controller.isOverloaded && now &- visitStart > Self.visitNanoseconds }
+
+    /// How refusals read on this connection.
+    var reply: OverloadSettings.Reply {
+        caller.rule == 0 ? settings.reply : settings.listeners[Int(caller.rule) - 1].reply ?? settings.reply
+    }
+
+    /// Whether a request is served. False only for commands on keys, and while overloaded.
+    mutating func admits(_ request: Request, key: Span<UInt8>, _ input: Span<UInt8>) -> Bool {
+        guard controller.isOverloaded, request.error.isNone, request.verb.isOnKeys else {
+            isCounted = true
+            return true
+        }
+        judged = requestClass(request, key: key, input)
+        switch controller.judge(judged, tenant: tenant(key), now: now) {
+        case .serve:
+            isCounted = false
+            return true
+        case .refuse(let reason):
+            isCounted = true
+            figures.noteShed(judged, reason)
+            account?.noteShed(reactor: reactor)
+            return settings.controller.isDryRun
+        }
+    }
+
+    /// A request was executed.
+    mutating func executed(_ request: Request) {
+        guard request.verb.isOnKeys else { return }
+        let before = now
+        if settings.serviceNanoseconds > 0 {
+            repeat { now = Clock.monotonicNanoseconds() } while now &- before < settings.serviceNanoseconds
+        } else {
+            now = Clock.monotonicNanoseconds()
+        }
+        if controller.isOverloaded, !isCounted { controller.served(judged, nanoseconds: now &- before) }
+    }
+
+    /// A store whose value is received into place was admitted: it counts with what requests cost lately.
+    mutating func willReceive() { if controller.isOverloaded, !isCounted { controller.servedElsewhere(judged) } }
+
+    private func requestClass(_ request: Request, key: Span<UInt8>, _ input: Span<UInt8>) -> RequestClass {
+        if request.verb == .delete || request.verb == .metaDelete { return .invalidation }
+        if request.form == .meta, let own = request.classTag(in: input).flatMap(RequestClass.init(tag:)) { return own }
+        if hasClasses, let ofPool = pools.settings(of: key).requestClass { return ofPool }
+        if caller.rule > 0, let ofListener = settings.listeners[Int(caller.rule) - 1].requestClass { return ofListener }
+        return .standard
+    }
+
+    private func tenant(_ key: Span<UInt8>) -> UInt64 {
+        guard settings.tenant == .prefix else { return caller.tenant }
+        var length = 0
+        while length < key.count, key[length] != prefixDelimiter { length += 1 }
+        return length < key.count ? stableHash(key.extracting(0..<length)) : 0
+    }
+
+    /// Whom a connection's requests are for, asked when that first matters.
+    private func tenant(_ fd: Int32) -> UInt64 {
+        switch settings.tenant {
+        case .address: stableHash(Array(SocketAddress.peer(of: fd).host.utf8).span) | 1
+        case .listener: stableHash([caller.rule].span) | 1
+        case .user: account?.share ?? 1
+        case .prefix, .none: 1
+        }
+    }
+
+    private func publish() {
+        figures.counters.set(.delayNanoseconds, to: controller.delay)
+        figures.counters.set(.ratioMillionths, to: UInt64(controller.ratio * 1e6))
+        figures.counters.set(.isOverloaded, to: controller.isOverloaded ? 1 : 0)
+        figures.counters.set(.entries, to: UInt64(controller.entries))
+        figures.counters.set(.level, to: UInt64(controller.level))
+        figures.counters.set(.tenants, to: UInt64(controller.activeTenants))
+    }
+}
+
+extension Verb {
+    /// Whether the command is about an item: what may be refused under load.
+    fileprivate var isOnKeys: Bool { rawValue <= Verb.metaDebug.rawValue && self != .metaNoop }
+}

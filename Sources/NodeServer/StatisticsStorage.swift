@@ -1,0 +1,94 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Hosting
+internal import Storage
+internal import Telemetry
+
+/// `stats storage`, and the same figures in /metrics.
+extension Node {
+    func storageStatistics() -> StatisticsList {
+        var list = StatisticsList()
+        list.add("storage_backend", configuration.storage.backend.rawValue)
+        guard let storage else { return list }
+        list.add("storage_health", storage.tier.health.text)
+        for figure in storage.tier.statistics() {
+            let isWhole = figure.value == figure.value.rounded() && figure.value.magnitude < 1e15
+            list.add(figure.name, isWhole ? "\(Int64(figure.value))" : fixedPoint(figure.value, decimals: 6))
+        }
+        list.add("storage_errors", counters.reduce(0) { $0 + $1.commands.load(.storageErrors) })
+        list.add("stale_answers", counters.reduce(0) { $0 + $1.commands.load(.staleAnswers) })
+        list.add("negative_hits", counters.reduce(0) { $0 + $1.commands.load(.negativeHits) })
+        list.add("waiting_row_bytes", storage.waitingRowBytes)
+        list.add("waiting_row_limit_bytes", configuration.storage.waitingRowBytes)
+        list.add("rows_given_up", storage.rowsGivenUp)
+        if let ownership { addOwnership(ownership, to: &list) }
+        return list
+    }
+
+    private func addOwnership(_ ownership: NodeOwnership, to list: inout StatisticsList) {
+        let view = ownership.view
+        list.add("ring_epoch", view.epoch)
+        list.add("ring_members", view.members.map(\.name).joined(separator: ","))
+        list.add("ring_is_member", view.isMember ? 1 : 0)
+        list.add("ring_is_leased", ownership.isLeased ? 1 : 0)
+        list.add("ring_is_opening", view.isClosing ? 1 : 0)
+        list.add("ring_is_doubtful", view.isDoubtful ? 1 : 0)
+        for (name, count) in ownership.counts.listed { list.add("ring_\(name)", count) }
+    }
+
+    private func appendOwnershipMetrics(_ ownership: NodeOwnership, to page: inout Exposition) {
+        let view = ownership.view
+        page.family("martlet_ring_epoch", .gauge, help: "The epoch of the ring that the node answers by.")
+        page.sample(view.epoch)
+        page.family("martlet_ring_members", .gauge, help: "Members of that ring.")
+        page.sample(UInt64(view.members.count))
+        page.family("martlet_ring_leased", .gauge, help: "1 while the node may show copies.")
+        page.sample(UInt64(ownership.isLeased ? 1 : 0))
+        page.family("martlet_ring_events_total", .counter, help: "What the node did about who owns what, by kind.")
+        for (name, count) in ownership.counts.listed { page.sample(count, ("event", name)) }
+    }
+
+    func appendStorageMetrics(to page: inout Exposition) {
+        guard let storage else { return }
+        page.family("martlet_storage_up", .gauge, help: "1 while the store takes reads and writes.")
+        page.sample(UInt64(storage.tier.health == .ready ? 1 : 0))
+        page.family(
+            "martlet_storage_stale_answers_total", .counter,
+            help: "Reads that a copy behind its time answered because the store did not.")
+        page.sample(counters.reduce(0) { $0 + $1.commands.load(.staleAnswers) })
+        page.family(
+            "martlet_storage_negative_hits_total", .counter,
+            help: "Reads that the cache answered with the store's word that there is no row.")
+        page.sample(counters.reduce(0) { $0 + $1.commands.load(.negativeHits) })
+        page.family(
+            "martlet_storage_waiting_row_bytes", .gauge,
+            help: "Rows that the store gave and that wait for clients who do not read.")
+        page.sample(UInt64(storage.waitingRowBytes))
+        page.family(
+            "martlet_storage_waiting_row_limit_bytes", .gauge, help: "The most that such rows may have.")
+        page.sample(UInt64(configuration.storage.waitingRowBytes))
+        page.family(
+            "martlet_storage_rows_given_up_total", .counter,
+            help: "Rows that were given up because their clients did not read; they got an error instead.")
+        page.sample(storage.rowsGivenUp)
+        for figure in storage.tier.statistics() {
+            let isCounter = figure.kind == .counter
+            let name = "martlet_storage_\(figure.name)\(isCounter && !figure.name.hasSuffix("_total") ? "_total" : "")"
+            page.family(name, isCounter ? .counter : .gauge, help: figure.help)
+            page.sample(figure.value)
+        }
+        if let ownership { appendOwnershipMetrics(ownership, to: &page) }
+    }
+}
+
+extension StorageHealth {
+    /// As one line.
+    var text: String {
+        switch self {
+        case .ready: "ready"
+        case .readOnly(let reason): "read-only: \(reason)"
+        case .unavailable(let reason): "unavailable: \(reason)"
+        }
+    }
+}

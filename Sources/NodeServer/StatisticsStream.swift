@@ -1,0 +1,111 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Hosting
+internal import Invalidation
+internal import StreamDirect
+internal import Synchronization
+internal import Telemetry
+
+/// `stats stream`, and the same figures in /metrics.
+extension Node {
+    func streamStatistics() -> StatisticsList {
+        var list = StatisticsList()
+        let settings = configuration.regions
+        guard settings.isOn else { return list }
+        list.add("region", settings.own)
+        list.add("role", settings.region?.role.rawValue ?? "")
+        guard let figures = streamFigures else { return list }
+        list.add("source", figures.source)
+        list.add("epoch", figures.epoch)
+        if let stream { add(stream, figures, to: &list) }
+        list.add("consumers", figures.consumers.count)
+        list.add("consumers_refused", figures.refused)
+        for (number, consumer) in figures.consumers.enumerated() {
+            list.add("consumer:\(number):name", "\(consumer.region)/\(consumer.name)")
+            list.add("consumer:\(number):backlog", consumer.backlog)
+            list.add("consumer:\(number):sent_records", consumer.sentRecords)
+            list.add("consumer:\(number):sent_bytes", consumer.sentBytes)
+        }
+        return list
+    }
+
+    private func add(_ stream: NodeStream, _ figures: StreamFigures, to list: inout StatisticsList) {
+        if let home = figures.home {
+            list.add("home", home)
+            list.add("peer", figures.peer.isEmpty ? "none" : figures.peer)
+            list.add("connections", figures.connections)
+            list.add("losses", figures.losses)
+            if !figures.reason.isEmpty { list.add("reason", figures.reason) }
+        }
+        list.add("trusted", stream.isTrusted)
+        list.add("lag_seconds", stream.lagNanoseconds.map { fixedPoint(Double($0) / 1e9, decimals: 3) } ?? "unknown")
+        list.add("quarantined_slots", stream.quarantinedSlots)
+        list.add("backlog", figures.backlog)
+        list.add("missing_slots", figures.missingSlots)
+        for (name, _, value) in streamCounters(stream, figures) { list.add(name, value) }
+    }
+
+    /// What is counted of a stream that is followed: name, help, value.
+    private func streamCounters(
+        _ stream: NodeStream, _ figures: StreamFigures
+    ) -> [(name: String, help: String, value: UInt64)] {
+        let (follower, counts) = (figures.follower, stream.counts)
+        return [
+            ("records", "Records that came in their order.", follower.records),
+            ("duplicates", "Records that had come before.", follower.duplicates),
+            ("gaps", "Times that records of a slot were missing.", follower.gaps),
+            ("repairs", "Gaps that the source filled in time.", follower.repairs),
+            ("quarantines", "Slots whose copies were given up.", follower.quarantines),
+            ("epochs", "New epochs of the source.", follower.epochs),
+            ("fenced", "Records of another epoch or source that were dropped.", follower.fenced),
+            ("damaged", "Records that could not be read.", figures.damaged),
+            ("dropped", "Records that dropped a copy, or fills under way.", counts.dropped.load(ordering: .relaxed)),
+            ("installed", "Records whose value was cached.", counts.installed.load(ordering: .relaxed)),
+            ("kept", "Records that found a copy as new as they.", counts.kept.load(ordering: .relaxed)),
+            (
+                "distrusted", "Copies that were not shown, because the stream was behind or their slot in quarantine.",
+                counts.distrusted.load(ordering: .relaxed)
+            ),
+            ("swept", "Copies that quarantines removed.", counts.swept.load(ordering: .relaxed)),
+        ]
+    }
+
+    func appendStreamMetrics(to page: inout Exposition) {
+        guard configuration.regions.isOn, let figures = streamFigures else { return }
+        if let stream {
+            page.family(
+                "martlet_stream_trusted", .gauge, help: "1 while copies are shown: the stream is within its bound.")
+            page.sample(UInt64(stream.isTrusted ? 1 : 0))
+            page.family(
+                "martlet_stream_lag_seconds", .gauge,
+                help: "Time since the stream was last known to be complete; -1 before the first time.")
+            page.sample(stream.lagNanoseconds.map { Double($0) / 1e9 } ?? -1)
+            page.gauge("martlet_stream_quarantined_slots", "Slots in quarantine.", stream.quarantinedSlots)
+            page.gauge("martlet_stream_backlog", "Records that are known of and did not come yet.", figures.backlog)
+            page.gauge("martlet_stream_missing_slots", "Slots that wait for missing records.", figures.missingSlots)
+            for (name, help, value) in streamCounters(stream, figures) {
+                page.counter("martlet_stream_\(name)_total", help, value)
+            }
+            page.counter("martlet_stream_connections_total", "Connections to the source.", figures.connections)
+            page.counter("martlet_stream_losses_total", "Connections to it that failed or were lost.", figures.losses)
+            var delay = HistogramSnapshot()
+            delay.add(stream.counts.delay)
+            page.family(
+                "martlet_stream_delay_seconds", .histogram,
+                help: "From a change's commit to its application here, by the clocks of both machines.")
+            page.sample(delay)
+        }
+        page.gauge("martlet_stream_consumers", "Nodes that follow this one.", figures.consumers.count)
+        page.counter("martlet_stream_refused_total", "Nodes that were refused.", figures.refused)
+        page.family("martlet_stream_consumer_backlog", .gauge, help: "Records that a consumer was not sent yet.")
+        for consumer in figures.consumers {
+            page.sample(
+                UInt64(clamping: consumer.backlog), ("region", consumer.region), ("consumer", consumer.name))
+        }
+        page.family("martlet_stream_consumer_sent_bytes_total", .counter, help: "Bytes of records that it was sent.")
+        for consumer in figures.consumers {
+            page.sample(consumer.sentBytes, ("region", consumer.region), ("consumer", consumer.name))
+        }
+    }
+}

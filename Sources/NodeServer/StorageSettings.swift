@@ -1,0 +1,107 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+package import Overload
+package import Storage
+
+/// The store behind a node, as configured.
+package struct StorageSettings: Sendable, Equatable {
+    /// Which store.
+    package enum Backend: String, Sendable, CaseIterable {
+        /// None: a plain cache.
+        case none
+        /// Rows in this process's memory, gone with it: for trying things out.
+        case memory
+        /// RocksDB in this process.
+        case rocksdb
+        /// A server that speaks PostgreSQL's protocol.
+        case postgres
+    }
+
+    /// When a write is acked.
+    package enum Durability: String, Sendable, CaseIterable {
+        /// When it is on disk; writes that wait together share an fsync.
+        case sync
+        /// The same, after waiting a little for more writes to share it.
+        case group
+        /// When it is with the operating system: a crash of the machine loses the last moments.
+        case async
+    }
+
+    /// Which store.
+    package var backend = Backend.none
+    /// RocksDB's directory.
+    package var path = "data"
+    /// When a write is acked.
+    package var durability = Durability.sync
+    /// How long `group` waits for more writes, in microseconds.
+    package var groupWaitMicroseconds = 1000
+    /// Bytes for RocksDB's block cache.
+    package var blockCacheBytes = 64 << 20
+    /// Whether a damaged log is cut rather than refused.
+    package var acceptsDamagedLog = false
+    /// Threads that read.
+    package var readers = 2
+    /// PostgreSQL: a connection string or URL; secret.
+    package var url: String?
+    /// PostgreSQL: what names this node to the database; nil for the host's name and `address`.
+    package var instance: String?
+    /// Where the node listens first: what tells the nodes of a host apart.
+    package var address = ""
+    /// PostgreSQL: connections at most.
+    package var connections = 8
+    /// PostgreSQL: whether nodes that share the database agree in it on who owns which key.
+    package var isShared = false
+    /// How long a client waits for the store at most, in milliseconds.
+    package var timeoutMilliseconds = 2000
+    /// From how long on a command is logged as slow, in milliseconds; 0 is never.
+    package var slowMilliseconds = 250
+    /// Bytes of rows that may wait for clients who do not read, on the whole node.
+    package var waitingRowBytes = 128 << 20
+    /// How long tombstones are kept, in seconds.
+    package var tombstoneSeconds = 86_400
+    /// What is kept of changes for those who follow them; nil where nobody does.
+    package var changes: Changes?
+    /// The pools by prefix.
+    package var pools: [PoolSettings] = []
+
+    /// What is kept of changes for those who follow them.
+    package struct Changes: Sendable, Equatable {
+        /// The region that they are of.
+        package var region: String
+        /// For how long, in milliseconds.
+        package var keepMilliseconds: Int64
+        /// How many bytes at most, in the embedded store.
+        package var keepBytes: Int
+    }
+
+    package init() {}
+}
+
+extension StorageSettings.Changes {
+    /// What nodes of a region keep: those of the home region, and all who write to a shared database.
+    init?(_ regions: RegionSettings, backend: StorageSettings.Backend) {
+        guard regions.isOn, backend == .postgres || (regions.isHome && regions.listen != nil) else { return nil }
+        self.init(region: regions.own, keepMilliseconds: regions.keepMilliseconds, keepBytes: regions.keepBytes)
+    }
+}
+
+/// A part of the keys with rules of its own.
+package struct PoolSettings: Sendable, Equatable {
+    /// What statistics call it.
+    package var name: String
+    /// What its keys begin with; empty for all keys that no other pool's prefix matches.
+    package var prefix: [UInt8]
+    /// Whether its keys are in the store; if not, they are in the cache only.
+    package var hasStorage = true
+    /// How much its requests matter when not all can be served; nil when nobody said.
+    package var requestClass: RequestClass?
+    /// What the contract leaves to the pool.
+    package var policy = StoragePoolPolicy()
+
+    /// A pool with storage and the policy of a pool that was told nothing.
+    package init(name: String, prefix: [UInt8]) {
+        self.name = name
+        self.prefix = prefix
+    }
+}

@@ -1,0 +1,95 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+/// From the queueing delay to whether the node is overloaded, and to the share of the offered cost that is shed.
+///
+/// Two laws, each for what the other is bad at. While overloaded, whoever applies it refuses what is too old: that
+/// bounds the delay at once, blindly. A proportional-integral controller moves a ratio, slower, until the delay is at
+/// its target: that says whose requests to refuse before they wait. The step after the entry starts the ratio where the
+/// age rule stood.
+package struct ShedLaw: Sendable {
+    /// Gains per step. Hand-tuned: from 0 to 0.9 in about 25 steps at twice the target.
+    private static let proportional = 0.05
+    private static let integral = 0.02
+    private static let takeover = 0.25
+    private static let lateMin = 0.2
+    /// Offered work, of what the time allows, below which nothing is overloaded, whatever waits in a bundle.
+    private static let busyLoad = 0.7
+    private static let loadWeight = 0.1
+    /// The ratio never reaches 1: something must be served to see that there is room again.
+    private static let ratioMax = 0.98
+    /// What is left of the ratio after a step without a queue.
+    private static let idleDecay = 0.9
+    private static let ratioMin = 0.01
+
+    /// The share of the offered cost to refuse, 0 to 0.98.
+    package private(set) var ratio = 0.0
+    /// Whether requests are refused at all.
+    package private(set) var isOverloaded = false
+    /// How often an overload began.
+    package private(set) var entries = 0
+
+    private let configuration: OverloadConfiguration
+    private var lastError = 0.0
+    private var lastDelay: UInt64 = 0
+    private var stepsOver = 0
+    private var calmSteps = 0
+    private var isFirstStep = false
+    /// The offered work of late, as a part of the time.
+    private var load = 1.0
+
+    /// At rest.
+    package init(_ configuration: OverloadConfiguration) { self.configuration = configuration }
+
+    /// Takes a step: `delay` is the signal in nanoseconds; `offered` and `refused` are what came in and what was
+    /// refused since the last step, as cost, and `late` the part of the latter that was within the ratio and waited too
+    /// long. `lateShare` is the share of the cost that classes have which matter no more than those that were late.
+    package mutating func step(
+        delay: UInt64, offered: Double, refused: Double, late: Double, lateShare: Double = 1
+    ) {
+        let target = configuration.targetNanoseconds
+        guard target > 0 else { return }
+        defer { lastDelay = delay }
+        stepsOver = delay > target ? stepsOver + 1 : 0
+        guard isOverloaded else {
+            let grows = delay > configuration.entryFactor * target && delay >= lastDelay && stepsOver >= 2
+            if stepsOver >= configuration.entrySteps || grows { enter() }
+            return
+        }
+        load += Self.loadWeight * (offered / Double(configuration.stepNanoseconds) - load)
+        let isBusy = load >= Self.busyLoad
+        // Half the target: the age rule alone holds the delay just below the whole, and the ratio would never grow.
+        let aim = Double(target) / 2
+        var error = (Double(delay) - aim) / aim
+        // A queue that the age rule emptied is no sign of room.
+        let isHeldByAge = isBusy && late > Self.lateMin * offered
+        error = min(max(error, isHeldByAge ? 0 : -1), 2)
+        if isFirstStep, offered > 0 { ratio = max(ratio, min(refused / offered, lateShare)) }
+        isFirstStep = false
+        ratio += Self.proportional * (error - lastError) + Self.integral * error
+        // What waited in vain should have been refused before it waited.
+        if isBusy, offered > 0, ratio < lateShare { ratio += Self.takeover * (lateShare - ratio) * late / offered }
+        if delay == 0, !isHeldByAge { ratio *= Self.idleDecay }
+        ratio = min(max(ratio, 0), Self.ratioMax)
+        if ratio < Self.ratioMin, delay <= target { ratio = 0 }
+        lastError = error
+        calmSteps = delay <= target && (refused == 0 || !isBusy) ? calmSteps + 1 : 0
+        if calmSteps >= configuration.exitSteps { leave() }
+    }
+
+    private mutating func enter() {
+        isOverloaded = true
+        isFirstStep = true
+        entries += 1
+        ratio = 0
+        lastError = 0
+        calmSteps = 0
+        load = 1
+    }
+
+    private mutating func leave() {
+        isOverloaded = false
+        ratio = 0
+        stepsOver = 0
+    }
+}

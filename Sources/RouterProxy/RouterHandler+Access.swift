@@ -1,0 +1,105 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Hosting
+internal import MemcacheProtocol
+internal import Memory
+internal import Reactor
+internal import Telemetry
+
+/// Who a client is, and what it may not do.
+extension RouterHandler {
+    /// Finds out whose requests come next. False where everybody may do everything.
+    @inline(__always)
+    func identify(_ connection: inout Connection) -> Bool {
+        let slot = connection.slot
+        if clients[slot].tenantEpoch != router.tenants.epoch { findTenant(&connection) }
+        return clients[slot].tenant != nil
+    }
+
+    /// Finds the tenant of a client that is new, or has just logged in, or after the tenants changed.
+    @inline(never)
+    private func findTenant(_ connection: inout Connection) {
+        let slot = connection.slot
+        let found = router.tenants.membership(user: clients[slot].user, certificates: connection.tlsPeerNames)
+        clients[slot].tenant = found.tenant
+        clients[slot].tenantEpoch = found.epoch
+    }
+
+    /// Whether the client's tenant may have the request that was parsed; answers it where not. `isWhole` is false where
+    /// the value is still to come, and the request will be asked about again.
+    @inline(never)
+    func allows(_ slot: Int, _ input: Span<UInt8>, isWhole: Bool = true, _ output: inout OutputBuffer) -> Bool {
+        guard let tenant = clients[slot].tenant else { return true }
+        let request = requests[0]
+        let range = request.keyOffset..<request.keyOffset &+ request.keyLength
+        let isAllowed: Bool
+        if request.keyIsDecoded {
+            isAllowed = Self.admits(tenant, request, decoded, reactor: reactor.index, isWhole: isWhole)
+        } else {
+            let key = input.extracting(range)
+            // Questions to the router itself.
+            let isService = request.isKeyOfGet && Self.isService(key)
+            isAllowed = tenant.admits(
+                isService ? .admin : request.commandClasses, key: key, reactor: reactor.index, isWhole: isWhole)
+        }
+        if !isAllowed { deny(slot, request, &output) }
+        return isAllowed
+    }
+
+    private static func admits(
+        _ tenant: Tenant, _ request: Request, _ decoded: borrowing FixedArray<OutputBuffer>, reactor: Int, isWhole: Bool
+    ) -> Bool {
+        let key = decoded[0].span.extracting(request.keyOffset..<request.keyOffset + request.keyLength)
+        return tenant.admits(request.commandClasses, key: key, reactor: reactor, isWhole: isWhole)
+    }
+
+    /// Answers a request that is denied. Of a get of several keys, the error stands in place of the rest.
+    private func deny(_ slot: Int, _ request: Request, _ output: inout OutputBuffer) {
+        let isInGet = clients[slot].traits.contains(.inGet)
+        guard request.isKeyOfGet, isInGet || !request.isLastKeyOfGet else {
+            return refuse(slot, request, .accessDenied, &output)
+        }
+        meter.counters.add(.refused)
+        if request.isLastKeyOfGet { clients[slot].traits.remove(.inGet) } else { clients[slot].traits.insert(.inGet) }
+        guard let ticket = openTicket(slot, request) else { return }
+        tickets[ticket].traits.insert(.partOfGet)
+        let scratch = takeBuffer()
+        ErrorReply.accessDenied.appendText(to: &buffers[Int(scratch)].bytes)
+        buffers[Int(scratch)].bytes.withSpan { errorOfGet(ticket, $0) }
+        giveBuffer(scratch)
+        done(ticket)
+        if request.isLastKeyOfGet { endGet(slot, request) }
+    }
+
+    /// Text where there are users: nothing but a login is understood. False when the turn is over.
+    func logIn(
+        _ connection: inout Connection, _ input: Span<UInt8>, at offset: inout Int, _ output: inout OutputBuffer
+    ) -> Bool {
+        let slot = connection.slot
+        while clients[slot].mustLogIn {
+            guard offset < input.count else { return false }
+            switch clients[slot].login.next(input, at: &offset) {
+            case .incomplete(let needed):
+                if needed > 0 { connection.minimumInput(needed) }
+                return false
+            case .close:
+                connection.closeAfterFlush()
+                return false
+            case .refused(let error): error.appendText(to: &output)
+            case .credentials(let user, let password):
+                let isRight =
+                    router.users?.accepts(user: input.extracting(user), password: input.extracting(password)) ?? false
+                guard isRight else {
+                    meter.counters.add(.refused)
+                    ErrorReply.loginFailed.appendText(to: &output)
+                    continue
+                }
+                clients[slot].mustLogIn = false
+                clients[slot].user = [UInt8](copying: input.extracting(user))
+                output.append("STORED\r\n")
+            }
+        }
+        return offset < input.count
+    }
+}

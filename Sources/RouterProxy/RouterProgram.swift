@@ -1,0 +1,167 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Admin
+package import Hosting
+internal import Platform
+internal import Reactor
+internal import Routing
+internal import Telemetry
+
+/// The program around a router: from a command line to the end of the process.
+package struct RouterProgram {
+    private let commandLine: RouterCommandLine
+    private let configuration: RouterConfiguration
+    /// What it was read from.
+    private let files: [RouterCommandLine.WatchedFile]
+    private let log: Log
+    /// Whether the router serves: it is not ready once it drains.
+    private let drain: Drain
+
+    /// Reads the configuration; refuses what is wrong in it, and what only asks for a text.
+    package init(_ commandLine: RouterCommandLine) throws(StartRefusal) {
+        self.commandLine = commandLine
+        (configuration, files) = try commandLine.configuration()
+        log = Log(.forProcess(format: configuration.logFormat, level: configuration.logLevel))
+        drain = Drain(configuration.drain)
+    }
+
+    /// Servers of a pool that descriptors are reserved for, where nobody can know how many there will be.
+    private static var expectedMembers: Int { 256 }
+    /// How often the configuration's files are looked at, and members where there are any to look up. Milliseconds.
+    private static var fileInterval: Int { 1_000 }
+    private static var memberInterval: Int { 100 }
+
+    /// Runs the router until a signal ends it.
+    package func run() throws(StartRefusal) {
+        Signal.block()
+        let token = try AdminToken.read(configuration.adminTokenPath)
+        let servers = configuration.routes.pools.reduce(0) { sum, pool in
+            sum + (pool.members == nil ? pool.servers.count : Self.expectedMembers)
+        }
+        let backends = servers * 2 * configuration.threads
+        try ProcessSetup.prepare(
+            configuration.process, connections: configuration.connectionLimit + backends,
+            threads: configuration.threads)
+        let service: RouterService
+        do throws(RouterStartError) {
+            service = try RouterService(configuration, log: log)
+        } catch {
+            throw StartRefusal(code: StartRefusal.Code.configuration, errors: error.description + "\n")
+        }
+        let admin = try bindAdmin(service, token: token)
+        do throws(RouterStartError) {
+            try service.bind()
+            try service.start()
+        } catch {
+            throw StartRefusal(code: StartRefusal.Code.system, errors: error.description + "\n")
+        }
+        ProcessSetup.startWriting(log)
+        defer { log.finish(milliseconds: ProcessSetup.logMilliseconds) }
+        for note in configuration.notes { log.info("note", ["about": .text(note)]) }
+        if ProcessControl.isRoot, configuration.process.user == nil {
+            log.warning("running as root", ["setting": "--user NAME gives root's rights up"])
+        }
+        if let admin { start(admin) }
+        for listener in service.listeners { log.info("listening", ["address": .text(listener.address)]) }
+        ProcessSetup.writePIDFile(configuration.process, log: log)
+        ProcessSetup.notify(.ready, log: log)
+        ProcessControl.releaseStartPages()
+        serve(service)
+        admin?.stop()
+        log.info("stopped")
+    }
+
+    /// Binds the admin server, if it is wanted. A port that is taken stops the start only if somebody asked for it.
+    private func bindAdmin(_ service: RouterService, token: [UInt8]?) throws(StartRefusal) -> AdminServer? {
+        guard let endpoint = configuration.admin else { return nil }
+        var options = AdminConfiguration()
+        options.host = endpoint.host
+        options.port = endpoint.port
+        options.token = token
+        options.product = "Martlet \(ProductVersion.martlet), a router"
+        do throws(SystemError) {
+            return try AdminServer(options, routes: service.router.adminRoutes(drain))
+        } catch {
+            if endpoint.isExplicit {
+                throw StartRefusal(
+                    code: StartRefusal.Code.system,
+                    errors: "the admin server cannot listen on \(endpoint.host):\(endpoint.port): \(error.reason)\n")
+            }
+            log.warning("no admin server", ["reason": .of(error), "setting": "--admin"])
+            return nil
+        }
+    }
+
+    private func start(_ admin: AdminServer) {
+        do throws(SystemError) {
+            try admin.start()
+            log.info("admin listening", ["address": .text(admin.address)])
+        } catch {
+            log.error("no admin server", ["reason": .of(error)])
+        }
+    }
+
+    /// Waits for signals until one ends the router, and ends it; looks once a second whether the configuration's files
+    /// changed.
+    private func serve(_ service: RouterService) {
+        var files = files
+        var nextLook = Clock.monotonicNanoseconds()
+        while true {
+            let signal = Signal.wait(milliseconds: service.looksUpMembers ? Self.memberInterval : Self.fileInterval)
+            switch signal {
+            case .hangUp?: reload(service, &files)
+            case nil:
+                service.takeMembers()
+                service.logDenials()
+                let now = Clock.monotonicNanoseconds()
+                guard now >= nextLook else { continue }
+                nextLook = now &+ UInt64(Self.fileInterval) * 1_000_000
+                service.refreshAddresses()
+                let fresh = files.map { RouterCommandLine.WatchedFile(path: $0.path, stamp: fileStamp($0.path)) }
+                // A file that is gone for a moment is being replaced.
+                guard fresh != files, !fresh.contains(where: { $0.stamp == nil }) else { continue }
+                files = fresh
+                reload(service, &files)
+            case .user2?: drain.advance(to: .draining)
+            case .interrupt?, .terminate?, .user1?: return end(service, by: signal ?? .terminate)
+            }
+        }
+    }
+
+    private func end(_ service: RouterService, by signal: Signal) {
+        ProcessSetup.notify(.stopping, log: log)
+        drain.advance(to: .ending)
+        log.info(
+            signal == .interrupt ? "stopping" : "stopping gracefully",
+            ["within_ms": .count(signal == .interrupt ? 0 : configuration.drain.timeoutMilliseconds)])
+        drain.end(EndingService(stop: service.stop, wait: service.wait), by: signal)
+    }
+
+    /// Reads the configuration again, and notes the files that it came from. What is wrong in it changes nothing.
+    private func reload(_ service: RouterService, _ files: inout [RouterCommandLine.WatchedFile]) {
+        ProcessSetup.notify(.reloading, log: log)
+        defer { ProcessSetup.notify(.ready, log: log) }
+        do throws(StartRefusal) {
+            let (fresh, read) = try commandLine.configuration()
+            files = read
+            do throws(RouterStartError) {
+                try service.reload(fresh)
+            } catch {
+                return log.error("reload failed", ["reason": .text(error.description)])
+            }
+            if let reason = service.reloadUsers() { log.error("reload failed", ["reason": .text(reason)]) }
+            log.setLevel(fresh.logLevel)
+            var expected = configuration
+            expected.routes = fresh.routes
+            expected.tenants = fresh.tenants
+            expected.defaults = fresh.defaults
+            expected.serverTLS = fresh.serverTLS
+            expected.logLevel = fresh.logLevel
+            if fresh != expected { log.warning("some changed settings wait for a restart") }
+            log.info("reloaded", ["servers": .count(service.router.plan.backends.count)])
+        } catch {
+            log.error("reload failed", ["reason": .text(error.errors)])
+        }
+    }
+}

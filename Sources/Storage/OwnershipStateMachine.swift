@@ -1,0 +1,200 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+/// Decides what one node of a fleet may show and write: docs/contract.md, 3. Pure: answers of the authority and the
+/// time come in, what the node knows comes out. Times are nanoseconds of the node's own CLOCK_BOOTTIME.
+///
+/// What it rests on:
+/// - the store commits under the newest ring only, so that a copy made under the newest ring is as new as storage;
+/// - every node that may still answer by an older ring has a lease that it asked for before it heard of the newer one,
+///   so that it has said that it adopted the newer ring, or is silent a lease after the newer ring was known to
+///   anybody;
+/// - whatever is cached of a key that was another's meanwhile is not shown.
+package struct OwnershipStateMachine: Sendable {
+    /// What the node is called.
+    package let name: String
+    /// Which process of that name it is.
+    package let token: UInt64
+    private let configuration: OwnershipConfiguration
+    private let guards: OwnershipGuards
+    private let place: @Sendable ([RingMember]) -> (any KeyPlacement)?
+
+    /// The rings that matter, in order, without gaps; the last one is the one that the node answers by.
+    private var rings: [(ring: OwnershipRing, learned: UInt64)] = []
+    /// The ring that membership wants.
+    private var wanted: [RingMember] = []
+    private var nodes: [(name: String, adopted: UInt64, ageMilliseconds: Int64)] = []
+    /// Copies of keys that were the node's under all rings from this epoch on are as new as storage.
+    private var cleanFrom: UInt64 = 0
+    /// Nobody else answers by a ring of an epoch before this one.
+    private var openFrom: UInt64 = 0
+    /// Counts how often rings were missed.
+    private var era = 0
+    private var isJoined = false
+    /// Until when a process that had the name before may show copies.
+    private var quietUntil: UInt64 = 0
+    /// Until when the node may show copies; 0 before the first lease.
+    package private(set) var leaseUntil: UInt64 = 0
+    /// Whether another process has the name: this one serves nothing any more.
+    package private(set) var isSuperseded = false
+
+    /// A node that has not asked yet. `place` spreads keys over members; nil where it cannot. `guards` is for tests.
+    package init(
+        name: String, token: UInt64, configuration: OwnershipConfiguration, guards: OwnershipGuards = .all,
+        place: @escaping @Sendable ([RingMember]) -> (any KeyPlacement)?
+    ) {
+        self.name = name
+        self.token = token
+        self.configuration = configuration
+        self.guards = guards
+        self.place = place
+    }
+
+    // MARK: What it knows
+
+    /// The epoch that the node answers by; 0 before the first.
+    package var epoch: UInt64 { rings.last?.ring.epoch ?? 0 }
+
+    /// What holds now.
+    package var view: OwnershipView {
+        guard let newest = rings.last?.ring, !isSuperseded else { return OwnershipView() }
+        let before = rings.dropLast().map(\.ring)
+        return OwnershipView(
+            newest: newest, doubtful: guards.contains(.regained) ? before.filter { $0.epoch >= cleanFrom } : [],
+            closing: before.filter { $0.epoch >= openFrom }, era: era)
+    }
+
+    /// Whether the node may show no copies at `now`.
+    package func isLapsed(at now: UInt64) -> Bool { now >= leaseUntil && guards.contains(.leases) }
+
+    /// How long until the next exchange, in nanoseconds.
+    package var pauseNanoseconds: UInt64 {
+        if !isJoined || proposal != nil || view.isClosing || (rings.isEmpty && !wanted.isEmpty) {
+            return configuration.hurryNanoseconds
+        }
+        return configuration.renewNanoseconds
+    }
+
+    // MARK: Events
+
+    /// Membership wants this ring from now on.
+    package mutating func want(_ members: [RingMember]) { wanted = members }
+
+    /// What to ask next.
+    package var request: LeaseRequest {
+        LeaseRequest(name: name, token: token, joins: !isJoined, adopted: epoch, proposal: proposal)
+    }
+
+    /// Of the nodes that say something, the one with the least name proposes rings: two that see different members do
+    /// not undo each other's.
+    private var proposal: [RingMember]? {
+        guard isJoined, !wanted.isEmpty, wanted != rings.last?.ring.members else { return nil }
+        let awake = nodes.filter { $0.ageMilliseconds < configuration.silenceMilliseconds }
+        guard awake.allSatisfy({ $0.name >= name }), place(wanted) != nil else { return nil }
+        return wanted
+    }
+
+    /// What an answer changed.
+    package struct Change: Sendable, Equatable {
+        /// There is another ``view``.
+        package var view = false
+        /// The node answers by another ring: reads under way must not be cached, and then copies are to be looked
+        /// through for strays.
+        package var ring = false
+        /// Rings were missed: nothing is known of who owned what.
+        package var gap = false
+    }
+
+    /// The authority answered a request that was sent at `sent`. The lease counts once the caller has shown the new
+    /// view to everybody: see ``extendLease(sentAt:)``.
+    package mutating func replied(_ reply: LeaseReply, at now: UInt64) -> Change {
+        guard reply.isHolder else {
+            let isNew = !isSuperseded
+            isSuperseded = true
+            leaseUntil = 0
+            return Change(view: isNew, ring: isNew)
+        }
+        if !isJoined {
+            isJoined = true
+            if reply.hadPredecessor, guards.contains(.predecessors) { quietUntil = now &+ wait }
+        }
+        nodes = reply.nodes
+        guard now >= quietUntil else { return Change() }
+        let before = (epoch, cleanFrom, openFrom)
+        var change = Change()
+        change.gap = adopt(reply.rings, at: now)
+        open(at: now)
+        prune()
+        change.ring = before.0 != epoch || change.gap
+        change.view = change.ring || before.1 != cleanFrom || before.2 != openFrom
+        return change
+    }
+
+    /// The node answers by what the last reply said, to a request that was sent at `sent`.
+    package mutating func extendLease(sentAt sent: UInt64) {
+        guard !rings.isEmpty, !isSuperseded else { return }
+        leaseUntil = max(leaseUntil, sent &+ configuration.leaseNanoseconds)
+    }
+
+    /// All copies were looked through since `view` was shown, and those removed that it calls stray.
+    package mutating func swept(by view: OwnershipView) {
+        guard view.era == era else { return }
+        cleanFrom = max(cleanFrom, view.epoch)
+        prune()
+    }
+
+    private var wait: UInt64 { configuration.leaseNanoseconds &+ configuration.driftNanoseconds }
+
+    // MARK: Rings
+
+    /// Takes over rings that are newer. True where some were missed.
+    private mutating func adopt(_ listed: [(epoch: UInt64, members: [RingMember])], at now: UInt64) -> Bool {
+        guard let first = listed.first, let last = listed.last else { return false }
+        let known = epoch
+        var isGap = false
+        if known > 0, first.epoch != known {
+            // Too far behind; or the authority was set back, and numbers mean something else now.
+            isGap = true
+            era += 1
+            rings = [(OwnershipRing(epoch: max(first.epoch, 1) - 1, members: [], own: -1, placement: nil), now)]
+            if last.epoch < known { (cleanFrom, openFrom) = (0, 0) }
+        }
+        if known == 0, first.epoch > 1 {
+            rings = [(OwnershipRing(epoch: first.epoch - 1, members: [], own: -1, placement: nil), now)]
+        }
+        for (epoch, members) in listed where epoch > self.epoch {
+            let own = members.firstIndex { $0.name == name } ?? -1
+            rings.append((OwnershipRing(epoch: epoch, members: members, own: own, placement: place(members)), now))
+        }
+        // Nothing was cached before the first ring.
+        if known == 0 { cleanFrom = epoch }
+        return isGap
+    }
+
+    /// Finds out which rings nobody else answers by any more.
+    private mutating func open(at now: UInt64) {
+        let newest = epoch
+        guard openFrom < newest else { return }
+        guard guards.contains(.opening) else { return openFrom = newest }
+        let lapsed = rings.last { $0.learned &+ wait <= now }?.ring.epoch ?? 0
+        var lowest = newest
+        let earlier = rings.dropLast().filter { $0.ring.epoch >= openFrom }
+        for other in Set(earlier.flatMap { $0.ring.members.map(\.name) }) where other != name {
+            let said = nodes.first { $0.name == other }?.adopted ?? 0
+            lowest = min(lowest, max(said, lapsed))
+        }
+        // A ring of nobody stands for ones that are not known.
+        if earlier.contains(where: { $0.ring.members.isEmpty }) { lowest = min(lowest, lapsed) }
+        openFrom = max(openFrom, lowest)
+    }
+
+    /// Forgets rings that say nothing any more.
+    private mutating func prune() {
+        let needed = min(cleanFrom, openFrom)
+        rings = rings.enumerated().filter { $0.offset == rings.count - 1 || $0.element.ring.epoch >= needed }
+            .map(\.element)
+        guard rings.count > configuration.ringsMax, let newest = rings.last else { return }
+        let nobody = OwnershipRing(epoch: newest.ring.epoch - 1, members: [], own: -1, placement: nil)
+        rings = [(nobody, newest.learned), newest]
+    }
+}

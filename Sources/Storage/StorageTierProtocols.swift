@@ -1,0 +1,58 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+/// The cache in front of the store, as the contract needs it. Every call comes under the lock of the key's stripe, so
+/// calls for one key never overlap; they must be short and must not block.
+package protocol CachedCopies: AnyObject, Sendable {
+    /// Puts a committed row in the cache, value, flags, version and expiry at once. Where there is no memory the key is
+    /// dropped instead: never left older than storage.
+    func install(_ row: StoredRow, key: [UInt8], hash: UInt64, pool: Int)
+    /// Notes that storage definitely has no live row, for the pool's negative TTL; drops the key where that is 0.
+    func installAbsent(key: [UInt8], hash: UInt64, pool: Int)
+    /// Forgets the key.
+    func drop(key: [UInt8], hash: UInt64)
+    /// What the cache says about the key now: its row, that there is none, or nil where it does not know.
+    func current(key: [UInt8], hash: UInt64) -> ReadOutcome?
+    /// The version of the copy that the cache has of the key; nil where it has none, or notes that there is no row.
+    func version(key: [UInt8], hash: UInt64) -> UInt64?
+}
+
+extension CachedCopies {
+    /// A cache that is not asked.
+    package func current(key: [UInt8], hash: UInt64) -> ReadOutcome? { nil }
+
+    /// A cache that knows no versions.
+    package func version(key: [UInt8], hash: UInt64) -> UInt64? { nil }
+}
+
+/// Who waits for an answer of the tier. What the numbers mean is the receiver's.
+package struct StorageWaiter: Sendable, BitwiseCopyable, Equatable {
+    /// Which receiver: an index into ``StorageTier``'s receivers, such as a reactor's number.
+    package var receiver: UInt32
+    /// What the receiver knows it by.
+    package var token: UInt64
+
+    /// A waiter of a receiver.
+    package init(receiver: UInt32, token: UInt64) {
+        self.receiver = receiver
+        self.token = token
+    }
+}
+
+/// An answer for one waiter.
+package enum StorageAnswer: Sendable {
+    case read(token: UInt64, ReadOutcome)
+    case write(token: UInt64, WriteOutcome)
+}
+
+/// Gets the answers, from any thread, outside of all locks; must not block.
+package protocol StorageReceiver: AnyObject, Sendable {
+    func deliver(_ answers: [StorageAnswer])
+    /// Bytes of rows that were delivered and that it has not taken yet.
+    var untakenBytes: Int { get }
+}
+
+extension StorageReceiver {
+    /// It takes everything at once.
+    package var untakenBytes: Int { 0 }
+}

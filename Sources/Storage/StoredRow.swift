@@ -1,0 +1,34 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+/// A committed value as storage holds it: what a read returns, and what a write leaves behind.
+package struct StoredRow: Sendable, Equatable {
+    /// The version that its commit got: a hybrid logical clock reading, strictly increasing per key, and the CAS value
+    /// that clients see.
+    package var version: UInt64
+    /// When it expires, in milliseconds of Unix time; 0 is never.
+    package var expiryMilliseconds: Int64
+    /// The client's opaque flags.
+    package var clientFlags: UInt32
+    /// The value.
+    package var value: [UInt8]
+    /// In the outcome of a write with ``StorageWrite/tellsEarlierExpiry``: when the row expired before it; nil where
+    /// the write made the row. Nil everywhere else.
+    package var earlierExpiryMilliseconds: Int64?
+
+    /// A row of its four parts.
+    package init(version: UInt64, expiryMilliseconds: Int64, clientFlags: UInt32, value: [UInt8]) {
+        self.version = version
+        self.expiryMilliseconds = expiryMilliseconds
+        self.clientFlags = clientFlags
+        self.value = value
+    }
+
+    /// The same without its value.
+    package var withoutValue: StoredRow {
+        StoredRow(version: version, expiryMilliseconds: expiryMilliseconds, clientFlags: clientFlags, value: [])
+    }
+
+    /// Whether the row is still there at `now`, in milliseconds of Unix time: an expired row is absent in every layer.
+    package func isLive(at now: Int64) -> Bool { expiryMilliseconds == 0 || expiryMilliseconds > now }
+}

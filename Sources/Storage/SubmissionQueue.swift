@@ -1,0 +1,124 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+package import Platform
+
+/// What waits for a thread of the backend, since when.
+package struct Waiting<Element: Sendable>: Sendable {
+    /// What waits.
+    package var element: Element
+    /// Since when, in monotonic nanoseconds.
+    package var sinceNanoseconds: UInt64
+
+    /// Something that waits since then.
+    package init(element: Element, sinceNanoseconds: UInt64) {
+        self.element = element
+        self.sinceNanoseconds = sinceNanoseconds
+    }
+}
+
+/// What waits for a thread of the backend: bounded, any thread puts in, one or several take out, in order.
+package final class SubmissionQueue<Element: Sendable>: Sendable {
+    private struct State {
+        /// What was put in, as it came; the first from `first` on.
+        var chunks: [[Element]] = []
+        /// Where in `chunks` the rest begins: chunks before it are taken.
+        var head = 0
+        var first = 0
+        var count = 0
+        var bytes = 0
+        var isClosed = false
+
+        /// Appends the elements where all of them fit. One that is larger than `byteLimit` fits where nothing else has
+        /// bytes, and what counts for no bytes is not held against their limit.
+        mutating func append(_ elements: [Element], bytes: Int, countLimit: Int, byteLimit: Int) -> Bool {
+            guard !isClosed, elements.count <= countLimit - count else { return false }
+            guard bytes == 0 || bytes <= byteLimit - self.bytes || (elements.count == 1 && self.bytes == 0) else {
+                return false
+            }
+            chunks.append(elements)
+            count += elements.count
+            self.bytes += bytes
+            return true
+        }
+    }
+
+    private let state = Guarded(State())
+    private let countLimit: Int
+    private let byteLimit: Int
+    /// How many bytes an element counts for.
+    private let size: @Sendable (Element) -> Int
+    /// Where takers sleep.
+    package let parking = Parking()
+
+    /// An empty queue of at most `countLimit` elements and `byteLimit` bytes, as `size` counts them.
+    package init(countLimit: Int, byteLimit: Int, size: @escaping @Sendable (Element) -> Int) {
+        self.countLimit = countLimit
+        self.byteLimit = byteLimit
+        self.size = size
+    }
+
+    /// Puts in what there is room for, and returns the rest; all of it when the queue is closed. An element that counts
+    /// for no bytes is not held against their limit; one that is larger than the limit goes in alone.
+    package func offer(_ elements: [Element]) -> [Element] {
+        if append(elements) {
+            parking.announce()
+            return []
+        }
+        let rest = elements.filter { !append([$0]) }
+        if rest.count < elements.count { parking.announce() }
+        return rest
+    }
+
+    private func append(_ elements: [Element]) -> Bool {
+        let bytes = elements.reduce(0) { $0 + size($1) }
+        return state.withLock {
+            $0.append(elements, bytes: bytes, countLimit: countLimit, byteLimit: byteLimit)
+        }
+    }
+
+    /// Takes what waits, in order: at most `limit` elements, no more once they have `byteLimit` bytes, and none from
+    /// the first on that is not wanted.
+    package func take(
+        into taken: inout [Element], limit: Int, byteLimit: Int = .max, while isWanted: ((Element) -> Bool)? = nil
+    ) {
+        state.withLock { state in
+            var (count, bytes) = (0, 0)
+            while state.head < state.chunks.count, count < limit, bytes < byteLimit {
+                let element = state.chunks[state.head][state.first]
+                if let isWanted, !isWanted(element) { break }
+                taken.append(element)
+                count += 1
+                bytes += size(element)
+                state.first += 1
+                if state.first == state.chunks[state.head].count {
+                    state.chunks[state.head] = []
+                    state.head += 1
+                    state.first = 0
+                }
+            }
+            state.count -= count
+            state.bytes -= bytes
+            if state.head == state.chunks.count {
+                state.chunks.removeAll(keepingCapacity: true)
+                state.head = 0
+            } else if state.head >= 1024, state.head >= state.chunks.count / 2 {
+                // A queue that is never quite empty must not grow for ever.
+                state.chunks.removeFirst(state.head)
+                state.head = 0
+            }
+        }
+    }
+
+    /// How many wait.
+    package var count: Int { state.withLock { $0.count } }
+
+    /// Whether nothing goes in any more.
+    package var isClosed: Bool { state.withLock { $0.isClosed } }
+
+    /// Lets nothing in any more; what waits can be taken still.
+    package func close() {
+        state.withLock { $0.isClosed = true }
+        parking.announce()
+    }
+}

@@ -1,0 +1,346 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Memory
+internal import Platform
+package import Storage
+internal import Synchronization
+
+/// A store behind the PostgreSQL protocol.
+///
+/// Each connection has a thread. Writers share the keys by their hash, so that the writes of a key go over one
+/// connection in their order, and take what waits in one transaction; readers take what waits in one statement.
+package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore {
+    private let configuration: PostgresConfiguration
+    private let core: SQLCore
+    private let threads = Guarded<[Thread]>([])
+    private let followed: PostgresChanges?
+    private let leases: PostgresLeases
+
+    /// The store that `configuration` describes; nothing is connected before ``start(_:)``.
+    package init(_ configuration: PostgresConfiguration) {
+        self.configuration = configuration
+        core = SQLCore(configuration)
+        leases = PostgresLeases(configuration, sessionName: core.name.full)
+        followed = configuration.keepsOutbox ? PostgresChanges(configuration, name: core.name.full) : nil
+    }
+
+    /// The stream of all nodes that share the database; nil where this node was not told to keep one.
+    package var changes: (any ChangeSource)? { followed }
+
+    /// Where nodes that share the database agree on who owns what; answers once the backend was started.
+    package var authority: any LeaseAuthority { leases }
+
+    /// Has every write go by `fence`. Before the start; with ``PostgresConfiguration/isShared``.
+    package func setFence(_ fence: any WriteFence) { core.setFence(fence) }
+
+    deinit { stop() }
+
+    /// Makes the tables where they are missing; refuses a database whose tables have a newer format. Blocks.
+    package static func createTables(_ configuration: PostgresConfiguration) throws(StorageStartError) {
+        let rows: [String: Int64]
+        do throws(SQLFailure) {
+            let connection = try SQLConnection(configuration, name: "martlet init")
+            _ = try connection.run(texts: PostgresSchema.creation)
+            rows = try meta(connection)
+        } catch { throw StorageStartError("storage: the tables cannot be made: \(error.reason)") }
+        if let complaint = Self.complaint(format: rows["format"] ?? 0) { throw StorageStartError(complaint) }
+    }
+
+    private static func complaint(format: Int64) -> String? {
+        if format <= PostgresSchema.format { return nil }
+        return "storage: the tables have format \(format); this version knows formats up to \(PostgresSchema.format): "
+            + "use the newer version that made them"
+    }
+
+    private static func meta(_ connection: borrowing SQLConnection) throws(SQLFailure) -> [String: Int64] {
+        var found: [String: Int64] = [:]
+        for row in try connection.run(texts: ["SELECT name, number FROM martlet_meta"]).first ?? [] {
+            guard row.count == 2, let name = row[0], let number = row[1] else { continue }
+            found[String(decoding: name, as: UTF8.self)] = Int64(String(decoding: number, as: UTF8.self))
+        }
+        return found
+    }
+
+    /// Looks whether the tables are there, and starts the threads. Once. Blocks as long as connecting may take.
+    package func start(_ sink: any StorageSink) throws(StorageStartError) {
+        if let complaint = configuration.complaint { throw StorageStartError("storage: \(complaint)") }
+        precondition(threads.withLock { $0.isEmpty }, "a store is started once")
+        let mark = try readMark()
+        core.setSink(sink)
+        let core = self.core
+        var started: [Thread] = []
+        do throws(SystemError) {
+            for index in 0..<configuration.writers {
+                started.append(
+                    try Thread(name: "sql-write-\(index)") {
+                        var writer = SQLWriter(core: core, index: index, mark: mark)
+                        writer.run()
+                    })
+            }
+            for index in 0..<configuration.readers {
+                started.append(
+                    try Thread(name: "sql-read-\(index)") {
+                        var reader = SQLReader(core: core, index: index)
+                        reader.run()
+                    })
+            }
+            if let followed { started.append(try Thread(name: "sql-stream") { followed.run() }) }
+            let leases = self.leases
+            if configuration.isShared { started.append(try Thread(name: "sql-lease") { leases.run() }) }
+            started.append(try Thread(name: "sql-door") { SQLDoor(core: core).run() })
+        } catch {
+            for queue in core.writes { queue.close() }
+            core.reads.close()
+            throw StorageStartError("storage: a thread cannot be started: \(error)")
+        }
+        let all = started
+        threads.withLock { $0 = all }
+    }
+
+    /// Ends the sessions of earlier processes, and gives the clock's mark; throws what is wrong with the database.
+    private func readMark() throws(StorageStartError) -> UInt64 {
+        let rows: [String: Int64]
+        do throws(SQLFailure) {
+            let connection = try SQLConnection(configuration, name: core.name.full)
+            let format = try Self.meta(connection)["format"] ?? 0
+            if let complaint = Self.complaint(format: format) { throw .lostBefore(reason: complaint) }
+            // Says that tables and columns are there.
+            try connection.prepare(configuration)
+            _ = try connection.identity()
+            if configuration.keepsOutbox { _ = try connection.run(texts: [StreamSchema.check]) }
+            if configuration.isShared { _ = try connection.run(texts: [FleetSchema.check]) }
+            try endEarlierSessions(connection)
+            // After them: what they committed last may have moved the mark.
+            rows = try Self.meta(connection)
+        } catch {
+            switch error {
+            case .refused(state: "42P01", _):
+                throw StorageStartError(
+                    "storage: the database has no tables of ours: make them with `martletctl storage init`")
+            case .refused(state: "42703", _):
+                throw StorageStartError(
+                    "storage: a table of the database is not ours, or older than this version: run `martletctl storage "
+                        + "init`: \(error.reason)")
+            default:
+                let reason = error.reason
+                throw StorageStartError(reason.hasPrefix("storage") ? reason : "storage: \(reason)")
+            }
+        }
+        guard rows["format"] != nil, let mark = rows["version_mark"] else {
+            throw StorageStartError("storage: the table martlet_meta lacks rows: run `martletctl storage init` again")
+        }
+        guard SQLRow.versions.contains(mark) else {
+            throw StorageStartError("storage: the row version_mark of the table martlet_meta is out of range")
+        }
+        return UInt64(bitPattern: mark)
+    }
+
+    /// Waits a while for the sessions of earlier processes to be gone. When they are not, a writer goes on looking.
+    private func endEarlierSessions(_ connection: borrowing SQLConnection) throws(SQLFailure) {
+        let end = Clock.monotonicNanoseconds() + UInt64(configuration.earlierSessionsMilliseconds) * 1_000_000
+        while true {
+            // A role that may not end them waits for them.
+            do throws(SQLFailure) { _ = try connection.run([SQLCall(.endEarlier, core.nameParameters)]) } catch {
+                guard case .refused = error else { throw error }
+            }
+            let rows = try connection.run([SQLCall(.earlier, core.nameParameters)])
+            if BinaryParameter.number(rows.first?.first?.first ?? nil) == 0 { return }
+            guard Clock.monotonicNanoseconds() < end else { break }
+            Parking().wait(0, timeoutNanoseconds: 20_000_000)
+        }
+        core.hasEarlier.store(true, ordering: .relaxed)
+        core.beginUnsettled()
+    }
+
+    /// Whether sessions of this node's earlier processes were still there when it started: they may commit yet.
+    package var mayHaveEarlierWrites: Bool { core.hasEarlier.load(ordering: .relaxed) }
+
+    /// Looks rows up. What finds no room is answered `notSent`.
+    package func read(_ reads: [StorageRead]) {
+        if reads.isEmpty { return }
+        let now = Clock.monotonicNanoseconds()
+        let rest = core.reads.offer(reads.map { Waiting(element: $0, sinceNanoseconds: now) })
+        if !rest.isEmpty, core.reads.isClosed {
+            core.sink?.readsCompleted(rest.map { ($0.element.token, .failed(Self.stopped)) })
+        } else if !rest.isEmpty {
+            core.refuse(reads: rest.map(\.element.token))
+        }
+        core.noteWaiting()
+    }
+
+    /// Commits changes. What finds no room is answered `notSent`.
+    package func write(_ writes: [SubmittedWrite]) {
+        let now = Clock.monotonicNanoseconds()
+        var parts = [[Waiting<SubmittedWrite>]](repeating: [], count: core.writes.count)
+        for write in writes {
+            let keyHash = stableHash(write.write.key.span)
+            parts[Int(truncatingIfNeeded: keyHash % UInt64(parts.count))].append(
+                Waiting(element: write, sinceNanoseconds: now))
+        }
+        for (queue, part) in zip(core.writes, parts) where !part.isEmpty {
+            let rest = queue.offer(part)
+            if rest.isEmpty { continue }
+            if queue.isClosed {
+                core.sink?.writesCompleted(rest.map { ($0.element.token, .failed(Self.stopped)) })
+            } else {
+                core.refuse(writes: rest.map(\.element.token))
+            }
+        }
+        core.noteWaiting()
+    }
+
+    private static let stopped = StorageFailure(.notSent, "the store is stopped")
+
+    /// Whether the database can be reached, as far as the connections know.
+    package var health: StorageHealth { core.health }
+
+    /// Live rows in the order of their keys, over a connection of its own. A row that the server fails to read is
+    /// passed over and told. Blocks.
+    package func scan(
+        prefix: [UInt8], after key: [UInt8], _ bounds: ScanBounds
+    ) throws(StorageFailure) -> ScanPage {
+        do throws(SQLFailure) {
+            return try page(try SQLConnection(configuration, name: core.name.full), prefix, after: key, bounds)
+        } catch { throw StorageFailure(.refused, error.reason) }
+    }
+
+    /// Where one row may be why a page is refused, half of it is asked for, until that row is alone.
+    private func page(
+        _ connection: borrowing SQLConnection, _ prefix: [UInt8], after key: [UInt8], _ bounds: ScanBounds
+    ) throws(SQLFailure) -> ScanPage {
+        var bounds = bounds
+        bounds.rows = max(0, min(bounds.rows, 1_000_000))
+        while true {
+            do throws(SQLFailure) {
+                let rows = try rows(connection, prefix, after: key, bounds)
+                return ScanPage(rows: rows, next: rows.last?.key)
+            } catch {
+                guard case .refused(let state, let reason) = error, SQLWriter.mayBeOfOneRow(state) else { throw error }
+                if bounds.rows > 1 {
+                    bounds.rows /= 2
+                    continue
+                }
+                // Its key can be read where its value cannot.
+                let keyOnly = ScanBounds(rows: 1, hasValues: false)
+                guard bounds.hasValues, state != SQLWriter.timeoutState,
+                    let damaged = try rows(connection, prefix, after: key, keyOnly).first?.key
+                else { throw error }
+                let damage = ScanDamage(position: 0, key: damaged, isOneRow: true, reason: reason)
+                return ScanPage(damage: [damage], next: damaged)
+            }
+        }
+    }
+
+    private func rows(
+        _ connection: borrowing SQLConnection, _ prefix: [UInt8], after key: [UInt8], _ bounds: ScanBounds
+    ) throws(SQLFailure) -> [(key: [UInt8], row: StoredRow)] {
+        let start = key.lexicographicallyPrecedes(prefix) ? "k >= \(literal(prefix))" : "k > \(literal(key))"
+        let first = key.isEmpty && prefix.isEmpty ? "true" : start
+        let value = bounds.hasValues ? "val" : "''::bytea"
+        // The bytes before each row are summed up from lengths; values behind the bound are neither read nor sent.
+        let text =
+            "SELECT encode(k, 'hex'), ver, exp, flags, encode(val, 'hex') FROM (SELECT k, ver, exp, flags, val, "
+            + "sum(octet_length(k) + octet_length(val)) OVER (ORDER BY k) "
+            + "- octet_length(k) - octet_length(val) AS before "
+            + "FROM (SELECT k, ver, exp, flags, \(value) AS val FROM martlet_kv WHERE NOT del AND "
+            + "(exp = 0 OR exp > \(configuration.now())) AND \(first) ORDER BY k "
+            + "LIMIT \(bounds.rows)) AS rows) AS page "
+            + "WHERE before < \(bounds.bytes) ORDER BY k"
+        var rows: [(key: [UInt8], row: StoredRow)] = []
+        for columns in try connection.run(texts: [text]).first ?? [] {
+            guard let row = Self.textRow(columns) else {
+                throw .refused(state: "XX001", reason: "a row has other columns")
+            }
+            guard row.key.starts(with: prefix) else { break }
+            rows.append(row)
+        }
+        return rows
+    }
+
+    private func literal(_ bytes: [UInt8]) -> String {
+        "'\\x" + bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() + "'::bytea"
+    }
+
+    static func textRow(_ columns: [[UInt8]?]) -> (key: [UInt8], row: StoredRow)? {
+        let texts = columns.compactMap { $0.map { String(decoding: $0, as: UTF8.self) } }
+        guard texts.count == 5, let key = bytes(texts[0]), let version = UInt64(texts[1]), let expiry = Int64(texts[2]),
+            let flags = UInt32(texts[3]), let value = bytes(texts[4])
+        else { return nil }
+        return (key, StoredRow(version: version, expiryMilliseconds: expiry, clientFlags: flags, value: value))
+    }
+
+    static func bytes(_ hexadecimal: String) -> [UInt8]? {
+        guard hexadecimal.utf8.count % 2 == 0 else { return nil }
+        var result: [UInt8] = []
+        result.reserveCapacity(hexadecimal.utf8.count / 2)
+        var high: UInt8?
+        for character in hexadecimal.utf8 {
+            let digit: UInt8
+            switch character {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = character - UInt8(ascii: "0")
+            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = character - UInt8(ascii: "a") + 10
+            default: return nil
+            }
+            if let first = high {
+                result.append(first << 4 | digit)
+                high = nil
+            } else {
+                high = digit
+            }
+        }
+        return result
+    }
+
+    /// Answers what was submitted, and closes the connections. May be called more than once. Blocks.
+    package func stop() {
+        let all = threads.withLock { threads in
+            defer { threads = [] }
+            return threads
+        }
+        guard !all.isEmpty else { return }
+        for queue in core.writes { queue.close() }
+        for thread in all.prefix(configuration.writers) { thread.join() }
+        followed?.stop()
+        leases.stop()
+        core.reads.close()
+        for thread in all.dropFirst(configuration.writers).dropLast() { thread.join() }
+        core.isOver.store(true, ordering: .releasing)
+        core.door.announce()
+        all.last?.join()
+        core.answerRefused()
+    }
+
+    /// Counters and gauges; names say their units.
+    package func statistics() -> [StorageStatistic] {
+        let counters = core.counters
+        func counter(_ name: String, _ value: borrowing SQLCounter, _ help: String) -> StorageStatistic {
+            StorageStatistic("postgres_" + name, .counter, Double(value.value), help)
+        }
+        let waiting = core.writes.reduce(0) { $0 + $1.count }
+        return [
+            counter("reads", counters.reads, "Rows that were looked up for reads."),
+            counter("read_batches", counters.readBatches, "Statements that read."),
+            counter("reads_failed", counters.readsFailed, "Reads that failed."),
+            StorageStatistic(
+                "postgres_reads_waiting", .gauge, Double(core.reads.count), "Reads that wait for a connection."),
+            counter("writes", counters.writes, "Writes that were answered, those that changed nothing included."),
+            counter("writes_failed", counters.writesFailed, "Writes that the database refused."),
+            counter("writes_unknown", counters.unknown, "Writes of which nobody knew whether they happened."),
+            StorageStatistic("postgres_writes_waiting", .gauge, Double(waiting), "Writes that wait for a transaction."),
+            counter(
+                "refused", counters.refused,
+                "Reads and writes that found no room in a queue, or waited there in vain."),
+            counter("commits", counters.transactions, "Transactions that were committed."),
+            StorageStatistic(
+                "postgres_commit_seconds_sum", .counter, Double(counters.transactionNanoseconds.value) / 1e9,
+                "Time in transactions that were committed, reading for conditions included."),
+            counter(
+                "conflicts", counters.conflicts, "Transactions that others got in the way of, and were tried again."),
+            counter(
+                "fenced", counters.fenced, "Transactions that were refused because the ring had changed meanwhile."),
+            counter("reaped", counters.reaped, "Expired rows and tombstones that were deleted."),
+            counter("connections_made", counters.connections, "Connections that were made."),
+        ]
+    }
+}

@@ -1,0 +1,198 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Memory
+internal import Platform
+internal import Storage
+internal import Synchronization
+
+/// What the threads of one backend share.
+final class SQLCore: Sendable {
+    /// How long a thread sleeps at most, so that it sees what nobody announces.
+    static let checkNanoseconds: UInt64 = 1_000_000_000
+
+    let configuration: PostgresConfiguration
+    let reads: SubmissionQueue<Waiting<StorageRead>>
+    /// One queue for each writer; a key's writes are in one of them.
+    let writes: [SubmissionQueue<Waiting<SubmittedWrite>>]
+    let counters = SQLCounters()
+    /// What this node's sessions are called, with what all names of the node begin with.
+    let name: (prefix: String, full: String)
+    /// Whether sessions of an earlier process may still be there.
+    let hasEarlier = Atomic<Bool>(false)
+    /// How often a writer had to connect again: another server may be the primary since.
+    let reconnections = Atomic<UInt64>(0)
+    private let receiver = Guarded<(any StorageSink)?>(nil)
+    /// A connection that is not there.
+    private struct Outage {
+        var reason: String
+        /// Whether it was tried in vain to make it.
+        var hasFailed: Bool
+        /// How many connections had been made by then: another one since says that the server is back.
+        var made: UInt64 = 0
+    }
+
+    /// The connections that are down; nil for those that are up. Writers first.
+    private let down: Guarded<[Outage?]>
+    /// Whether one of them has failed to connect.
+    private let hasOutage = Atomic<Bool>(false)
+    /// Where the thread sleeps that refuses what waits in vain.
+    let door = Parking()
+    /// Whether the threads with connections have ended.
+    let isOver = Atomic<Bool>(false)
+    /// Sessions whose last transaction may still be under way.
+    private let unsettled = Guarded(0)
+    private let refused = Guarded<(reads: [UInt64], writes: [UInt64])>(([], []))
+    private let hasRefused = Atomic<Bool>(false)
+
+    init(_ configuration: PostgresConfiguration) {
+        self.configuration = configuration
+        name = Self.sessionName(of: configuration.instance, process: UInt64.random(in: 0...UInt64.max))
+        reads = SubmissionQueue(countLimit: configuration.waitingReadLimit, byteLimit: .max) { _ in 0 }
+        writes = (0..<configuration.writers).map { _ in
+            SubmissionQueue(
+                countLimit: configuration.waitingWriteLimit, byteLimit: configuration.waitingWriteBytes
+            ) { waiting in
+                let write = waiting.element.write
+                return write.operation.makesDataDisappear ? 0 : write.key.count + write.value.count
+            }
+        }
+        let outage = Outage(reason: "not connected yet", hasFailed: false)
+        down = Guarded(Array(repeating: outage, count: configuration.writers + configuration.readers))
+    }
+
+    /// A name for the sessions of one process of a node; a server keeps 63 bytes of it.
+    static func sessionName(of instance: String, process: UInt64) -> (prefix: String, full: String) {
+        let hash = instance.utf8.count > 36 ? stableHash(Array(instance.utf8).span) : 0
+        let prefix = "martlet \(hash == 0 ? instance : String(hash, radix: 16))/"
+        return (prefix, prefix + String(process, radix: 36))
+    }
+
+    /// The names as parameters of the statements about earlier sessions.
+    var nameParameters: [[UInt8]] { [Array(name.prefix.utf8), Array(name.full.utf8)] }
+
+    /// Where answers go.
+    var sink: (any StorageSink)? { receiver.withLock { $0 } }
+
+    /// Sets where answers go; before the threads start.
+    func setSink(_ sink: any StorageSink) { receiver.withLock { $0 = sink } }
+
+    private let fenced = Guarded<(any WriteFence)?>(nil)
+
+    /// What writes go by; nil where the node is the only one.
+    var fence: (any WriteFence)? { fenced.withLock { $0 } }
+
+    /// Sets what writes go by; before the threads start.
+    func setFence(_ fence: any WriteFence) { fenced.withLock { $0 = fence } }
+
+    // MARK: Health
+
+    /// Notes that a connection is down, for `reason`, and whether it was tried in vain to make it again; or that it is
+    /// up.
+    func note(_ index: Int, down reason: String?, hasFailed: Bool = false) {
+        down.withLock { down in
+            let made = counters.connections.value
+            down[index] = reason.map { Outage(reason: $0, hasFailed: hasFailed, made: made) }
+            hasOutage.store(down.contains { $0?.hasFailed == true }, ordering: .sequentiallyConsistent)
+        }
+        if hasFailed { door.announce() }
+    }
+
+    /// Why what waits for a writer waits in vain; nil where it may yet be done.
+    func outage(writer index: Int) -> String? {
+        let made = counters.connections.value
+        return down.withLock { $0[index].flatMap { $0.hasFailed && $0.made == made ? $0.reason : nil } }
+    }
+
+    /// The same for reads, which any reader may do.
+    var outageOfReaders: String? {
+        let made = counters.connections.value
+        return down.withLock { down in
+            let readers = down.suffix(configuration.readers)
+            return readers.allSatisfy { $0?.hasFailed == true && $0?.made == made } ? readers.first??.reason : nil
+        }
+    }
+
+    /// Says that something was put in a queue. Where connections fail, what waits in vain is refused at once.
+    func noteWaiting() {
+        if hasOutage.load(ordering: .sequentiallyConsistent) { door.announce() }
+    }
+
+    /// Whether some reader has a connection: then those without one leave what waits to it.
+    var hasReader: Bool { down.withLock { $0.suffix(configuration.readers).contains { $0 == nil } } }
+
+    /// What is known of the store: writes need all writers, reads one reader.
+    var health: StorageHealth {
+        let states = down.withLock { $0.map { $0?.reason } }
+        let readers = states.suffix(configuration.readers)
+        if readers.allSatisfy({ $0 != nil }) { return .unavailable((readers.first ?? nil) ?? "stopped") }
+        let writers = states.prefix(configuration.writers).compactMap { $0 }
+        return writers.first.map { .readOnly($0) } ?? .ready
+    }
+
+    // MARK: Unknown outcomes
+
+    /// A session ended, and its transaction may still be under way.
+    func beginUnsettled() { unsettled.withLock { $0 += 1 } }
+
+    /// That session is gone from the server. Who tells the sink holds the lock: a session that begins meanwhile, and
+    /// whose outcomes are answered after that, must not count as settled.
+    func endUnsettled() {
+        let sink = self.sink
+        unsettled.withLock { count in
+            count -= 1
+            if count == 0 { sink?.unknownOutcomesSettled() }
+        }
+    }
+
+    // MARK: Refused at the door
+
+    /// Remembers tokens that found no room, for the thread at the door to answer.
+    func refuse(reads: [UInt64] = [], writes: [UInt64] = []) {
+        refused.withLock {
+            $0.reads += reads
+            $0.writes += writes
+        }
+        counters.refused.add(reads.count + writes.count)
+        hasRefused.store(true, ordering: .releasing)
+        door.announce()
+    }
+
+    /// Answers the tokens that found no room.
+    func answerRefused() {
+        guard hasRefused.load(ordering: .acquiring), hasRefused.exchange(false, ordering: .acquiring) else { return }
+        let (reads, writes) = refused.withLock { refused in
+            defer { refused = ([], []) }
+            return refused
+        }
+        let failure = StorageFailure(.notSent, "too many wait for storage")
+        if !reads.isEmpty { sink?.readsCompleted(reads.map { ($0, .failed(failure)) }) }
+        if !writes.isEmpty { sink?.writesCompleted(writes.map { ($0, .failed(failure)) }) }
+    }
+}
+
+/// A number that any thread adds to and reads.
+struct SQLCounter: ~Copyable, Sendable {
+    private let number = Atomic<UInt64>(0)
+
+    func add(_ count: Int) { number.add(UInt64(count), ordering: .relaxed) }
+
+    var value: UInt64 { number.load(ordering: .relaxed) }
+}
+
+/// What the backend's threads count.
+final class SQLCounters: Sendable {
+    let reads = SQLCounter()
+    let readBatches = SQLCounter()
+    let readsFailed = SQLCounter()
+    let writes = SQLCounter()
+    let transactions = SQLCounter()
+    let conflicts = SQLCounter()
+    let fenced = SQLCounter()
+    let unknown = SQLCounter()
+    let writesFailed = SQLCounter()
+    let refused = SQLCounter()
+    let connections = SQLCounter()
+    let reaped = SQLCounter()
+    let transactionNanoseconds = SQLCounter()
+}

@@ -1,0 +1,128 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Platform
+internal import Synchronization
+
+/// A session as the server knows it, also after it is gone.
+struct SQLSessionIdentity: Equatable {
+    var process: Int32
+    var startMicroseconds: Int64
+
+    /// Both as parameters of a statement.
+    var parameters: [[UInt8]] {
+        [BinaryParameter.integer(process), BinaryParameter.bigint(startMicroseconds)]
+    }
+}
+
+/// A connection that is made again when it is lost. Of one thread.
+struct SQLSession: ~Copyable {
+    private let core: SQLCore
+    /// Its number among the backend's connections.
+    private let index: Int
+    private let isReader: Bool
+    /// For a reader, what writers had reconnected when it connected; for a writer, whether it ever was connected.
+    private var reconnections: UInt64 = 0
+    private var wasConnected = false
+    private var connection: SQLConnection?
+    private var retryMilliseconds: Int
+    private var nextTry: UInt64 = 0
+    /// How many connections the backend had made when this one's last attempt failed.
+    private var madeAtFailure: UInt64 = 0
+    /// Why there is no connection.
+    private(set) var reason = "not connected yet"
+
+    init(core: SQLCore, index: Int) {
+        self.core = core
+        self.index = index
+        isReader = index >= core.configuration.writers
+        retryMilliseconds = core.configuration.firstRetryMilliseconds
+    }
+
+    /// Whether there is a connection.
+    private(set) var isUp = false
+
+    /// What names the session to the server: its process and when it began; nil when there is no connection.
+    private(set) var identity: SQLSessionIdentity?
+
+    /// Makes a connection if there is none and it is time to try; notices one that the server closed. May block as long
+    /// as connecting may take.
+    mutating func ensure() -> Bool {
+        if isUp, isReader, core.reconnections.load(ordering: .acquiring) != reconnections {
+            // A writer may have found another primary: what was answered since is read there.
+            drop()
+        }
+        if isUp {
+            guard let complaint = connection?.complaint() else { return true }
+            wait(complaint)
+        }
+        // A connection that another thread made since says that the server is back.
+        guard Clock.monotonicNanoseconds() >= nextTry || core.counters.connections.value != madeAtFailure else {
+            return false
+        }
+        do throws(SQLFailure) {
+            let known = core.reconnections.load(ordering: .acquiring)
+            let fresh = try SQLConnection(core.configuration, name: core.name.full)
+            try fresh.prepare(core.configuration)
+            identity = try fresh.identity()
+            connection = consume fresh
+            isUp = true
+            reconnections = known
+            if !isReader, wasConnected { core.reconnections.add(1, ordering: .acquiringAndReleasing) }
+            wasConnected = true
+            retryMilliseconds = core.configuration.firstRetryMilliseconds
+            core.counters.connections.add(1)
+            core.note(index, down: nil)
+            return true
+        } catch {
+            wait(error.reason)
+            return false
+        }
+    }
+
+    /// Nanoseconds until the next attempt to connect.
+    var untilNextTry: UInt64 {
+        let now = Clock.monotonicNanoseconds()
+        return nextTry > now ? nextTry - now : 0
+    }
+
+    /// Closes the connection.
+    mutating func close() {
+        drop()
+        core.note(index, down: "stopped")
+    }
+
+    /// Runs statements as one transaction. A connection that is lost by it is closed.
+    mutating func run(_ calls: [SQLCall]) throws(SQLFailure) -> [SQLRows] {
+        guard isUp else { throw .lostBefore(reason: reason) }
+        do throws(SQLFailure) {
+            return try connection?.run(calls) ?? []
+        } catch {
+            switch error {
+            // A server that became a standby: another one is the primary now.
+            case .refused(state: "25006", _): wait(error.reason)
+            case .refused: break
+            case .lostBefore, .lostAfter: wait(error.reason)
+            }
+            throw error
+        }
+    }
+
+    private mutating func drop() {
+        connection = nil
+        isUp = false
+        identity = nil
+    }
+
+    private mutating func wait(_ reason: String) {
+        // The first attempt after a loss is made at once: one server of several went, or one session.
+        let wasUp = isUp
+        drop()
+        self.reason = reason
+        core.note(index, down: "the database cannot be reached: \(reason)", hasFailed: !wasUp)
+        madeAtFailure = core.counters.connections.value
+        nextTry = Clock.monotonicNanoseconds() + (wasUp ? 0 : UInt64(retryMilliseconds) * 1_000_000)
+        if wasUp { return }
+        retryMilliseconds = min(2 * retryMilliseconds, core.configuration.lastRetryMilliseconds)
+    }
+}

@@ -1,0 +1,118 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Storage
+
+/// The statements of the stream. They run under one lock of the database, so that there is one publisher at a time: it
+/// takes committed records out of the outbox, gives them their numbers, and puts them in the table of the stream, in
+/// one transaction. A record is visible only when its transaction is over, and nothing but publishing takes it away: so
+/// none is passed over, however long a transaction takes; and of one key's records the versions give the order.
+enum StreamSchema {
+    /// Fails where the tables are missing.
+    static let check = "SELECT count(*) FROM martlet_stream_slot"
+
+    /// Waits for the lock, which the transaction holds to its end.
+    static let lock = "SELECT pg_advisory_xact_lock(5570748134)"
+
+    /// Milliseconds of Unix time by the database's clock: when records are let go, no clock of a node counts.
+    private static let now = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+
+    /// Publishes the oldest records; gives how many.
+    static func publish(limit: Int) -> String {
+        """
+        WITH d AS (DELETE FROM martlet_outbox WHERE id IN (SELECT id FROM martlet_outbox ORDER BY id LIMIT \(limit))
+          RETURNING id, op, pool, slot, k, ver, exp, ts),
+        n AS (SELECT d.*, s.last + row_number() OVER (PARTITION BY d.slot ORDER BY d.ver, d.id) AS seq
+          FROM d JOIN martlet_stream_slot s ON s.slot = d.slot),
+        i AS (INSERT INTO martlet_stream (pub, slot, seq, op, pool, k, ver, exp, ts, at)
+          SELECT nextval('martlet_stream_pub'), slot, seq, op, pool, k, ver, exp, ts, \(now)
+          FROM (SELECT * FROM n ORDER BY slot, seq) o),
+        u AS (UPDATE martlet_stream_slot t SET last = m.last
+          FROM (SELECT slot, max(seq) AS last FROM n GROUP BY slot) m WHERE t.slot = m.slot)
+        SELECT count(*) FROM d
+        """
+    }
+
+    /// What was published behind `place`, in order.
+    static func read(after place: Int64, limit: Int) -> String {
+        "SELECT pub, \(columns) FROM martlet_stream WHERE pub > \(place) ORDER BY pub LIMIT \(limit)"
+    }
+
+    /// Records of one slot behind a number.
+    static func read(slot: Int, after sequence: Int64, limit: Int) -> String {
+        "SELECT pub, \(columns) FROM martlet_stream WHERE slot = \(slot) AND seq > \(sequence) "
+            + "ORDER BY seq LIMIT \(limit)"
+    }
+
+    private static let columns = "slot, seq, op, pool, encode(k, 'hex'), ver, exp, ts"
+
+    /// The source and its epoch: the table's own, and the server's timeline, which changes when a standby takes over
+    /// and may lack what the old server committed last.
+    static let identity = """
+        SELECT (SELECT number FROM martlet_meta WHERE name = 'stream_source'),
+          (SELECT number FROM martlet_meta WHERE name = 'stream_epoch') << 32
+            | ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint,
+          (SELECT coalesce(max(pub), 0) FROM martlet_stream)
+        """
+
+    /// The epoch, and of each slot the last number and the one that what is kept follows.
+    static let state = """
+        SELECT (SELECT number FROM martlet_meta WHERE name = 'stream_epoch'),
+          (SELECT string_agg(slot || ':' || last || ':' || kept, ',') FROM martlet_stream_slot)
+        """
+
+    /// What is in the place of a record: nothing where it was let go.
+    static func mark(_ place: Int64) -> String {
+        "SELECT slot, seq, ver FROM martlet_stream WHERE pub = \(place)"
+    }
+
+    /// Begins another epoch, unless another node did.
+    static func beginEpoch(after epoch: Int64) -> String {
+        "UPDATE martlet_meta SET number = number + 1 WHERE name = 'stream_epoch' AND number = \(epoch)"
+    }
+
+    // MARK: Letting records go
+
+    // In three transactions: what is old is found without the lock, said to be gone under it, and removed without it.
+    // Nobody waits for more than one update of 64 rows. What is read behind `place` is bounded, so that nothing depends
+    // on how large the table is.
+
+    /// By slot, the last number and place of the records that are next to be let go, and how many there are.
+    static func old(after place: Int64, keepMilliseconds: Int64, limit: Int) -> String {
+        """
+        WITH o AS (SELECT pub, slot, seq, at FROM martlet_stream WHERE pub > \(place) ORDER BY pub LIMIT \(limit)),
+        y AS (SELECT min(pub) AS pub FROM o WHERE at >= \(now) - \(keepMilliseconds))
+        SELECT slot, max(seq), max(pub), count(*) FROM o WHERE pub < coalesce((SELECT pub FROM y), \(Int64.max))
+        GROUP BY slot
+        """
+    }
+
+    /// Says that records of slots are not kept up to some numbers.
+    static func release(_ slots: [(slot: Int64, through: Int64)]) -> String {
+        let rows = slots.map { "(\($0.slot), \($0.through))" }.joined(separator: ", ")
+        return "UPDATE martlet_stream_slot t SET kept = GREATEST(t.kept, v.seq) "
+            + "FROM (VALUES \(rows)) AS v (slot, seq) WHERE t.slot = v.slot"
+    }
+
+    /// Removes records.
+    static func remove(after place: Int64, through end: Int64) -> String {
+        "DELETE FROM martlet_stream WHERE pub > \(place) AND pub <= \(end)"
+    }
+
+    // MARK: Rows
+
+    /// The rows of keys in hexadecimal digits: which one, its numbers, whether it is among those whose values have
+    /// `limitBytes` together, and the value unless it is too long.
+    static func rows(_ keys: [String], limitBytes: Int, valueMax: Int) -> String {
+        let list = keys.map { "decode('\($0)', 'hex')" }.joined(separator: ", ")
+        let size = "(CASE WHEN octet_length(t.val) <= \(valueMax) THEN octet_length(t.val) ELSE 0 END)"
+        return """
+            SELECT n, ver, exp, flags, fits, CASE WHEN fits AND octet_length(val) <= \(valueMax)
+              THEN encode(val, 'hex') END
+            FROM (SELECT w.n, t.ver, t.exp, t.flags, t.val,
+                sum(\(size)) OVER (ORDER BY w.n) - \(size) < \(limitBytes) AS fits
+              FROM unnest(ARRAY[\(list)]) WITH ORDINALITY AS w (k, n) JOIN martlet_kv t ON t.k = w.k
+              WHERE NOT t.del) x ORDER BY n
+            """
+    }
+}

@@ -1,0 +1,84 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Memory
+internal import Platform
+internal import Storage
+
+/// What a reader thread does: takes what waits, looks it up together, answers.
+struct ReaderLoop: ~Copyable {
+    private let core: BackendCore
+    private let database: RocksDatabase
+    /// Which of the readers it is.
+    private let index: Int
+    private var waiting: [Waiting<StorageRead>] = []
+    private var taken: [StorageRead] = []
+    private var lookup = LookupScratch()
+    /// How large rows are lately: of large ones it takes fewer at once.
+    private var sizes = RowSizes()
+
+    init(core: BackendCore, database: RocksDatabase, index: Int) {
+        self.core = core
+        self.database = database
+        self.index = index
+    }
+
+    /// Reads until the queue is closed and empty.
+    mutating func run() {
+        while true {
+            let ticket = core.reads.parking.ticket
+            let isClosed = core.reads.isClosed
+            core.sink?.waitForRoom()
+            waiting.removeAll(keepingCapacity: true)
+            let (bytes, most) = (core.configuration.readBatchBytes, core.configuration.readBatchLimit)
+            core.reads.take(into: &waiting, limit: sizes.count(fitting: bytes, in: 4...most))
+            if !waiting.isEmpty {
+                taken.removeAll(keepingCapacity: true)
+                taken.append(contentsOf: waiting.lazy.map(\.element))
+                core.work.begin(index)
+                core.configuration.willRead()
+                answer()
+                core.work.end(index)
+            } else if isClosed {
+                return
+            } else {
+                core.reads.parking.wait(ticket, timeoutNanoseconds: BackendCore.checkNanoseconds)
+            }
+        }
+    }
+
+    private mutating func answer() {
+        let reads = taken
+        let order = reads.count == 1 ? [0] : KeyOrder.order(reads.map(\.key))
+        let keys = order.map { reads[$0].key }
+        let now = core.configuration.now()
+        var results = order.map { (token: reads[$0].token, outcome: ReadOutcome.absent) }
+        var (found, damaged, failed) = (0, 0, 0)
+        var seen = sizes
+        database.values(.rows, sortedKeys: keys, scratch: &lookup) { index, bytes in
+            switch RowCodec.decode(bytes, keyHash: hash(of: keys[index])) {
+            case .row(let row) where row.isLive(at: now):
+                results[index].outcome = .found(row)
+                seen.note(row.value.count)
+                found += 1
+            case .row, .tombstone: break
+            case .damaged:
+                results[index].outcome = .failed(StorageFailure(.refused, BackendCore.damaged))
+                damaged += 1
+            }
+        } failed: { index, reason in
+            results[index].outcome = .failed(StorageFailure(.refused, "reading the row failed: \(reason)"))
+            failed += 1
+        }
+        sizes = seen
+        let counters = core.counters
+        counters.readBatches.add(1)
+        counters.reads.add(reads.count)
+        counters.readsFound.add(found)
+        if damaged + failed > 0 {
+            counters.checksumErrors.add(damaged)
+            counters.readsFailed.add(damaged + failed)
+        }
+        core.sink?.readsCompleted(results)
+    }
+}

@@ -1,0 +1,92 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+package import Invalidation
+
+/// What the direct transport is told, with its limits.
+package struct StreamDirectConfiguration: Sendable, Equatable {
+    /// An address to listen on or to connect to.
+    package struct Endpoint: Sendable, Equatable {
+        /// A name or an address.
+        package var host: String
+        /// Its port.
+        package var port: UInt16
+
+        /// An address.
+        package init(host: String, port: UInt16) {
+            self.host = host
+            self.port = port
+        }
+    }
+
+    /// Whose stream is followed.
+    package struct Home: Sendable, Equatable {
+        /// The region's name, which its certificate must have.
+        package var region: String
+        /// Where its nodes are; the first that answers is followed.
+        package var endpoints: [Endpoint]
+
+        /// A region and where it is.
+        package init(region: String, endpoints: [Endpoint]) {
+            self.region = region
+            self.endpoints = endpoints
+        }
+    }
+
+    /// The files of mutual TLS.
+    package struct Security: Sendable, Equatable {
+        /// Our certificate and those between it and its authority, PEM; its common name is our region's.
+        package var certificatePath: String
+        /// Our private key; the certificate's file when nil.
+        package var keyPath: String?
+        /// Authorities that peers' certificates must come from, PEM.
+        package var authorityPath: String
+
+        /// Mutual TLS with these files.
+        package init(certificatePath: String, keyPath: String?, authorityPath: String) {
+            self.certificatePath = certificatePath
+            self.keyPath = keyPath
+            self.authorityPath = authorityPath
+        }
+    }
+
+    /// The cluster's name, which peers must have too.
+    package var cluster = "main"
+    /// Our region.
+    package var region = ""
+    /// What names us among the consumers of our region.
+    package var name = ""
+    /// Regions that may follow us.
+    package var regions: Set<String> = []
+    /// Where others may follow us; nil when they may not.
+    package var listen: Endpoint?
+    /// Whom we follow; nil when nobody.
+    package var home: Home?
+    /// Whether we follow our own store's outbox.
+    package var followsOwnStore = false
+    /// Whether we want values.
+    package var wantsValues = false
+    /// TLS; nil is none.
+    package var security: Security?
+    /// Bounds of the stream itself.
+    package var stream = InvalidationConfiguration()
+    /// For how long a consumer that went away keeps its records, in nanoseconds.
+    package var consumerMemoryNanoseconds: UInt64 = 3_600_000_000_000
+    /// Consumers at most.
+    package var consumersMax = 1024
+    /// Bytes that are sent to one consumer before the others have their turn.
+    package var turnBytes = 512 << 10
+    /// How long one consumer may hold the others up, in nanoseconds.
+    package var turnNanoseconds: UInt64 = 20_000_000
+    /// Between attempts to connect, in nanoseconds; doubled from the first on.
+    package var firstRetryNanoseconds: UInt64 = 50_000_000
+    /// Between attempts to connect at most, in nanoseconds.
+    package var lastRetryNanoseconds: UInt64 = 1_000_000_000
+    /// How long connecting may take, and a source may say nothing, in nanoseconds.
+    package var silenceNanoseconds: UInt64 = 3_000_000_000
+    /// The longest value that travels, in bytes; a longer one's record is an invalidation.
+    package var valueMax = 1 << 20
+
+    /// A node that neither follows nor is followed.
+    package init() {}
+}

@@ -1,0 +1,208 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Invalidation
+internal import Memory
+internal import Platform
+internal import Reactor
+internal import Storage
+internal import Telemetry
+
+/// One who follows us, or is about to.
+struct StreamSession {
+    var id: ConnectionID
+    var since: UInt64
+    /// When it last said something, in monotonic nanoseconds.
+    var lastInput: UInt64
+    var hello: StreamHello?
+    /// Carries the records; nil before the hello.
+    var pump: FeedPump?
+    /// The source's ticket that the welcome waits for: the consumer is ahead of what we know. Nil when it does not.
+    var ticket: UInt64?
+    /// What answered probes covered, oldest first, until the consumer says that the answers have come.
+    var answered: [(number: UInt64, sequences: [Int64])] = []
+    var sentBytes: UInt64 = 0
+    var sentRecords: UInt64 = 0
+}
+
+/// Those who follow us.
+extension StreamHandler {
+    func sessionReceived(_ frame: StreamFrame, _ connection: inout Connection, _ output: inout OutputBuffer) {
+        let slot = connection.slot
+        sessions[slot]?.lastInput = reactor.nowNanoseconds
+        guard sessions[slot]?.pump != nil else {
+            guard case .hello(let hello) = frame, sessions[slot]?.hello == nil else { return connection.closeNow() }
+            return welcome(hello, &connection, &output)
+        }
+        switch frame {
+        case .grant(let bytes): sessions[slot]?.pump?.feed.grant(bytes)
+        case .seek(let place, let sequence): sessions[slot]?.pump?.feed.seek(slot: place, after: sequence)
+        case .probe(let number, let answered):
+            guard let source = shared.source else { return }
+            sessions[slot]?.pump?.probe(number, of: source)
+            noteAnswered(answered, slot)
+        default: return connection.closeNow()
+        }
+        // Whoever asks does not wait for company.
+        nextPump = 1
+    }
+
+    private func welcome(_ hello: StreamHello, _ connection: inout Connection, _ output: inout OutputBuffer) {
+        if let reason = objection(hello, connection) {
+            refused += 1
+            log("stream: a consumer is refused", reason, connection)
+            send(.refused(reason), &output)
+            return connection.closeAfterFlush()
+        }
+        guard let source = shared.source, let last = source.position else { return connection.closeNow() }
+        sessions[connection.slot]?.hello = hello
+        if let wanted = hello.position, wanted.isAhead(of: last) {
+            // It comes from another node of our region, and we may be a little behind that one.
+            sessions[connection.slot]?.ticket = source.beginProof()
+            nextPump = 1
+        } else {
+            begin(hello, source, &connection, &output)
+        }
+    }
+
+    private func begin(
+        _ hello: StreamHello, _ source: any ChangeSource, _ connection: inout Connection, _ output: inout OutputBuffer
+    ) {
+        // The place first: what is committed in between is in the tail, and known to have been sent.
+        let place = source.tail.end
+        guard let last = source.position else { return connection.closeNow() }
+        let feed = StreamFeed(configuration.stream, hello: hello, kept: source.keptSequences, last: last)
+        send(.welcome(region: configuration.region, feed.sent), &output)
+        sessions[connection.slot]?.ticket = nil
+        sessions[connection.slot]?.pump = FeedPump(
+            feed, place: place, valueMax: hello.wantsValues ? configuration.valueMax : nil)
+        keep(feed.sent.sequences, for: hello)
+        shared.log?.info(
+            "stream: a consumer came",
+            [
+                "region": .text(hello.region), "name": .text(hello.name),
+                "resumes": .text(hello.position == nil ? "no" : "yes"),
+            ])
+    }
+
+    /// The consumer has the answer to its probe `number`, and all that came before it.
+    private func noteAnswered(_ number: UInt64, _ slot: Int) {
+        guard let session = sessions[slot], let hello = session.hello,
+            let place = session.answered.lastIndex(where: { $0.number == number })
+        else { return }
+        keep(session.answered[place].sequences, for: hello)
+        sessions[slot]?.answered.removeFirst(place + 1)
+    }
+
+    /// The consumer has everything up to these numbers, and what follows is kept for it. Whoever has no name only
+    /// looks.
+    private func keep(_ sequences: [Int64], for hello: StreamHello) {
+        if hello.name.isEmpty { return }
+        retention.note("\(hello.region)/\(hello.name)", sequences: sequences, at: reactor.nowNanoseconds)
+    }
+
+    /// Why there is no stream for a consumer; nil when there is.
+    private func objection(_ hello: StreamHello, _ connection: borrowing Connection) -> String? {
+        if hello.version != StreamFrame.version {
+            return "frames of version \(hello.version); this node speaks version \(StreamFrame.version)"
+        }
+        if hello.cluster != configuration.cluster {
+            return "the cluster is \(configuration.cluster), not \(hello.cluster)"
+        }
+        if !configuration.regions.contains(hello.region) { return "no region is called \(hello.region)" }
+        if configuration.security != nil {
+            let name = connection.tlsPeerCommonName ?? ""
+            if name != hello.region { return "the certificate is \(name)'s, not \(hello.region)'s" }
+        }
+        return shared.source?.position == nil ? "the store is not open" : nil
+    }
+
+    // MARK: Sending
+
+    /// Sends every consumer what it may have.
+    func pumpSessions(_ loop: inout ReactorLoop) {
+        guard let source = shared.source else { return }
+        for (slot, session) in sessions where session.hello != nil {
+            loop.withConnection(session.id) { connection, output in
+                guard connection.pendingOutput == 0 else { return }
+                if let ticket = session.ticket, let hello = session.hello, source.proof(ticket) != nil {
+                    begin(hello, source, &connection, &output)
+                } else if session.pump != nil {
+                    pump(slot, source, &connection, &output)
+                }
+            }
+        }
+    }
+
+    private func pump(
+        _ slot: Int, _ source: any ChangeSource, _ connection: inout Connection, _ output: inout OutputBuffer
+    ) {
+        guard var session = sessions[slot], var pump = session.pump else { return }
+        guard let current = source.position, current.isNumbered(as: pump.feed.sent) else {
+            // Another numbering has begun: the consumer is to come again.
+            return connection.closeNow()
+        }
+        session.pump = nil
+        var batch = BatchWriter(limitBytes: configuration.stream.batchBytes)
+        let end = Clock.monotonicNanoseconds() &+ configuration.turnNanoseconds
+        let isOver = { Clock.monotonicNanoseconds() >= end }
+        do throws(StorageFailure) {
+            let hasMore = try pump.run(source, limitBytes: configuration.turnBytes, isOver: isOver) { item in
+                switch item {
+                case .record(let entry):
+                    batch.append(entry.bytes, to: &output)
+                    session.sentRecords += 1
+                    session.sentBytes += UInt64(entry.bytes.count)
+                case .lost(let place, let through):
+                    batch.end(&output)
+                    send(.lost(slot: place, through: through), &output)
+                }
+            }
+            batch.end(&output)
+            while let (number, sequences) = pump.feed.answerable() {
+                send(.complete(number, epoch: pump.feed.sent.epoch, sequences: sequences), &output)
+                session.answered.append((number, sequences))
+                if session.answered.count > configuration.stream.probesMax { session.answered.removeFirst() }
+            }
+            if hasMore { nextPump = 1 }
+        } catch {
+            log("stream: the outbox cannot be read", error.reason, connection)
+            connection.closeNow()
+        }
+        session.pump = pump
+        sessions[slot] = session
+    }
+
+    func send(_ frame: StreamFrame, _ output: inout OutputBuffer) {
+        var bytes: [UInt8] = []
+        frame.encode(into: &bytes)
+        output.append(bytes.span)
+    }
+}
+
+/// Writes records into batch frames.
+struct BatchWriter {
+    private let limitBytes: Int
+    private var start = -1
+
+    init(limitBytes: Int) { self.limitBytes = limitBytes }
+
+    /// Appends a record, to the frame that is open or to a new one.
+    mutating func append(_ record: [UInt8], to output: inout OutputBuffer) {
+        if start < 0 {
+            start = output.count
+            output.append(bigEndian: UInt32(0))
+            output.append(StreamFrame.batchKind)
+        }
+        output.append(bigEndian: UInt32(record.count))
+        output.append(record.span)
+        if output.count - start >= limitBytes { end(&output) }
+    }
+
+    /// Closes the frame that is open.
+    mutating func end(_ output: inout OutputBuffer) {
+        guard start >= 0 else { return }
+        output.patch(bigEndian: UInt32(output.count - start - 4), at: start)
+        start = -1
+    }
+}

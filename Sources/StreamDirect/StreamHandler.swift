@@ -1,0 +1,157 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Invalidation
+internal import Memory
+internal import Platform
+internal import Reactor
+internal import Storage
+internal import Telemetry
+
+/// The stream's protocol on its one reactor: those who follow us on one side, whom we follow on the other.
+final class StreamHandler: ReactorHandler {
+    let shared: StreamShared
+    let reactor: Reactor
+    var configuration: StreamDirectConfiguration { shared.configuration }
+    /// Those who follow us, by the slot of their connection.
+    var sessions: [Int: StreamSession] = [:]
+    /// Whom we follow; nil when nobody.
+    var link: StreamLink?
+    /// Our own outbox, followed without a connection; nil when it is not.
+    var local: (pump: FeedPump, follower: StreamFollower)?
+    /// How far the outbox may be trimmed.
+    var retention: OutboxRetention
+    /// When records go out that wait for company; 0 when none do.
+    var nextPump: UInt64 = 0
+    /// Counted since the last look.
+    var refused: UInt64 = 0
+    var damaged: UInt64 = 0
+
+    /// The tag of the connection to whom we follow.
+    static var linkTag: UInt64 { 1 << 63 }
+
+    /// The time of proofs, in nanoseconds: it goes on while the machine is suspended, as staleness does.
+    var streamNanoseconds: UInt64 { Clock.bootNanoseconds() }
+
+    init(_ shared: StreamShared, _ reactor: Reactor) {
+        self.shared = shared
+        self.reactor = reactor
+        let configuration = shared.configuration
+        retention = OutboxRetention(
+            memoryNanoseconds: configuration.consumerMemoryNanoseconds, now: Clock.monotonicNanoseconds())
+        if configuration.home != nil { link = StreamLink(configuration) }
+    }
+
+    func opened(_ connection: inout Connection, _ output: inout OutputBuffer) {
+        if connection.tag == Self.linkTag { return linkOpened(&connection, &output) }
+        guard sessions.count < configuration.consumersMax else { return connection.closeNow() }
+        sessions[connection.slot] = StreamSession(
+            id: connection.id, since: reactor.nowNanoseconds, lastInput: reactor.nowNanoseconds)
+    }
+
+    func received(_ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer) -> Int {
+        var offset = 0
+        while offset < input.count, !connection.isClosing {
+            switch StreamFrame.read(input.extracting(offset..<input.count)) {
+            case .incomplete(let needed):
+                connection.minimumInput(needed)
+                return offset
+            case .invalid(let reason):
+                log("stream: a peer sent what is no frame", reason, connection)
+                connection.closeNow()
+                return input.count
+            case .frame(let frame, let bytes):
+                offset += bytes
+                if connection.tag == Self.linkTag {
+                    linkReceived(frame, bytes, &connection, &output)
+                } else {
+                    sessionReceived(frame, &connection, &output)
+                }
+            }
+        }
+        return offset
+    }
+
+    func closed(_ connection: inout Connection, _ reason: CloseReason) {
+        if connection.tag == Self.linkTag {
+            linkClosed(connection.id, reason)
+        } else {
+            sessions[connection.slot] = nil
+        }
+    }
+
+    func drained(_ connection: inout Connection, _ output: inout OutputBuffer) { nextPump = 1 }
+
+    func message(_ message: ReactorMessage, _ loop: inout ReactorLoop) {
+        switch message.kind {
+        case StreamShared.wakeKind:
+            shared.noteAwake()
+            let isUrgent = local != nil || sessions.values.contains { $0.ticket != nil || $0.pump?.hasProbes ?? false }
+            let due = isUrgent ? 1 : reactor.nowNanoseconds &+ configuration.stream.batchNanoseconds
+            nextPump = nextPump == 0 ? due : min(nextPump, due)
+        case StreamShared.resolvedKind: linkResolved(&loop)
+        default: break
+        }
+    }
+
+    func turnEnded(_ loop: inout ReactorLoop) {
+        if nextPump != 0, nextPump <= reactor.nowNanoseconds {
+            nextPump = 0
+            pumpSessions(&loop)
+            pumpLocal()
+        }
+        loop.wakeNanoseconds = nextPump
+    }
+
+    func tick(_ loop: inout ReactorLoop, now: UInt64) {
+        linkTick(&loop, now: now)
+        localTick()
+        let silence = configuration.silenceNanoseconds
+        // Consumers ask each second: who says nothing for long is gone, and comes again if it is not.
+        for session in sessions.values
+        where now > session.lastInput + 4 * silence || (session.pump == nil && now > session.since + silence) {
+            loop.close(session.id)
+        }
+        if configuration.listen != nil { shared.source?.release(through: retention.released(at: now)) }
+        note()
+    }
+
+    /// Puts what statistics show where other threads read it.
+    private func note() {
+        let position = shared.source?.position
+        let consumers = sessions.values.compactMap { session -> StreamFigures.Consumer? in
+            guard let hello = session.hello, let pump = session.pump else { return nil }
+            let sent = pump.feed.sent.sequences
+            let backlog = (0..<StreamSlots.count).reduce(Int64(0)) { sum, slot in
+                sum + max(0, (position?.sequences[slot] ?? 0) - sent[slot])
+            }
+            return StreamFigures.Consumer(
+                region: hello.region, name: hello.name, backlog: backlog, sentBytes: session.sentBytes,
+                sentRecords: session.sentRecords)
+        }
+        let follower = link?.follower ?? local?.follower
+        shared.figures.withLock { figures in
+            figures.consumers = consumers
+            figures.refused += refused
+            figures.damaged += damaged
+            figures.source = position?.source ?? ""
+            figures.epoch = position?.epoch ?? 0
+            if let link {
+                figures.peer = link.peer
+                figures.connections = link.connections
+                figures.losses = link.losses
+                figures.reason = link.reason
+            }
+            if let follower {
+                figures.follower = follower.statistics
+                figures.backlog = follower.backlog
+                figures.missingSlots = follower.missingSlots
+            }
+        }
+        (refused, damaged) = (0, 0)
+    }
+
+    func log(_ what: StaticString, _ reason: String, _ connection: borrowing Connection) {
+        shared.log?.warning(what, ["peer": .text(connection.peerAddress), "reason": .text(reason)])
+    }
+}

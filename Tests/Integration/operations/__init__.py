@@ -1,0 +1,3 @@
+# Martlet
+# SPDX-License-Identifier: Apache-2.0
+"""martletctl against real nodes."""

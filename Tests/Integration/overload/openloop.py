@@ -1,0 +1,122 @@
+# Martlet
+# SPDX-License-Identifier: Apache-2.0
+"""An open-loop load: requests are sent when they are due, whatever became of those before, and timed from then."""
+
+import collections
+import random
+import select
+import socket
+import time
+
+Source = collections.namedtuple("Source", "line rate connections host", defaults=("127.0.0.1",))
+
+
+class Outcome:
+    """What became of the requests of one source."""
+
+    def __init__(self):
+        self.offered = 0
+        self.refused = 0
+        self.latencies = []
+        # When each that was served was due, in seconds from the start, in the order of ``latencies``; and of refusals.
+        self.served_due = []
+        self.refused_due = []
+        self.others = collections.Counter()
+
+    @property
+    def served(self):
+        return len(self.latencies)
+
+    def in_time(self, seconds=0.005):
+        return sum(1 for latency in self.latencies if latency <= seconds)
+
+    def quantile(self, part):
+        ordered = sorted(self.latencies)
+        return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
+
+
+class _Connection:
+    def __init__(self, port, host, outcome):
+        self.socket = socket.create_connection(("127.0.0.1", port), source_address=(host, 0))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.outcome = outcome
+        # Of each request that has no answer: when it was due, how often it may be sent again, and its line.
+        self.due = collections.deque()
+        self.began = 0.0
+        self.rest = b""
+        self.unsent = b""
+
+    def send(self, data):
+        self.unsent += data
+        try:
+            sent = self.socket.send(self.unsent)
+            self.unsent = self.unsent[sent:]
+        except BlockingIOError:
+            pass
+
+    def receive(self, now):
+        try:
+            data = self.socket.recv(1 << 18)
+        except BlockingIOError:
+            return
+        assert data, "the node closed a connection"
+        lines = (self.rest + data).split(b"\r\n")
+        self.rest = lines.pop()
+        for line in lines:
+            due, retries, request = self.due.popleft()
+            if line.startswith(b"HD"):
+                self.outcome.latencies.append(now - due)
+                self.outcome.served_due.append(due - self.began)
+            elif line.startswith(b"SERVER_ERROR"):
+                self.outcome.refused += 1
+                self.outcome.refused_due.append(now - self.began)
+                if retries > 0:
+                    self.due.append((due, retries - 1, request))
+                    self.unsent += request
+            else:
+                self.outcome.others[line] += 1
+
+
+def run(port, sources, seconds, seed, retries=0):
+    """Offers each source's Poisson stream for so long; an outcome for each. `rate` is a number or a function of time.
+    What is refused is sent again at once, up to `retries` times."""
+    chance = random.Random(seed)
+    poll = select.epoll()
+    outcomes, streams, by_fd = [], [], {}
+    for source in sources:
+        outcome = Outcome()
+        outcomes.append(outcome)
+        connections = [_Connection(port, source.host, outcome) for _ in range(source.connections)]
+        for connection in connections:
+            poll.register(connection.socket.fileno(), select.EPOLLIN)
+            by_fd[connection.socket.fileno()] = connection
+        streams.append([source, connections, 0.0])
+    began = time.monotonic()
+    while True:
+        now = time.monotonic() - began
+        waiting = {}
+        for stream in streams:
+            source, connections, due = stream
+            rate = source.rate
+            while due <= now and due < seconds:
+                connection = connections[int(chance.random() * len(connections))]
+                connection.began = began
+                connection.due.append((began + due, retries, source.line))
+                connection.outcome.offered += 1
+                waiting[connection] = waiting.get(connection, 0) + 1
+                due += chance.expovariate(rate(due) if callable(rate) else rate)
+            stream[2] = due
+        for connection, count in waiting.items():
+            line = next(source.line for source, connections, _ in streams if connection in connections)
+            connection.send(line * count)
+        for fd, _ in poll.poll(0.0005):
+            connection = by_fd[fd]
+            connection.receive(time.monotonic())
+            if connection.unsent:
+                connection.send(b"")
+        if now > seconds and (not any(c.due for c in by_fd.values()) or now > seconds + 10):
+            break
+    for connection in by_fd.values():
+        connection.socket.close()
+    return outcomes

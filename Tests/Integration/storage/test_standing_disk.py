@@ -1,0 +1,177 @@
+# Martlet
+# SPDX-License-Identifier: Apache-2.0
+"""A disk that stops answering in the middle of everything: the store's, the log's, or both."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .node import Node
+
+pytestmark = pytest.mark.ours
+SLOW = "SERVER_ERROR storage: the disk takes too long"
+UNKNOWN = "SERVER_ERROR outcome unknown"
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stall") / "stall.so"
+    source = Path(__file__).with_name("stall.c")
+    line = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", path, source, "-ldl"]
+    subprocess.run(line, check=True)
+    return path
+
+
+class Standing(Node):
+    """A node whose disks stand still on demand."""
+
+    def __init__(self, directory, library, **settings):
+        super().__init__(directory, backend="rocksdb", admin=True, **settings)
+        self.library = library
+        self.switches = {name: directory / f"stall-{name}" for name in ("sync", "read", "log")}
+
+    @property
+    def environment(self):
+        switches = {f"STALL_{name.upper()}": str(path) for name, path in self.switches.items()}
+        return {**super().environment, "LD_PRELOAD": str(self.library), **switches}
+
+    def stall(self, *names):
+        for name in names:
+            self.switches[name].touch()
+
+    def go_on(self):
+        for path in self.switches.values():
+            path.unlink(missing_ok=True)
+
+    def stop(self):
+        self.go_on()
+        super().stop()
+
+
+@pytest.fixture
+def node(tmp_path, library):
+    with Standing(tmp_path, library, storage_timeout="2s", storage_slow_log="1ms") as node:
+        yield node
+
+
+def ask(client, command):
+    """The reply's first line, and how long it took."""
+    began = time.monotonic()
+    line = client.ask(command)
+    return line, time.monotonic() - began
+
+
+def until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def test_what_waits_behind_a_commit_in_vain_is_refused_and_not_done(node):
+    clients = [node.client(20) for _ in range(12)]
+    first, *others, late = clients
+    assert first.ask("set cached 0 0 1\r\nv") == "STORED"
+    node.stall("sync")
+    began = time.monotonic()
+    first.send("set first 0 0 1\r\nv\r\n")
+    # Until it is with the disk: what comes then waits behind it.
+    until(lambda: node.statistics()["rocksdb_writes_waiting"] == 0 and node.statistics()["writes_in_flight"] == 1)
+    time.sleep(0.1)
+    for number, client in enumerate(others):
+        client.send(f"set behind:{number} 0 0 1\r\nv\r\n")
+    for client in others:
+        assert client.line() == SLOW
+    waited = time.monotonic() - began
+    assert 1.2 < waited < 1.95, f"{waited}: before those who wait for the first one give up"
+    assert first.line() == UNKNOWN
+    assert 1.9 < time.monotonic() - began < 3.5
+    line, seconds = ask(late, "set late 0 0 1\r\nv")
+    assert line == SLOW and seconds < 0.5, "it is known by now"
+    line, seconds = ask(late, "get cached")
+    assert line.startswith("VALUE") and seconds < 0.5
+    assert (late.line(), late.line()) == ("v", "END")
+    status, text = node.get("/readyz")
+    assert status == 503 and "takes too long" in text
+    node.go_on()
+    until(lambda: node.get("/readyz")[0] == 200)
+    assert late.ask("set late 0 0 1\r\nw") == "STORED"
+    node.settle()
+    for number in range(len(others)):
+        assert late.get(f"behind:{number}") is None, "what was refused is not done later"
+    assert late.get("first") == b"v"
+    figures = node.statistics()
+    assert figures["rocksdb_writes_refused"] >= len(others) + 1
+    for client in clients:
+        client.close()
+
+
+def test_reads_of_a_disk_that_stands_still(tmp_path, library):
+    """No block is in memory: every row is read."""
+    with Standing(tmp_path, library, storage_timeout="2s") as node:
+        with node.client(20) as client:
+            for number in range(300):
+                assert client.set(f"k{number}", b"%d" % number * 500) == "STORED"
+        node.terminate()
+        # The log's rows go into a file at a start, and are read from there.
+        node.start()
+        node.terminate()
+        node.start()
+        with node.client(20) as client, node.client(20) as other:
+            assert client.get("k7") == b"7" * 500
+            node.stall("read")
+            # Both readers are held up by these, and all others wait.
+            client.send("".join(f"get k{number}\r\n" for number in range(150, 300)))
+            time.sleep(0.3)
+            began = time.monotonic()
+            other.send("get k9\r\n")
+            line = other.line()
+            assert line == SLOW, line
+            assert time.monotonic() - began < 1.95
+            line, seconds = ask(other, "get k7")
+            assert line.startswith("VALUE") and seconds < 0.5
+            assert (other.line(), other.line()) == ("7" * 500, "END")
+            node.go_on()
+            until(lambda: node.statistics()["storage_health"] == "ready")
+            assert other.get("k9") == b"9" * 500
+
+
+def test_a_log_that_cannot_be_written_holds_up_nobody_who_ends_waits(node):
+    """The thread that ends the waiting for the store is the one that logs slow operations and failures."""
+    with node.client(20) as client, node.client(20) as other:
+        node.stall("log")
+        # Each of them is slow enough for a line.
+        for number in range(50):
+            assert client.ask(f"set slow:{number} 0 0 1\r\nv") == "STORED"
+        time.sleep(0.5)
+        node.stall("sync")
+        for turn in range(3):
+            began = time.monotonic()
+            client.send(f"set stuck:{turn} 0 0 1\r\nv\r\n")
+            assert client.line() == (UNKNOWN if turn == 0 else SLOW)
+            assert time.monotonic() - began < 3.5, "a wait has an end whatever the log does"
+        assert other.ask("mn") == "MN"
+        node.switches["sync"].unlink()
+        node.settle()
+        assert client.ask("set again 0 0 1\r\nv") == "STORED"
+        assert "slow storage operation" not in node.server.output()
+        node.switches["log"].unlink()
+        until(lambda: "slow storage operation" in node.server.output())
+    rows = [json.loads(row) for row in node.server.output().splitlines() if row.startswith("{")]
+    assert any(row["msg"] == "storage fails" for row in rows)
+    assert node.terminate() == 0
+
+
+def test_a_log_that_cannot_be_written_does_not_hold_up_the_end(node):
+    with node.client() as client:
+        assert client.ask("set k 0 0 1\r\nv") == "STORED"
+    node.stall("log")
+    began = time.monotonic()
+    node.server.process.terminate()
+    assert node.server.wait(15) == 0
+    assert time.monotonic() - began < 8

@@ -1,0 +1,134 @@
+# Martlet
+# SPDX-License-Identifier: Apache-2.0
+"""Many clients ask for large rows and do not read them: memory has a bound, and whoever reads is served."""
+
+import re
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from .node import Node
+
+pytestmark = pytest.mark.ours
+BYTES = 400_000
+KEYS = 640
+CLIENTS, EACH = 120, 40
+LIMIT = 32 << 20
+# The rows that the store is asked for at once.
+LOOKUP = 128 * BYTES
+
+
+def value(number):
+    return b"%07d" % number * (BYTES // 7)
+
+
+def peak(node):
+    """The most memory that the node has had, in bytes."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{node.server.pid}/status").read_text())[1]) << 10
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A node that was just started, with rows of which its cache holds a small part."""
+    node = Node(
+        tmp_path_factory.mktemp("waiting"), memory=16, backend="rocksdb", admin=True, storage_waiting_rows="32MiB",
+        storage_timeout="20s", storage_block_cache="16MiB", overload_target="0")  # fmt: skip
+    with node:
+        with node.client(60) as client:
+            for number in range(KEYS):
+                client.send(b"set k%d 0 0 %d noreply\r\n%s\r\n" % (number, len(value(number)), value(number)))
+            assert client.ask("mn") == "MN"
+        # What was written leaves the buffers in memory.
+        node.restart(crash=False)
+        node.restart(crash=False)
+        with node.client(60) as client:
+            for number in range(0, KEYS, 16):
+                assert client.get(f"k{number}") == value(number)
+        yield node
+
+
+def silent(node, names):
+    """A client that asks for rows and takes next to nothing of what it is sent."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    one.settimeout(60)
+    one.connect(("127.0.0.1", node.port))
+    one.sendall(b"".join(b"get %s\r\n" % name for name in names))
+    return one
+
+
+def read_all(one, names):
+    """How many of the rows come, and how many errors, in the order in which they were asked for."""
+    rows = refused = 0
+    stream = one.makefile("rb")
+    for name in names:
+        line = stream.readline()
+        if line == b"SERVER_ERROR storage: too many rows wait for clients that do not read\r\n":
+            refused += 1
+            continue
+        assert line.split()[:2] == [b"VALUE", name], line
+        assert stream.read(int(line.split()[3])) == value(int(name[1:]))
+        assert stream.readline() + stream.readline() == b"\r\nEND\r\n"
+        rows += 1
+    return rows, refused
+
+
+def test_rows_of_clients_that_do_not_read_are_bounded(filled):
+    node = filled
+    before = peak(node)
+    names = [[b"k%d" % ((turn * 37 + number * 17) % KEYS) for number in range(EACH)] for turn in range(CLIENTS)]
+    clients = [silent(node, own) for own in names]
+    # They ask for 1.9 GB together. Meanwhile others read, one row after the other and several at once.
+    served, slowest, deadline = 0, 0, time.monotonic() + 6
+    most = 0
+    with node.client(20) as reader:
+        while time.monotonic() < deadline:
+            number = served * 101 % KEYS
+            began = time.monotonic()
+            assert reader.get(f"k{number}") == value(number)
+            slowest = max(slowest, time.monotonic() - began)
+            served += 1
+            figures = node.statistics()
+            most = max(most, figures["waiting_row_bytes"])
+        own = [b"k%d" % number for number in range(3, 9)]
+        reader.send(b"".join(b"get %s\r\n" % name for name in own))
+        for name in own:
+            reader.line()
+            assert reader.read(len(value(0)) + 2)[:7] == value(int(name[1:]))[:7]
+            assert reader.line() == "END"
+    grown = peak(node) - before
+    figures = node.statistics()
+    print(f"grown by {grown >> 20} MiB, {served} served, the slowest in {slowest:.3f} s, "
+          f"{figures['rows_given_up']:.0f} given up, {most / 2**20:.0f} MiB waited at most")  # fmt: skip
+    assert served > 10 and slowest < 10
+    # Beyond the limit there may be, for a moment, what one lookup of the store brought.
+    assert figures["waiting_row_limit_bytes"] == LIMIT and LIMIT / 4 < most <= LIMIT + LOOKUP
+    assert figures["rows_given_up"] > CLIENTS * EACH / 4
+    # The limit, what is on its way, and for each client what its socket did not take; without a limit it is 330 MiB,
+    # although each row that several clients wait for is in memory once.
+    assert grown < LIMIT + (160 << 20), f"{grown >> 20} MiB"
+    status, page = node.get("/metrics")
+    assert status == 200 and f"martlet_storage_rows_given_up_total {figures['rows_given_up']:.0f}\n" in page
+    # Whoever reads after all has the first rows, errors for the rest, and everything in its order.
+    rows, refused = read_all(clients[0], names[0])
+    assert rows >= 1 and refused >= 1 and rows + refused == EACH
+    assert clients[0].send(b"mn\r\n") and clients[0].recv(100) == b"MN\r\n"
+    for one in clients:
+        one.close()
+    end = time.monotonic() + 10
+    while node.statistics()["waiting_row_bytes"] and time.monotonic() < end:
+        time.sleep(0.05)
+    assert node.statistics()["waiting_row_bytes"] == 0
+
+
+def test_who_reads_loses_nothing_however_much_it_asks_for(filled):
+    """Pipelines of large rows whose clients read: more than the limit, and no error."""
+    names = [b"k%d" % (number * 7 % KEYS) for number in range(200)]
+    before = filled.statistics()["rows_given_up"]
+    with socket.create_connection(("127.0.0.1", filled.port), 60) as one:
+        for part in range(0, len(names), 10):
+            one.sendall(b"".join(b"get %s\r\n" % name for name in names[part : part + 10]))
+            assert read_all(one, names[part : part + 10]) == (10, 0)
+    assert filled.statistics()["rows_given_up"] == before

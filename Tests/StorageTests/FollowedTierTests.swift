@@ -1,0 +1,64 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+import Storage
+import Testing
+
+/// A tier whose store others write to as well: nobody is shown what is older than what he was shown.
+struct FollowedTierTests {
+    private func bed(follows: Bool = true) throws -> TierBed {
+        var configuration = StorageTierConfiguration()
+        configuration.followsChanges = follows
+        return try TierBed(configuration: configuration)
+    }
+
+    /// A read is sent, an own delete is done, another node stores a row, and the read finds that.
+    @Test func notFoundIsNotShownBehindARowThatAReadFound() throws {
+        let bed = try bed()
+        bed.seed("k", "old")
+        let get = bed.read("k")
+        bed.write(.delete, "k")
+        bed.store.answerWrite()
+        #expect(bed.copy("k") == .absent)
+        bed.seed("k", "of another node")
+        bed.store.answerRead()
+        #expect(bed.answer(get) == "of another node")
+        #expect(bed.copy("k") == nil)
+    }
+
+    @Test(arguments: [StorageWrite.Operation.append, .replace])
+    func notStoredTellsThatTheRowIsGone(_ operation: StorageWrite.Operation) throws {
+        let bed = try bed()
+        bed.seed("k", "old")
+        bed.read("k")
+        bed.store.answerRead()
+        #expect(bed.cached("k") == "old")
+        bed.store.rows = [:]
+        let write = bed.write(operation, "k", "x")
+        bed.store.answerWrite()
+        #expect(bed.answers.writes[write] == .notStored)
+        #expect(bed.copy("k") == nil)
+    }
+
+    @Test func notStoredTellsThatThereIsARow() throws {
+        let bed = try bed()
+        bed.read("k")
+        bed.store.answerRead()
+        #expect(bed.copy("k") == .absent)
+        bed.seed("k", "of another node")
+        let write = bed.write(.add, "k", "x")
+        bed.store.answerWrite()
+        #expect(bed.answers.writes[write] == .notStored)
+        #expect(bed.copy("k") == nil)
+    }
+
+    @Test func whereNobodyElseWritesTheCopyStays() throws {
+        let bed = try bed(follows: false)
+        bed.seed("k", "old")
+        bed.read("k")
+        bed.store.answerRead()
+        bed.write(.add, "k", "x")
+        bed.store.answerWrite()
+        #expect(bed.cached("k") == "old")
+    }
+}
