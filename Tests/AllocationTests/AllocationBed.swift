@@ -105,8 +105,19 @@ final class AllocationBed {
         let parking = Parking()
     }
 
+    /// What the requests cost the reactor's thread in bytes, after as many to warm up: the least of three rounds. Where
+    /// the system holds a thread up, more waits at once than ever before, and a buffer grows to that once; what a request
+    /// costs is there in each round.
+    func bytesAllocated(by command: AllocationTests.Command) throws -> UInt64 {
+        var least = UInt64.max
+        for _ in 0..<3 where least > 0 {
+            least = min(least, try bytesAllocatedInOneRound(by: command))
+        }
+        return least
+    }
+
     /// What the requests cost the reactor's thread in bytes, after as many to warm up. `once` is sent amid them.
-    func bytesAllocated(
+    func bytesAllocatedInOneRound(
         by command: AllocationTests.Command, once: String = "", replyOnce: String = ""
     ) throws -> UInt64 {
         if !command.preparation.isEmpty {

@@ -111,7 +111,7 @@ struct AllocationTests {
         defer { bed.end() }
         let large = String(repeating: "l", count: 300_000)
         let get = Command(name: "mn", request: "mn\r\n", reply: "MN\r\n")
-        let bytes = try bed.bytesAllocated(
+        let bytes = try bed.bytesAllocatedInOneRound(
             by: get, once: "set large 0 0 300000\r\n\(large)\r\n", replyOnce: "STORED\r\n")
         #expect(bytes > 0)
     }

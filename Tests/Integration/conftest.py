@@ -3,6 +3,7 @@
 """Fixtures of the outside-in tests. The server under test is MARTLET_SERVER, by default the release build."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -24,6 +25,19 @@ def pytest_configure(config):
         raise pytest.UsageError(f"no server to test at {program}: run `make build`, or set MARTLET_SERVER")
     config.addinivalue_line("markers", "ours: what Martlet does and memcached does not; skipped on a memcached")
     config.addinivalue_line("markers", "newest: what only 1.6.45 does this way; skipped on an older memcached")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Names in MARTLET_SECOND_RUN, a file, the tests that failed and may be asked once more, alone.
+
+    Not one whose failure names a seed: a random history that shows a fault has shown it, whatever the next one does.
+    """
+    path = os.environ.get("MARTLET_SECOND_RUN")
+    failed = [*terminalreporter.stats.get("failed", []), *terminalreporter.stats.get("error", [])]
+    if path and not any(re.search(r"MARTLET_SEED=\d", str(report.longrepr)) for report in failed):
+        name = terminalreporter.config.cwd_relative_nodeid
+        with open(path, "w") as file:
+            file.writelines(f"{one}\n" for one in dict.fromkeys(name(report.nodeid) for report in failed))
 
 
 @pytest.fixture(scope="session")
