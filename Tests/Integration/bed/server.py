@@ -153,6 +153,15 @@ class Server:
         self.errors.seek(0)
         return self.errors.read().decode("utf-8", "replace")
 
+    def says(self, text, seconds=10):
+        """Whether it prints `text` within `seconds`: a thread of its own writes the log."""
+        end = time.monotonic() + seconds
+        while text not in self.output():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
+
     def alive(self):
         return self.process.poll() is None
 
