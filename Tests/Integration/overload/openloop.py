@@ -18,6 +18,8 @@ class Outcome:
         self.offered = 0
         self.refused = 0
         self.latencies = []
+        # How long those that were not served waited for the refusal.
+        self.refusal_latencies = []
         # When each that was served was due, in seconds from the start, in the order of ``latencies``; and of refusals.
         self.served_due = []
         self.refused_due = []
@@ -65,11 +67,12 @@ class _Connection:
         self.rest = lines.pop()
         for line in lines:
             due, retries, request = self.due.popleft()
-            if line.startswith(b"HD"):
+            if line.startswith((b"HD", b"EN")):
                 self.outcome.latencies.append(now - due)
                 self.outcome.served_due.append(due - self.began)
             elif line.startswith(b"SERVER_ERROR"):
                 self.outcome.refused += 1
+                self.outcome.refusal_latencies.append(now - due)
                 self.outcome.refused_due.append(now - self.began)
                 if retries > 0:
                     self.due.append((due, retries - 1, request))
@@ -79,7 +82,8 @@ class _Connection:
 
 
 def run(port, sources, seconds, seed, retries=0):
-    """Offers each source's Poisson stream for so long; an outcome for each. `rate` is a number or a function of time.
+    """Offers each source's Poisson stream for so long; an outcome for each. `rate` is a number or a function of time, `line`
+    a request or a function that makes the next.
     What is refused is sent again at once, up to `retries` times."""
     chance = random.Random(seed)
     poll = select.epoll()
@@ -102,14 +106,14 @@ def run(port, sources, seconds, seed, retries=0):
             while due <= now and due < seconds:
                 connection = connections[int(chance.random() * len(connections))]
                 connection.began = began
-                connection.due.append((began + due, retries, source.line))
+                line = source.line() if callable(source.line) else source.line
+                connection.due.append((began + due, retries, line))
                 connection.outcome.offered += 1
-                waiting[connection] = waiting.get(connection, 0) + 1
+                waiting.setdefault(connection, []).append(line)
                 due += chance.expovariate(rate(due) if callable(rate) else rate)
             stream[2] = due
-        for connection, count in waiting.items():
-            line = next(source.line for source, connections, _ in streams if connection in connections)
-            connection.send(line * count)
+        for connection, lines in waiting.items():
+            connection.send(b"".join(lines))
         for fd, _ in poll.poll(0.0005):
             connection = by_fd[fd]
             connection.receive(time.monotonic())

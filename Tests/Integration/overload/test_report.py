@@ -23,6 +23,17 @@ def test_the_report_of_overload():
     assert own + 0.05 >= theirs, done.stdout
 
 
+def test_hits_do_not_wait_for_a_store_that_stands_still():
+    done = subprocess.run(
+        [sys.executable, ROOT / "LoadTests/overload", "--quick", "--only", "stalled,ease"], capture_output=True, text=True,
+        timeout=120)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    # Requests for rows are refused in storage.timeout, and served again after the stall.
+    assert 400 <= int(re.search(r"longest wait for a refusal.* (\d+) ms", done.stdout)[1]) < 2_000, done.stdout
+    assert float(re.search(r"last refusal after storage went on +([\d.]+) s", done.stdout)[1]) <= 2, done.stdout
+    assert re.search(r"of those refused otherwise +\d+", done.stdout), done.stdout
+
+
 def test_an_unknown_part_is_refused():
     done = subprocess.run(
         [sys.executable, ROOT / "LoadTests/overload", "--only", "everything"], capture_output=True, text=True, timeout=30)

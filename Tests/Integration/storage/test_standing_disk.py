@@ -3,13 +3,11 @@
 """A disk that stops answering in the middle of everything: the store's, the log's, or both."""
 
 import json
-import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
-from .node import Node
+from .standing import Standing, build
 
 pytestmark = pytest.mark.ours
 SLOW = "SERVER_ERROR storage: the disk takes too long"
@@ -18,37 +16,7 @@ UNKNOWN = "SERVER_ERROR outcome unknown"
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    path = tmp_path_factory.mktemp("stall") / "stall.so"
-    source = Path(__file__).with_name("stall.c")
-    line = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", path, source, "-ldl"]
-    subprocess.run(line, check=True)
-    return path
-
-
-class Standing(Node):
-    """A node whose disks stand still on demand."""
-
-    def __init__(self, directory, library, **settings):
-        super().__init__(directory, backend="rocksdb", admin=True, **settings)
-        self.library = library
-        self.switches = {name: directory / f"stall-{name}" for name in ("sync", "read", "log")}
-
-    @property
-    def environment(self):
-        switches = {f"STALL_{name.upper()}": str(path) for name, path in self.switches.items()}
-        return {**super().environment, "LD_PRELOAD": str(self.library), **switches}
-
-    def stall(self, *names):
-        for name in names:
-            self.switches[name].touch()
-
-    def go_on(self):
-        for path in self.switches.values():
-            path.unlink(missing_ok=True)
-
-    def stop(self):
-        self.go_on()
-        super().stop()
+    return build(tmp_path_factory.mktemp("stall"))
 
 
 @pytest.fixture
