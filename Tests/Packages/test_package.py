@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from bed import free_port
 from conftest import OUT, run
 
 PROGRAMS = ("martlet-server", "martletctl", "martlet-router", "martlet-load")
@@ -246,12 +247,6 @@ def test_units_allow_the_system_calls_that_are_made(content, tmp_path, unit):
     called = set(re.findall(r"(?m)^\d+ +([a-z_0-9]+)\(", trace.read_text()))
     assert len(called) > 20
     assert called - allowed - {"execve"} == set()
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def expand(word):
