@@ -18,6 +18,8 @@ package final class TLSContext: @unchecked Sendable {
     package let configuration: TLSConfiguration
     private let lock = Lock()
     private var context: OpaquePointer
+    /// How often the files were loaded; under `lock`.
+    private var generation: UInt32 = 0
     private let loaded: Atomic<UInt64>
 
     /// Loads the files. Errors name the file.
@@ -32,14 +34,15 @@ package final class TLSContext: @unchecked Sendable {
         unsafe SSL_CTX_free(context)
     }
 
-    /// Loads the files again. New connections use them; those that are open go on, and tickets stay valid. On an error
-    /// the old ones stay. Blocks on the files.
+    /// Loads the files again. New connections use them; those that are open go on, and sessions in which no client
+    /// certificate was looked at can be resumed still. On an error the old ones stay. Blocks on the files.
     package func reload() throws(TLSError) {
         let fresh = unsafe try Self.load(configuration)
         let old = unsafe lock.withLock {
             let old = unsafe context
             unsafe Self.copyTicketKeys(from: old, to: fresh)
             unsafe context = fresh
+            generation &+= 1
             return unsafe old
         }
         unsafe SSL_CTX_free(old)
@@ -51,7 +54,11 @@ package final class TLSContext: @unchecked Sendable {
 
     /// A server session on `fd`; nil for want of memory.
     func makeSession(_ fd: Int32, _ security: ListenerConfiguration.Security) -> OpaquePointer? {
-        let made = unsafe lock.withLock { unsafe SSL_new(context) }
+        let made = unsafe lock.withLock {
+            let session = unsafe SSL_new(context)
+            if let session = unsafe session { unsafe limitResumption(session, security) }
+            return unsafe session
+        }
         guard let session = unsafe made else { return nil }
         // SAFETY: the session was just made and is ours until the connection closes.
         unsafe SSL_set_fd(session, fd)
@@ -62,6 +69,21 @@ package final class TLSContext: @unchecked Sendable {
         case .tls, .none: break
         }
         return unsafe session
+    }
+
+    /// OpenSSL does not look for a certificate when a session is resumed. So a session is one of its kind of listener,
+    /// and, where certificates are looked at, of the authorities that were loaded then. Under `lock`.
+    private func limitResumption(_ session: OpaquePointer, _ security: ListenerConfiguration.Security) {
+        guard configuration.hasSessionCache else { return }
+        let kind: UInt8, looksAtPeer: Bool
+        switch security {
+        case .tlsWithoutPeer: (kind, looksAtPeer) = (1, false)
+        case .mutualTLS: (kind, looksAtPeer) = (2, true)
+        case .tls, .none: (kind, looksAtPeer) = (3, configuration.verifyMode != .none)
+        }
+        var scope: [UInt8] = Array("martlet".utf8) + [kind]
+        if looksAtPeer { scope += (0..<4).map { UInt8(truncatingIfNeeded: generation >> (8 * $0)) } }
+        unsafe SSL_set_session_id_context(session, scope, UInt32(scope.count))
     }
 
     // MARK: Loading
@@ -136,8 +158,6 @@ package final class TLSContext: @unchecked Sendable {
             return
         }
         unsafe martlet_tls_set_cache(context, Int(SSL_SESS_CACHE_SERVER), configuration.sessionCacheLimit)
-        let scope: [UInt8] = Array("martlet".utf8)
-        unsafe SSL_CTX_set_session_id_context(context, scope, UInt32(scope.count))
     }
 
     /// Lets clients resume with tickets of `old` after a reload.

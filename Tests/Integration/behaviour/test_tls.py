@@ -182,6 +182,47 @@ def test_sessions_are_resumed_when_cached(start, authority, leaf):
         assert client.socket.session_reused
 
 
+@pytest.mark.ours
+@pytest.mark.parametrize("level", ["TLSv1_2", "TLSv1_3"])
+def test_a_session_is_no_way_past_a_certificate(start, authority, leaf, level):
+    """One made where no certificate is asked for is not resumed where one must be shown."""
+    guarded, open_port = free_port(), free_port()
+    where = f"mtls:127.0.0.1:{guarded},btls:127.0.0.1:{open_port}"
+    server = start(
+        [*options(leaf, f",ssl_session_cache,ssl_ca_cert={authority.certificate}"), "-l", where], listen=False,
+        wait=("127.0.0.1", open_port))  # fmt: skip
+    version = getattr(ssl.TLSVersion, level)
+    one = context(authority, low=version, high=version)
+    with connect(server, one) as client:
+        assert client.ask("mn") == "MN"
+        session = client.socket.session
+    with connect(server, one, session) as client:
+        assert client.ask("mn") == "MN" and client.socket.session_reused
+        session = client.socket.session
+    raw = socket.create_connection(("127.0.0.1", guarded), 5)
+    with pytest.raises((OSError, Closed)):
+        Client(one.wrap_socket(raw, server_hostname="127.0.0.1", session=session)).ask("mn")
+
+
+@pytest.mark.ours
+def test_what_a_session_was_trusted_for_is_checked_anew_after_a_reload(start, authority, leaf, visitor):
+    server = start(options(leaf, f",ssl_session_cache,ssl_verify_mode=2,ssl_ca_cert={authority.certificate}"))
+    one = context(authority, visitor, high=ssl.TLSVersion.TLSv1_2)
+    with connect(server, one) as client:
+        session = client.socket.session
+    with connect(server, one, session) as client:
+        assert client.socket.session_reused
+        assert client.ask("refresh_certs") == "OK"
+    deadline = time.monotonic() + 5
+    while True:
+        with connect(server, one, session) as client:
+            assert client.ask("mn") == "MN"
+            if not client.socket.session_reused:
+                break
+        assert time.monotonic() < deadline, "a session outlives the authorities that it was checked against"
+        time.sleep(0.05)
+
+
 def test_certificates_are_renewed_without_a_restart(start, authority, leaf):
     server = start(options(leaf))
     with connect(server, context(authority)) as client:
