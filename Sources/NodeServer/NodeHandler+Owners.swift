@@ -27,6 +27,7 @@ extension NodeHandler {
             for command in commands { send(command) }
             for lane in ownerLanes where lane.isDirty { flush(lane, &loop) }
         }
+        settleRows()
         loop.wakeNanoseconds = ownerRetries.map(\.due).min() ?? 0
     }
 
@@ -154,7 +155,7 @@ extension NodeHandler {
             let pause = command.hops == 1 ? 0 : UInt64(min(command.hops, 10)) * 5_000_000
             return ownerRetries.append((reactor.nowNanoseconds &+ pause, command))
         }
-        command.parked.reply = request.reply(toForwarded: reply)
+        command.parked.takeForwarded(request.reply(toForwarded: reply))
         let last = reply.count >= 5 && reply.holds("END\r\n", at: reply.count - 5)
         command.parked.endsGet = request.isClassicGet && !last
         finish(command)
@@ -166,9 +167,11 @@ extension NodeHandler {
         runner.executor.finishForwarded(parked)
         let slot = parked.connection.slot
         // The connection may be gone, and its slot another's.
-        guard slot < states.count, let queue = states[slot].replies, queue.connection == parked.connection,
-            queue.isHeadReady, !queue.isDue
+        guard slot < states.count, let queue = states[slot].replies, queue.connection == parked.connection
         else { return }
+        queue.noteRow(of: parked)
+        rows.add(parked.rowBytes)
+        guard queue.isHeadReady, !queue.isDue else { return }
         queue.isDue = true
         ownerDue.append(parked.connection)
     }
@@ -176,7 +179,7 @@ extension NodeHandler {
 
 extension Request {
     /// Whether nothing is changed by it.
-    fileprivate var isRetrieval: Bool {
+    var isRetrieval: Bool {
         switch verb {
         case .get, .gets: true
         case .metaGet: !options.contains(.setTTL)

@@ -72,6 +72,11 @@ extension NodeHandler {
         for id in due {
             loop.withConnection(id) { connection, output in drain(&connection, &output) }
         }
+        settleRows()
+    }
+
+    /// Sees to it that rows which wait keep within their bound, once all that can go out has gone.
+    func settleRows() {
         if rows.isOver { giveUpRows() }
         publishRows()
     }

@@ -36,9 +36,9 @@ final class ParkedRequest {
     private(set) var answer: StorageAnswer?
     /// How long the value is that a write left, where the answer does not have it.
     private(set) var storedBytes = 0
-    /// Bytes of the answer's row, which waits until the reply is written.
+    /// Bytes of the row in the store's answer, or of another node's reply that shows one; it waits until it is written.
     var rowBytes = 0
-    /// The reply of a command that the store is not asked about, once it was its turn.
+    /// The reply of a command that the store is not asked about, once it was its turn, or what its owner said.
     var reply: [UInt8]?
     /// Whether that is an error which takes the place of the rest of a classic get's reply.
     var endsGet = false
@@ -67,14 +67,20 @@ final class ParkedRequest {
         }
     }
 
+    /// Takes what the owner of the key said, as the client is to see it.
+    func takeForwarded(_ bytes: [UInt8]) {
+        reply = bytes
+        if showsRow { rowBytes = bytes.count }
+    }
+
     /// Gives up the row that it would show: its client does not take what is before it. Nothing but the row is lost
-    /// where the store was asked to read; a write was done.
+    /// where the store, or another node, was asked to read; a write was done.
     func giveUpRow() {
-        let reason = "too many rows wait for clients that do not read"
-        answer =
-            isRead
-            ? .read(token: token, .failed(StorageFailure(.notSent, reason)))
-            : .write(token: token, .failed(StorageFailure(.unknownOutcome, reason)))
+        let isForwardedRead = reply != nil && request.isRetrieval
+        let failure = StorageFailure(
+            isRead || isForwardedRead ? .notSent : .unknownOutcome, "too many rows wait for clients that do not read")
+        answer = isRead ? .read(token: token, .failed(failure)) : .write(token: token, .failed(failure))
+        reply = nil
         rowBytes = 0
     }
 

@@ -306,6 +306,7 @@ extension RequestExecutor {
     /// The same for a request that another node answered.
     mutating func finishForwarded(_ waiting: ParkedRequest) {
         guard parked.removeValue(forKey: waiting.token) != nil else { return }
+        if waiting.rowBytes > 0 { rowSizes.note(waiting.rowBytes) }
         leave(waiting)
     }
 

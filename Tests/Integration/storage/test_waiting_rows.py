@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from . import database
 from .node import Node
+from .rings import Fleet
 
 pytestmark = pytest.mark.ours
 BYTES = 400_000
@@ -132,3 +134,45 @@ def test_who_reads_loses_nothing_however_much_it_asks_for(filled):
             one.sendall(b"".join(b"get %s\r\n" % name for name in names[part : part + 10]))
             assert read_all(one, names[part : part + 10]) == (10, 0)
     assert filled.statistics()["rows_given_up"] == before
+
+
+def test_rows_that_another_node_owns_are_bounded_too(tmp_path):
+    """The same where the rows come from their owner, through a node that passes the requests on."""
+    if not database.is_installed():
+        pytest.fail("there is no PostgreSQL: run make install")
+    flags = ["--storage-waiting-rows", "16MiB", "--overload-target", "0", "--storage-timeout", "20s"]
+    with Fleet(tmp_path, count=2, flags=flags) as fleet:
+        asked = fleet.nodes[0]
+        names = []
+        with asked.client(20) as client:
+            assert client.ask("config get owners").startswith("OWNERS ")
+            number = 0
+            while len(names) < 24:
+                if "302" in client.ask(f"mg k{number} c"):
+                    names.append(b"k%d" % number)
+                number += 1
+        with fleet.nodes[1].client(60) as client:
+            for name in names:
+                assert client.set(name.decode(), value(int(name[1:]))) == "STORED"
+        before = peak(asked)
+        clients = [silent(asked, names) for _ in range(60)]
+        deadline, served = time.monotonic() + 4, 0
+        with asked.client(20) as reader:
+            while time.monotonic() < deadline:
+                name = names[served % len(names)].decode()
+                assert reader.get(name) == value(int(name[1:]))
+                served += 1
+        grown, figures = peak(asked) - before, asked.statistics()
+        print(f"grown by {grown >> 20} MiB, {served} served, {figures['rows_given_up']:.0f} given up")
+        # They asked for 580 MB.
+        assert served > 3 and figures["rows_given_up"] > 60
+        assert figures["waiting_row_bytes"] <= figures["waiting_row_limit_bytes"] == 16 << 20
+        assert grown < 200 << 20
+        rows, refused = read_all(clients[0], names)
+        assert rows >= 1 and refused >= 1 and rows + refused == len(names)
+        for one in clients:
+            one.close()
+        end = time.monotonic() + 10
+        while asked.statistics()["waiting_row_bytes"] and time.monotonic() < end:
+            time.sleep(0.05)
+        assert asked.statistics()["waiting_row_bytes"] == 0
