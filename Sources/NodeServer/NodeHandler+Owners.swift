@@ -46,9 +46,12 @@ extension NodeHandler {
     private func send(_ command: ForwardedCommand) {
         let isBinary = command.parked.request.form == .binary
         let lane = ownerLane(command.owner, isBinary: isBinary)
-        guard lane.count < OwnerLane.callLimit else { return fail(command, .notSent, "too many commands wait") }
-        if lane.connection == nil, lane.count == 0 { lane.greet() }
         let bytes = command.bytes
+        let waiting = bytes.count > 1024 ? ownerLanes.reduce(0) { $0 + $1.bytes } : 0
+        guard lane.count < OwnerLane.callLimit, waiting == 0 || waiting + bytes.count <= OwnerLane.byteLimit else {
+            return fail(command, .notSent, "too many commands wait for the key's owner")
+        }
+        if lane.connection == nil, lane.count == 0 { lane.greet() }
         lane.append(command)
         lane.pending.append(bytes.span)
         lane.isDirty = true

@@ -38,12 +38,17 @@ final class OwnerLane {
     var pending = OutputBuffer(capacity: 512)
     /// nil is the greeting.
     private var calls: [ForwardedCommand?] = []
+    /// Bytes of the commands that wait.
+    private(set) var bytes = 0
     private var head = 0
 
     init(isBinary: Bool) { self.isBinary = isBinary }
 
     /// Commands that wait for replies of one owner at most.
     static var callLimit: Int { 65_536 }
+    /// Their bytes at most, of all owners together: an owner that stands still has its clients' values wait here. One
+    /// command may always wait.
+    static var byteLimit: Int { 64 << 20 }
 
     /// How many wait.
     var count: Int { calls.count - head }
@@ -53,9 +58,13 @@ final class OwnerLane {
     /// The command that has waited longest.
     var oldest: ForwardedCommand? { calls[head...].lazy.compactMap { $0 }.first }
 
-    func append(_ command: ForwardedCommand?) { calls.append(command) }
+    func append(_ command: ForwardedCommand?) {
+        bytes += command?.bytes.count ?? 0
+        calls.append(command)
+    }
 
     func removeFirst() {
+        bytes -= calls[head]?.bytes.count ?? 0
         calls[head] = nil
         head += 1
         guard head == calls.count || head > 4096 else { return }
@@ -65,7 +74,7 @@ final class OwnerLane {
 
     /// Takes all that wait.
     func takeAll() -> [ForwardedCommand] {
-        defer { (calls, head) = ([], 0) }
+        defer { (calls, head, bytes) = ([], 0, 0) }
         return calls[head...].compactMap { $0 }
     }
 

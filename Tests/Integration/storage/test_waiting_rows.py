@@ -3,6 +3,7 @@
 """Many clients ask for large rows and do not read them: memory has a bound, and whoever reads is served."""
 
 import re
+import signal
 import socket
 import time
 from pathlib import Path
@@ -136,43 +137,76 @@ def test_who_reads_loses_nothing_however_much_it_asks_for(filled):
     assert filled.statistics()["rows_given_up"] == before
 
 
-def test_rows_that_another_node_owns_are_bounded_too(tmp_path):
-    """The same where the rows come from their owner, through a node that passes the requests on."""
+@pytest.fixture
+def pair(tmp_path):
+    """Two nodes with one database, and keys that the second owns."""
     if not database.is_installed():
         pytest.fail("there is no PostgreSQL: run make install")
     flags = ["--storage-waiting-rows", "16MiB", "--overload-target", "0", "--storage-timeout", "20s"]
     with Fleet(tmp_path, count=2, flags=flags) as fleet:
-        asked = fleet.nodes[0]
         names = []
-        with asked.client(20) as client:
+        with fleet.nodes[0].client(20) as client:
             assert client.ask("config get owners").startswith("OWNERS ")
             number = 0
             while len(names) < 24:
                 if "302" in client.ask(f"mg k{number} c"):
                     names.append(b"k%d" % number)
                 number += 1
-        with fleet.nodes[1].client(60) as client:
-            for name in names:
-                assert client.set(name.decode(), value(int(name[1:]))) == "STORED"
-        before = peak(asked)
-        clients = [silent(asked, names) for _ in range(60)]
-        deadline, served = time.monotonic() + 4, 0
-        with asked.client(20) as reader:
-            while time.monotonic() < deadline:
-                name = names[served % len(names)].decode()
-                assert reader.get(name) == value(int(name[1:]))
-                served += 1
-        grown, figures = peak(asked) - before, asked.statistics()
-        print(f"grown by {grown >> 20} MiB, {served} served, {figures['rows_given_up']:.0f} given up")
-        # They asked for 580 MB.
-        assert served > 3 and figures["rows_given_up"] > 60
-        assert figures["waiting_row_bytes"] <= figures["waiting_row_limit_bytes"] == 16 << 20
-        assert grown < 200 << 20
-        rows, refused = read_all(clients[0], names)
-        assert rows >= 1 and refused >= 1 and rows + refused == len(names)
-        for one in clients:
-            one.close()
-        end = time.monotonic() + 10
-        while asked.statistics()["waiting_row_bytes"] and time.monotonic() < end:
-            time.sleep(0.05)
-        assert asked.statistics()["waiting_row_bytes"] == 0
+        yield fleet, names
+
+
+def test_values_for_an_owner_that_stands_still_are_bounded(pair):
+    fleet, names = pair
+    asked, owner = fleet.nodes
+    before = peak(asked)
+    owner.server.signal(signal.SIGSTOP)
+    large = b"x" * 900_000
+    clients = [asked.client(60) for _ in range(250)]
+    for number, client in enumerate(clients):
+        client.send(b"set %s 0 0 %d\r\n%s\r\n" % (names[number % len(names)], len(large), large))
+    owner.server.signal(signal.SIGCONT)
+    said = [client.line() for client in clients]
+    grown = peak(asked) - before
+    refused = said.count("SERVER_ERROR storage: too many commands wait for the key's owner")
+    print(f"grown by {grown >> 20} MiB, {refused} of {len(said)} refused")
+    # They are 225 MB; 64 MiB may wait, as commands and as output, and what comes in has room as well.
+    assert 50 <= refused < len(said)
+    assert grown < 400 << 20
+    with asked.client(20) as client:
+        end = time.monotonic() + 20
+        while client.set(names[0].decode(), b"v") != "STORED":
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    for client in clients:
+        client.close()
+
+
+def test_rows_that_another_node_owns_are_bounded_too(pair):
+    """The same where the rows come from their owner, through a node that passes the requests on."""
+    fleet, names = pair
+    asked = fleet.nodes[0]
+    with fleet.nodes[1].client(60) as client:
+        for name in names:
+            assert client.set(name.decode(), value(int(name[1:]))) == "STORED"
+    before = peak(asked)
+    clients = [silent(asked, names) for _ in range(60)]
+    deadline, served = time.monotonic() + 4, 0
+    with asked.client(20) as reader:
+        while time.monotonic() < deadline:
+            name = names[served % len(names)].decode()
+            assert reader.get(name) == value(int(name[1:]))
+            served += 1
+    grown, figures = peak(asked) - before, asked.statistics()
+    print(f"grown by {grown >> 20} MiB, {served} served, {figures['rows_given_up']:.0f} given up")
+    # They asked for 580 MB.
+    assert served > 3 and figures["rows_given_up"] > 60
+    assert figures["waiting_row_bytes"] <= figures["waiting_row_limit_bytes"] == 16 << 20
+    assert grown < 200 << 20
+    rows, refused = read_all(clients[0], names)
+    assert rows >= 1 and refused >= 1 and rows + refused == len(names)
+    for one in clients:
+        one.close()
+    end = time.monotonic() + 10
+    while asked.statistics()["waiting_row_bytes"] and time.monotonic() < end:
+        time.sleep(0.05)
+    assert asked.statistics()["waiting_row_bytes"] == 0
