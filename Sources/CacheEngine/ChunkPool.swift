@@ -184,14 +184,15 @@ extension ChunkPool {
     func collapse(limit: Int) {
         state.withLock { $0.pass += 1 }
         for _ in 0..<limit {
-            guard let place = nextCandidate() else { return }
+            guard let next = nextCandidate() else { return }
             // The extent stays the pool's while `isCollapsing`.
-            let isHuge = state.withLock { $0.extents[place].block }.collapsePages()
-            if let released = finish(place, isHuge: isHuge) { arena.free(released, alignment: Self.extentBytes) }
+            let isHuge = next.block.collapsePages()
+            if let released = finish(next.place, isHuge: isHuge) { arena.free(released, alignment: Self.extentBytes) }
         }
     }
 
-    private func nextCandidate() -> Int? {
+    /// The next extent to work on, marked as `isCollapsing`; nil when there is none.
+    private func nextCandidate() -> (place: Int, block: MemoryBlock)? {
         state.withLock { state in
             var passed = 0
             defer { state.candidates.removeFirst(passed) }
@@ -202,7 +203,7 @@ extension ChunkPool {
                 guard extent.returns == candidate.returns, !extent.isHuge, state.refusals < Self.refusalsMax
                 else { continue }
                 state.extents[candidate.place].isCollapsing = true
-                return candidate.place
+                return (candidate.place, extent.block)
             }
             return nil
         }
