@@ -235,7 +235,7 @@ extension Preprocessor {
             guard given >= 0 else { throw call.problem("seed is below 0") }
             seed = UInt64(given)
         }
-        var random = SeededNumbers(seed: seed)
+        var random = RouteRandom(seed: seed)
         elements.shuffle(using: &random)
         return .array(elements)
     }
@@ -358,20 +358,5 @@ extension Preprocessor {
             return .array(elements)
         default: throw call.problem("dictionary is \(dictionary.kind); an object or a list is expected")
         }
-    }
-}
-
-/// Numbers by chance, from a seed: SplitMix64.
-private struct SeededNumbers: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ value &>> 30) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ value &>> 27) &* 0x94d0_49bb_1331_11eb
-        return value ^ value &>> 31
     }
 }
