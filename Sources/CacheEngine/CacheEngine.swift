@@ -220,10 +220,7 @@ package final class CacheEngine: Sendable {
 
     /// Returns what a flush dropped to the kernel; for a thread that may block.
     package func releaseDroppedMemory() {
-        let segments = dropped.withLock { segments in
-            defer { segments = [] }
-            return segments
-        }
+        let segments = dropped.exchange([])
         for freed in segments { segmentMemory.free(freed) }
     }
 

@@ -43,10 +43,7 @@ package final class EvictionLog: Sendable {
 
     /// Takes what was collected, and how many evictions found no room.
     package func take() -> (evictions: [Eviction], dropped: Int) {
-        let list = entries.withLock { list in
-            defer { list = [] }
-            return list
-        }
+        let list = entries.exchange([])
         return (list, dropped.exchange(0, ordering: .relaxed))
     }
 }

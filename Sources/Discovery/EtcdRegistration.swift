@@ -45,11 +45,7 @@ package final class EtcdRegistration: Sendable {
     /// Takes the key away, and waits until that is done.
     package func stop() {
         reporter.stop()
-        let thread = thread.withLock { thread in
-            defer { thread = nil }
-            return thread
-        }
-        thread?.join()
+        thread.exchange(nil)?.join()
     }
 
     /// Grants a lease, writes the key, and keeps the lease.

@@ -82,10 +82,7 @@ package final class MemberWatch: Sendable {
     package func stop() {
         reporter.stop()
         parking.announce()
-        let threads = threads.withLock { threads in
-            defer { threads = [] }
-            return threads
-        }
+        let threads = threads.exchange([])
         for thread in threads { thread.join() }
     }
 

@@ -107,10 +107,6 @@ package final class RepairMarks: Sendable {
     /// Ends following; waits until that is so. Marks stay.
     package func stop() {
         reporter.stop()
-        let thread = thread.withLock { thread in
-            defer { thread = nil }
-            return thread
-        }
-        thread?.join()
+        thread.exchange(nil)?.join()
     }
 }

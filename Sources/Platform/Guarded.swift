@@ -20,4 +20,13 @@ package final class Guarded<Value>: @unchecked Sendable {
         defer { lock.unlock() }
         return try body(&value)
     }
+    /// Puts `new` in the value's place, and returns what was there.
+    @inlinable
+    package func exchange(_ new: sending Value) -> Value {
+        lock.lock()
+        defer { lock.unlock() }
+        let old = value
+        value = new
+        return old
+    }
 }

@@ -294,10 +294,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
 
     /// Answers what was submitted, and closes the connections. May be called more than once. Blocks.
     package func stop() {
-        let all = threads.withLock { threads in
-            defer { threads = [] }
-            return threads
-        }
+        let all = threads.exchange([])
         guard !all.isEmpty else { return }
         for queue in core.writes { queue.close() }
         for thread in all.prefix(configuration.writers) { thread.join() }

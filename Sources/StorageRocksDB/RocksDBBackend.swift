@@ -109,10 +109,7 @@ package final class RocksDBBackend: StorageBackend, FollowedStore {
     /// Answers what was submitted, syncs and closes. What comes later is answered `notSent` at once, by the call
     /// itself. May be called more than once. Blocks.
     package func stop() {
-        let all = running.withLock { running in
-            defer { running = nil }
-            return running
-        }
+        let all = running.exchange(nil)
         guard let all else { return }
         core.writes.close()
         all.committer.join()
