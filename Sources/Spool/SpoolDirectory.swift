@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Memory
 package import Platform
 
 /// Where missed deletes are kept, and how many.
@@ -53,8 +54,7 @@ package final class SpoolDirectory {
             let text = String(decoding: known, as: UTF8.self).prefix { $0 != "\n" }
             if text.utf8.count == 16, text.allSatisfy(\.isHexDigit) { return String(text) }
         }
-        let digits = String(UInt64.random(in: .min ... .max), radix: 16)
-        let fresh = String(repeating: "0", count: 16 - digits.count) + digits
+        let fresh = Hexadecimal.digits(UInt64.random(in: .min ... .max))
         try replaceFileDurably("id", in: directory, with: Array((fresh + "\n").utf8), mode: 0o600)
         return fresh
     }

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Memory
 internal import Platform
 
 /// The deletes that one server missed, in their order: segments in a directory of its own. For one thread; blocks.
@@ -86,8 +87,7 @@ final class SpoolLog {
     }
 
     private func path(_ number: UInt64) -> String {
-        let digits = String(number, radix: 16)
-        return directory + "/" + String(repeating: "0", count: 16 - digits.count) + digits + ".spool"
+        directory + "/" + Hexadecimal.digits(number) + ".spool"
     }
 
     private static func number(of name: String) -> UInt64? {

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Memory
 internal import Storage
 
 /// The tables by which the nodes that share a database agree on who owns what, and the statements on them.
@@ -81,7 +82,7 @@ enum FleetSchema {
 
     /// Another ring behind the one of an epoch, if that is the newest; forgets those that are long past.
     static func change(after epoch: UInt64, to members: [RingMember]) -> [String] {
-        let hexadecimal = RingText.write(members).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        let hexadecimal = Hexadecimal.digits(RingText.write(members))
         return [
             "INSERT INTO martlet_ring SELECT \(epoch + 1), '\\x\(hexadecimal)'::bytea "
                 + "WHERE coalesce((SELECT max(epoch) FROM martlet_ring), 0) = \(epoch)",
@@ -99,8 +100,7 @@ enum FleetSchema {
     private static func number(_ token: UInt64) -> Int64 { Int64(bitPattern: token) }
 
     private static func text(_ name: String) -> String {
-        let bytes = name.utf8.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-        return "convert_from('\\x\(bytes)'::bytea, 'UTF8')"
+        "convert_from('\\x\(Hexadecimal.digits(Array(name.utf8)))'::bytea, 'UTF8')"
     }
 }
 

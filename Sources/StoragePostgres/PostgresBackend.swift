@@ -259,37 +259,15 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
     }
 
     private func literal(_ bytes: [UInt8]) -> String {
-        "'\\x" + bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() + "'::bytea"
+        "'\\x" + Hexadecimal.digits(bytes) + "'::bytea"
     }
 
     static func textRow(_ columns: [[UInt8]?]) -> (key: [UInt8], row: StoredRow)? {
         let texts = columns.compactMap { $0.map { String(decoding: $0, as: UTF8.self) } }
-        guard texts.count == 5, let key = bytes(texts[0]), let version = UInt64(texts[1]), let expiry = Int64(texts[2]),
-            let flags = UInt32(texts[3]), let value = bytes(texts[4])
+        guard texts.count == 5, let key = Hexadecimal.bytes(texts[0]), let version = UInt64(texts[1]),
+            let expiry = Int64(texts[2]), let flags = UInt32(texts[3]), let value = Hexadecimal.bytes(texts[4])
         else { return nil }
         return (key, StoredRow(version: version, expiryMilliseconds: expiry, clientFlags: flags, value: value))
-    }
-
-    static func bytes(_ hexadecimal: String) -> [UInt8]? {
-        guard hexadecimal.utf8.count % 2 == 0 else { return nil }
-        var result: [UInt8] = []
-        result.reserveCapacity(hexadecimal.utf8.count / 2)
-        var high: UInt8?
-        for character in hexadecimal.utf8 {
-            let digit: UInt8
-            switch character {
-            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = character - UInt8(ascii: "0")
-            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = character - UInt8(ascii: "a") + 10
-            default: return nil
-            }
-            if let first = high {
-                result.append(first << 4 | digit)
-                high = nil
-            } else {
-                high = digit
-            }
-        }
-        return result
     }
 
     /// Answers what was submitted, and closes the connections. May be called more than once. Blocks.

@@ -278,7 +278,7 @@ final class PostgresChanges: ChangeSource {
 
     func rows(_ keys: [[UInt8]], limitBytes: Int, valueMax: Int) throws(StorageFailure) -> [StoredRow?] {
         guard !keys.isEmpty else { return [] }
-        let digits = keys.map { $0.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() }
+        let digits = keys.map { Hexadecimal.digits($0) }
         let rows: SQLRows
         do throws(SQLFailure) {
             rows = try ask(StreamSchema.rows(digits, limitBytes: limitBytes, valueMax: valueMax))
@@ -327,6 +327,6 @@ final class PostgresChanges: ChangeSource {
     }
 
     private static func bytes(_ digits: [UInt8]) -> [UInt8]? {
-        PostgresBackend.bytes(String(decoding: digits, as: UTF8.self))
+        Hexadecimal.bytes(String(decoding: digits, as: UTF8.self))
     }
 }

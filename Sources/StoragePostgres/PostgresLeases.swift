@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Memory
 internal import Platform
 internal import Storage
 internal import Synchronization
@@ -115,7 +116,7 @@ final class PostgresLeases: LeaseAuthority {
         var reply = LeaseReply(isHolder: !answers[1].isEmpty)
         for columns in answers[2] {
             guard columns.count == 2, let epoch = number(columns[0]),
-                let bytes = columns[1].flatMap({ PostgresBackend.bytes(String(decoding: $0, as: UTF8.self)) }),
+                let bytes = columns[1].flatMap({ Hexadecimal.bytes(String(decoding: $0, as: UTF8.self)) }),
                 let members = RingText.read(bytes)
             else { return nil }
             reply.rings.append((UInt64(bitPattern: epoch), members))

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Memory
 internal import Storage
 
 /// What an opened store says about itself.
@@ -119,8 +120,5 @@ extension RocksDBBackend {
     }
 
     /// Sixteen random hexadecimal digits.
-    private static func newIdentity() -> String {
-        let digits = String(UInt64.random(in: 0...UInt64.max), radix: 16)
-        return String(repeating: "0", count: 16 - digits.count) + digits
-    }
+    private static func newIdentity() -> String { Hexadecimal.digits(UInt64.random(in: 0...UInt64.max)) }
 }

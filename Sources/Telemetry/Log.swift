@@ -53,7 +53,7 @@ package final class Log: Sendable {
         package static func count(_ value: some BinaryInteger) -> Field { .integer(Int64(clamping: value)) }
 
         /// A cache key, as 16 hexadecimal digits of its hash: a key can be personal data.
-        package static func key(_ bytes: Span<UInt8>) -> Field { .text(hexadecimal(stableHash(bytes))) }
+        package static func key(_ bytes: Span<UInt8>) -> Field { .text(Hexadecimal.digits(stableHash(bytes))) }
 
         /// Anything that describes itself, such as an error.
         package static func of(_ value: some CustomStringConvertible) -> Field { .text(value.description) }
@@ -195,12 +195,6 @@ package final class Log: Sendable {
             return entry.suppressed
         }
     }
-}
-
-/// 16 lower-case hexadecimal digits.
-func hexadecimal(_ value: UInt64) -> String {
-    let digits = String(value, radix: 16)
-    return String(repeating: "0", count: 16 - digits.count) + digits
 }
 
 /// Whether systemd started this process with standard error connected to the journal.
