@@ -58,20 +58,23 @@ sanitize: ## the concurrency tests under the thread sanitizer, then the address 
 	@Scripts/install-dependencies build
 	@Scripts/sanitize $(ARGS)
 
-soak: build ## 100,000 simulated seeds, as many differential streams, 100,000,000 checked reads of streams; resumes
+soak: build ## 100,000 simulated seeds, as many differential streams, 100,000,000 checked reads, both below; resumes
 	@Scripts/install-dependencies test
 	@Scripts/soak-simulation $(SEEDS)
 	@Scripts/soak-streams
 	@Scripts/soak $(ARGS)
+	@$(MAKE) --no-print-directory soak-storage soak-clients ARGS=
 
 soak-storage: ## 1,000 kills and 1,000 power losses of the embedded store; resumes (ARGS='--cycles N --seed S')
 	@Scripts/install-dependencies build
 	@Scripts/soak-storage $(ARGS)
 
-soak-clients: build ## 10,000,000 operations of real clients, checked; 1,000 crashes of a node under load; resumes
+soak-clients: build ## 10,000,000 operations of real clients, checked; 1,000 crashes under load; PostgreSQL; resumes
 	@Scripts/install-dependencies test
 	@Scripts/soak-linearizable $(ARGS)
 	@Scripts/soak-durability
+	@MARTLET_TEST_STORAGE=postgres Scripts/soak-linearizable --seed 15 --operations 1000000 \
+		--trouble database --trouble restarts
 
 compat: build ## suites of other repositories, brought beside this one: see Scripts/compat --help
 	@Scripts/install-dependencies test

@@ -6,10 +6,12 @@
 
 Troubles: `calm`; `evictions` (a small cache that a pool without storage fills, and flush_all); `restarts` (kill -9 and
 SIGTERM by turns); `timeouts` (a limit that a disk cannot always keep); `everything`; `database` (a PostgreSQL that
-crashes and starts again, and sessions that are ended).
+crashes and starts again, and sessions that are ended); `errors` (a disk whose writes and syncs fail with EIO or ENOSPC,
+until the node is started again).
 """
 
 import argparse
+import errno
 import json
 import multiprocessing
 import random
@@ -23,10 +25,11 @@ from bed import Closed
 
 from .linearizability import check_all
 from . import database
+from .failing import KINDS, Failing
 from .node import BACKEND, Node
 from .workload import Plan, Run, read_all
 
-TROUBLES = ("calm", "evictions", "restarts", "timeouts", "everything", "database")
+TROUBLES = ("calm", "evictions", "restarts", "timeouts", "everything", "database", "errors")
 FILLER = {"prefix": "fill:", "name": "filler", "storage": False}
 
 
@@ -38,6 +41,9 @@ class Trouble:
         self.random = random.Random(f"trouble {seed}")
         self.ends, self.counts = [], {}
         self.filled = 0
+        self.deck = []  # the numbers of what is to come before anything comes again
+        self.is_failing = False
+        self.is_done = lambda: False  # whether the clients have ended
         self.over, self.hold = threading.Event(), multiprocessing.get_context("fork").Event()
         self.watcher = threading.Thread(target=self.watch, daemon=True)
 
@@ -83,14 +89,42 @@ class Trouble:
     def end_sessions(self):
         self.note("sessions ended", database.shared().end_sessions(self.node.name))
 
+    def fail_disk(self):
+        """The disk fails in the middle of the load: the node says so and goes on with reads, and a restart mends it."""
+        kind, number = self.random.choice(KINDS)
+        self.is_failing = True
+        try:
+            self.node.fail(kind, number, self.random.randrange(20))
+            deadline = time.monotonic() + 20
+            # Clients write all the time; where they have ended, nothing is left to fail.
+            while not self.node.statistics()["storage_health"].startswith("read-only: "):
+                if self.is_done():
+                    return
+                assert time.monotonic() < deadline, f"{kind} {number}: the node does not say that its disk fails"
+                time.sleep(0.005)
+            status, text = self.node.get("/readyz")
+            assert status == 503 and "storage" in text, f"{kind} {number}: {status} {text}"
+            self.note(f"disk errors: {kind} {errno.errorcode[number]}")
+            self.note("disk errors")
+            time.sleep(self.random.random() * 0.05)
+            self.flush()
+            time.sleep(self.random.random() * 0.05)
+            assert self.node.statistics()["storage_health"].startswith("read-only: "), "until the next start"
+            self.restart()
+        finally:
+            self.is_failing = False
+
     def watch(self):
         """From a thread of its own: lets the clients pause every now and then until nothing is under way. What was
         unknown before is over then."""
         while not self.over.wait(0.06):
+            if self.is_failing:
+                # What is unknown stays so until the restart; meanwhile, clients read.
+                continue
             self.hold.set()
             try:
                 deadline = time.monotonic() + 2
-                while time.monotonic() < deadline and not self.look():
+                while time.monotonic() < deadline and not self.is_failing and not self.look():
                     time.sleep(0.001)
             except (OSError, Closed, ValueError):
                 pass
@@ -114,9 +148,13 @@ class Trouble:
             "restarts": [(1.0, self.restart), (0.1, self.flush)],
             "timeouts": [(0.1, self.flush)],
             "database": [(0.7, self.crash_database), (0.2, self.end_sessions), (0.1, self.flush)],
+            "errors": [(0.15, self.fail_disk), (0.05, self.flush)],
             "everything": [(0.8, self.restart), (0.1, self.flush), (0.2, self.fill)],
         }[self.kind]  # fmt: skip
-        pause, action = self.random.choice(kinds)
+        if not self.deck:
+            # Dealt, not drawn: also a short round meets each of them.
+            self.deck = self.random.sample(range(len(kinds)), len(kinds))
+        pause, action = kinds[self.deck.pop()]
         time.sleep(pause)
         try:
             action()
@@ -126,23 +164,29 @@ class Trouble:
                 raise AssertionError(f"the node ended: {self.node.server.output()[-2000:]}") from error
 
 
-def run_round(seed, operations, trouble, backend=BACKEND, directory=None, timeout="2ms", clients=16):
-    """One round; returns what it counted and the verdicts that are not ok, as text."""
+def run_round(seed, operations, trouble, backend=BACKEND, directory=None, timeout="2ms", clients=16, seconds=0):
+    """One round, ended after `seconds` where they are given; returns what it counted and the verdicts that are not ok,
+    as text."""
     tight = trouble in ("timeouts", "everything")
-    watched = tight or trouble == "database"
+    watched = tight or trouble in ("database", "errors")
     settings = {"storage_timeout": timeout} if tight else {"storage_timeout": "20s"}
     small = trouble in ("evictions", "everything")
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        node = Node(
-            Path(scratch), pools=[FILLER], memory=16 if small else 64, backend=backend, flags=["-I", "1m"], **settings)
+        if trouble == "errors":
+            node = Failing(Path(scratch), pools=[FILLER], flags=["-I", "1m"], **settings)
+        else:
+            node = Node(
+                Path(scratch), pools=[FILLER], memory=16 if small else 64, backend=backend, flags=["-I", "1m"],
+                **settings)
         with node:
             plan = Plan(
                 node.port, seed, operations, prefix=f"r{seed}:", clients=clients,
-                definite=trouble in ("calm", "evictions"), late=watched)  # fmt: skip
+                definite=trouble in ("calm", "evictions"), late=watched, seconds=seconds)  # fmt: skip
             began = time.monotonic()
             troubles = Trouble(node, trouble, seed)
             plan.hold = troubles.hold if watched else None
             run = Run(plan)
+            troubles.is_done = lambda: not run.running()
             if watched:
                 troubles.watcher.start()
             try:
@@ -156,7 +200,7 @@ def run_round(seed, operations, trouble, backend=BACKEND, directory=None, timeou
                 troubles.watcher.join()
             took = time.monotonic() - began
             asked = time.monotonic_ns()
-            figures = node.settle()
+            figures = node.settle(60)
             troubles.ends.append((asked, time.monotonic_ns()))
             # Each key is read twice: from wherever it is, and from storage alone.
             patient = Plan(**{**vars(plan), "definite": True, "late": False, "hold": None})

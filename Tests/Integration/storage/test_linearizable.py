@@ -53,6 +53,14 @@ def test_with_a_limit_that_the_disk_does_not_keep(tmp_path):
     assert counts.get("unknown", 0) + counts.get("refused", 0) > 0
 
 
+@pytest.mark.skipif(BACKEND != "rocksdb", reason="it is the log of RocksDB that fails")
+def test_with_a_disk_that_fails(tmp_path):
+    """EIO and ENOSPC from writes and syncs of the log: read-only and not ready until the restart, and no key is wrong."""
+    counts = judge(run_round(SEED, 30_000, "errors", directory=tmp_path))
+    assert counts["disk errors"] >= 1
+    assert counts.get("unknown", 0) + counts.get("refused", 0) > 0
+
+
 @pytest.mark.parametrize("lie", LIES)
 def test_would_notice(tmp_path, lie):
     """The same clients and the same checker, through a proxy that breaks one promise now and then."""

@@ -560,8 +560,8 @@ class TestUnderLoad:
 
     def test_crashes_of_the_server_and_ended_sessions(self, tmp_path):
         """Nothing acknowledged is lost, every unknown outcome becomes known, every key is linearizable."""
-        counts = judge(run_round(SEED, 12_000, "database", directory=tmp_path, backend="postgres"))
-        assert counts["database crashes"] + counts["sessions ended"] > 0
+        counts = judge(run_round(SEED, 12_000, "database", directory=tmp_path, backend="postgres", seconds=60))
+        assert counts.get("database crashes", 0) + counts.get("sessions ended", 0) > 0
 
     def test_linearizable_over_restarts(self, tmp_path):
         judge(run_round(SEED, 8_000, "restarts", directory=tmp_path, backend="postgres"))
