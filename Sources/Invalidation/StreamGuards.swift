@@ -1,9 +1,10 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
-/// What keeps the promises of docs/streams.md, piece by piece, so that tests can take one out and show that stale reads
-/// then happen. Only tests pass anything but ``all``; no setting reaches it.
-package struct StreamGuards: OptionSet, Sendable {
+internal import Storage
+
+/// What keeps the promises of docs/streams.md: without one of these, stale reads happen.
+package struct StreamGuards: NamedGuards {
     /// A bit for each guard.
     package let rawValue: UInt32
 
@@ -33,13 +34,13 @@ package struct StreamGuards: OptionSet, Sendable {
     /// Nothing is shown before the stream was joined.
     package static let joins = StreamGuards(rawValue: 1 << 10)
 
-    /// Every guard: what a node runs with.
-    package static let all = StreamGuards(rawValue: (1 << 11) - 1)
-
     /// Each guard with its name.
     package static let named: [(name: String, guards: StreamGuards)] = [
         ("contiguity", .contiguity), ("tails", .tails), ("epochs", .epochs), ("trims", .trims), ("repairs", .repairs),
         ("versions", .versions), ("proofs", .proofs), ("bound", .bound), ("sweeps", .sweeps), ("fills", .fills),
         ("joins", .joins),
     ]
+
+    /// All guards.
+    package static let all = StreamGuards(named.map(\.guards))
 }

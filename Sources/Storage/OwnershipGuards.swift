@@ -1,9 +1,8 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
-/// What keeps a fleet's promise, piece by piece, so that tests can take one out and show that somebody then sees what
-/// is stale (docs/contract.md, 3). Only tests pass anything but ``all``; no setting reaches it.
-package struct OwnershipGuards: OptionSet, Sendable {
+/// What keeps a fleet's promise that nobody sees what is stale (docs/contract.md, 3).
+package struct OwnershipGuards: NamedGuards {
     /// A bit for each guard.
     package let rawValue: UInt32
 
@@ -33,7 +32,7 @@ package struct OwnershipGuards: OptionSet, Sendable {
         ("fills", .fills), ("adoption", .adoption), ("predecessors", .predecessors),
     ]
 
-    /// All guards: what every node runs with.
+    /// All guards.
     package static let all = OwnershipGuards(named.map(\.guards))
 }
 

@@ -1,9 +1,8 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
-/// What keeps the promises of docs/contract.md, piece by piece, so that tests can take one out and show that a race
-/// then happens. Only tests pass anything but ``all``; no setting reaches it.
-package struct WriteThroughGuards: OptionSet, Sendable {
+/// What keeps the promises of docs/contract.md: without one of these, a race happens.
+package struct WriteThroughGuards: NamedGuards {
     /// A bit for each guard.
     package let rawValue: UInt32
 
@@ -58,6 +57,6 @@ package struct WriteThroughGuards: OptionSet, Sendable {
         ("cacheBeforeAnswer", .cacheBeforeAnswer), ("expiry", .expiry),
     ]
 
-    /// All guards: what every node runs with.
+    /// All guards.
     package static let all = WriteThroughGuards(named.map(\.guards))
 }

@@ -47,7 +47,7 @@ struct FleetSimulationTests {
     /// A fleet with a guard taken out is caught within a thousand seeds: the simulation sees what it is for.
     @Test(.enabled(if: Seeds.isOptimised && Seeds.isWholeRun), arguments: OwnershipGuards.named.map(\.name))
     func aMissingGuardIsCaught(_ name: String) throws {
-        let guards = try #require(OwnershipGuards.named.first { $0.name == name }).guards
+        let guards = try #require(OwnershipGuards(named: name))
         let caught = (UInt64(1)...1000).first { seed in
             !FleetSimulation(seed: seed, guards: .all.subtracting(guards)).run().violations.isEmpty
         }

@@ -90,7 +90,7 @@ struct SimulationTests {
     /// A tier with a guard taken out is caught within a thousand seeds: the simulation sees what it is for.
     @Test(.enabled(if: Seeds.isOptimised && Seeds.isWholeRun), arguments: WriteThroughGuards.named.map(\.name))
     func aMissingGuardIsCaught(_ name: String) throws {
-        let guards = try #require(WriteThroughGuards.named.first { $0.name == name }).guards
+        let guards = try #require(WriteThroughGuards(named: name))
         let caught = (UInt64(1)...1000).first { seed in
             !Simulation(seed: seed, guards: .all.subtracting(guards)).run().violations.isEmpty
         }

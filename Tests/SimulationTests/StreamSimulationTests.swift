@@ -3,6 +3,7 @@
 
 import Invalidation
 import SimulationKit
+import Storage
 import Testing
 
 /// Three regions in virtual time: no hit is older than the bound, whatever happens to the stream.
@@ -43,7 +44,7 @@ struct StreamSimulationTests {
     /// A stream with such a guard taken out is caught within a thousand seeds.
     @Test(.enabled(if: Seeds.isOptimised && Seeds.isWholeRun), arguments: StreamGuards.named.map(\.name))
     func aMissingGuardOfStreamsIsCaught(_ name: String) throws {
-        let guards = try #require(StreamGuards.named.first { $0.name == name }).guards
+        let guards = try #require(StreamGuards(named: name))
         let caught = (UInt64(1)...1000).first { seed in
             !StreamSimulation(seed: seed, guards: .all.subtracting(guards)).run().violations.isEmpty
         }
