@@ -5,6 +5,7 @@ internal import Memory
 internal import Platform
 package import Storage
 internal import Synchronization
+internal import Telemetry
 
 /// A store behind the PostgreSQL protocol.
 ///
@@ -289,7 +290,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
     /// Counters and gauges; names say their units.
     package func statistics() -> [StorageStatistic] {
         let counters = core.counters
-        func counter(_ name: String, _ value: borrowing SQLCounter, _ help: String) -> StorageStatistic {
+        func counter(_ name: String, _ value: borrowing SharedCounter, _ help: String) -> StorageStatistic {
             StorageStatistic("postgres_" + name, .counter, Double(value.value), help)
         }
         let waiting = core.writes.reduce(0) { $0 + $1.count }

@@ -5,6 +5,7 @@ internal import Memory
 internal import Platform
 internal import Storage
 internal import Synchronization
+internal import Telemetry
 
 /// What the threads of one backend share.
 final class SQLCore: Sendable {
@@ -42,8 +43,7 @@ final class SQLCore: Sendable {
     let isOver = Atomic<Bool>(false)
     /// Sessions whose last transaction may still be under way.
     private let unsettled = Guarded(0)
-    private let refused = Guarded<(reads: [UInt64], writes: [UInt64])>(([], []))
-    private let hasRefused = Atomic<Bool>(false)
+    private let refused = RefusedTokens()
 
     init(_ configuration: PostgresConfiguration) {
         self.configuration = configuration
@@ -149,50 +149,28 @@ final class SQLCore: Sendable {
 
     /// Remembers tokens that found no room, for the thread at the door to answer.
     func refuse(reads: [UInt64] = [], writes: [UInt64] = []) {
-        refused.withLock {
-            $0.reads += reads
-            $0.writes += writes
-        }
+        refused.add(reads: reads, writes: writes)
         counters.refused.add(reads.count + writes.count)
-        hasRefused.store(true, ordering: .releasing)
         door.announce()
     }
 
     /// Answers the tokens that found no room.
-    func answerRefused() {
-        guard hasRefused.load(ordering: .acquiring), hasRefused.exchange(false, ordering: .acquiring) else { return }
-        let (reads, writes) = refused.withLock { refused in
-            defer { refused = ([], []) }
-            return refused
-        }
-        let failure = StorageFailure(.notSent, "too many wait for storage")
-        if !reads.isEmpty { sink?.readsCompleted(reads.map { ($0, .failed(failure)) }) }
-        if !writes.isEmpty { sink?.writesCompleted(writes.map { ($0, .failed(failure)) }) }
-    }
-}
-
-/// A number that any thread adds to and reads.
-struct SQLCounter: ~Copyable, Sendable {
-    private let number = Atomic<UInt64>(0)
-
-    func add(_ count: Int) { number.add(UInt64(count), ordering: .relaxed) }
-
-    var value: UInt64 { number.load(ordering: .relaxed) }
+    func answerRefused() { refused.answer(sink) }
 }
 
 /// What the backend's threads count.
 final class SQLCounters: Sendable {
-    let reads = SQLCounter()
-    let readBatches = SQLCounter()
-    let readsFailed = SQLCounter()
-    let writes = SQLCounter()
-    let transactions = SQLCounter()
-    let conflicts = SQLCounter()
-    let fenced = SQLCounter()
-    let unknown = SQLCounter()
-    let writesFailed = SQLCounter()
-    let refused = SQLCounter()
-    let connections = SQLCounter()
-    let reaped = SQLCounter()
-    let transactionNanoseconds = SQLCounter()
+    let reads = SharedCounter()
+    let readBatches = SharedCounter()
+    let readsFailed = SharedCounter()
+    let writes = SharedCounter()
+    let transactions = SharedCounter()
+    let conflicts = SharedCounter()
+    let fenced = SharedCounter()
+    let unknown = SharedCounter()
+    let writesFailed = SharedCounter()
+    let refused = SharedCounter()
+    let connections = SharedCounter()
+    let reaped = SharedCounter()
+    let transactionNanoseconds = SharedCounter()
 }

@@ -4,6 +4,7 @@
 internal import Platform
 internal import Storage
 internal import Synchronization
+internal import Telemetry
 
 /// What a thread does that never asks the database: answers those who wait in vain that nothing was done.
 ///

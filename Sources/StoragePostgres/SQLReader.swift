@@ -3,6 +3,7 @@
 
 internal import Platform
 internal import Storage
+internal import Telemetry
 
 /// What a reader's thread does: asks for what waits with one statement, and answers.
 struct SQLReader: ~Copyable {

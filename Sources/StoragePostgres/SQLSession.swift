@@ -3,6 +3,7 @@
 
 internal import Platform
 internal import Synchronization
+internal import Telemetry
 
 /// A session as the server knows it, also after it is gone.
 struct SQLSessionIdentity: Equatable {

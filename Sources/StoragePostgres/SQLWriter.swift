@@ -4,6 +4,7 @@
 internal import Platform
 internal import Storage
 internal import Synchronization
+internal import Telemetry
 
 /// What a writer's thread does: takes what waits for its keys, decides it, and commits it as one transaction.
 ///

@@ -4,6 +4,7 @@
 internal import Platform
 internal import Storage
 internal import Synchronization
+internal import Telemetry
 
 /// What the threads of one backend share.
 final class BackendCore: Sendable {
@@ -30,9 +31,7 @@ final class BackendCore: Sendable {
     let isOver = Atomic<Bool>(false)
     private let receiver = Guarded<(any StorageSink)?>(nil)
     private let status = Guarded(StorageHealth.unavailable("the store is not open"))
-    /// Tokens that found no room: reads, then writes.
-    private let refused = Guarded<(reads: [UInt64], writes: [UInt64])>(([], []))
-    private let hasRefused = Atomic<Bool>(false)
+    private let refused = RefusedTokens()
 
     init(_ configuration: RocksDBConfiguration) {
         self.configuration = configuration
@@ -108,25 +107,12 @@ final class BackendCore: Sendable {
 
     /// Remembers tokens that found no room, for the thread at the door to answer.
     func refuse(reads: [UInt64] = [], writes: [UInt64] = []) {
-        refused.withLock {
-            $0.reads += reads
-            $0.writes += writes
-        }
+        refused.add(reads: reads, writes: writes)
         counters.readsRefused.add(reads.count)
         counters.writesRefused.add(writes.count)
-        hasRefused.store(true, ordering: .releasing)
         door.announce()
     }
 
     /// Answers the tokens that found no room.
-    func answerRefused() {
-        guard hasRefused.load(ordering: .acquiring), hasRefused.exchange(false, ordering: .acquiring) else { return }
-        let (reads, writes) = refused.withLock { refused in
-            defer { refused = ([], []) }
-            return refused
-        }
-        let failure = StorageFailure(.notSent, "too many wait for storage")
-        if !reads.isEmpty { sink?.readsCompleted(reads.map { ($0, .failed(failure)) }) }
-        if !writes.isEmpty { sink?.writesCompleted(writes.map { ($0, .failed(failure)) }) }
-    }
+    func answerRefused() { refused.answer(sink) }
 }

@@ -4,6 +4,7 @@
 internal import CRocksDB
 internal import Memory
 internal import Synchronization
+internal import Telemetry
 
 /// What leaves the store while RocksDB rewrites its files: rows that expired, tombstones past their time, and records
 /// of the outbox below the trim cursors.
@@ -72,9 +73,9 @@ final class ReapingRules: Sendable {
     private let tombstoneMilliseconds: Int64
     private let now: @Sendable () -> Int64
     /// Expired rows that were dropped.
-    let expired = Counter()
+    let expired = SharedCounter()
     /// Tombstones that were dropped.
-    let tombstones = Counter()
+    let tombstones = SharedCounter()
 
     init(tombstoneMilliseconds: Int64, now: @escaping @Sendable () -> Int64) {
         self.tombstoneMilliseconds = tombstoneMilliseconds
@@ -101,7 +102,7 @@ final class ReapingRules: Sendable {
 final class TrimCursors: Sendable {
     private let first: [Atomic64]
     /// Records that were dropped.
-    let dropped = Counter()
+    let dropped = SharedCounter()
 
     init() { first = (0..<OutboxKey.slots).map { _ in Atomic64() } }
 

@@ -4,6 +4,7 @@
 internal import Memory
 internal import Platform
 internal import Storage
+internal import Telemetry
 
 /// What a reader thread does: takes what waits, looks it up together, answers.
 struct ReaderLoop: ~Copyable {

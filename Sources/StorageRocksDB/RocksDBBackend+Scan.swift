@@ -4,6 +4,7 @@
 internal import Memory
 internal import Platform
 package import Storage
+internal import Telemetry
 
 extension RocksDBBackend {
     /// Damaged places that one scan passes over at most, before it ends.

@@ -79,7 +79,7 @@ extension RocksDBBackend {
         ]
     }
 
-    private func counter(_ name: String, _ value: borrowing Counter, _ help: String) -> StorageStatistic {
+    private func counter(_ name: String, _ value: borrowing SharedCounter, _ help: String) -> StorageStatistic {
         StorageStatistic(name, .counter, Double(value.value), help)
     }
 
