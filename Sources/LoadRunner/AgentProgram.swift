@@ -153,9 +153,6 @@ final class AgentDoor: Sendable {
     /// Takes no more.
     func close() {
         isClosed.set()
-        thread.withLock { thread in
-            defer { thread = nil }
-            return thread
-        }?.join()
+        thread.exchange(nil)?.join()
     }
 }

@@ -109,10 +109,7 @@ final class RemoteWriteOutput: Sendable {
             state.isOver = true
         }
         parking.announce()
-        thread.withLock { thread in
-            defer { thread = nil }
-            return thread
-        }?.join()
+        thread.exchange(nil)?.join()
         return state.withLock { state in
             guard state.failed > 0 else { return nil }
             let all = state.failed + state.sent

@@ -97,10 +97,7 @@ final class SampleOutput: Sendable {
     func finish() -> String? {
         state.withLock { $0.isOver = true }
         parking.announce()
-        thread.withLock { thread in
-            defer { thread = nil }
-            return thread
-        }?.join()
+        thread.exchange(nil)?.join()
         return state.withLock { state in
             if let problem = state.problem { return problem }
             guard state.leftOut > 0 else { return nil }

@@ -169,10 +169,7 @@ final class NodeOwnership: WriteFence {
     func stop() {
         isStopping.store(true, ordering: .releasing)
         for place in [parking, renewed, sweeping] { place.announce() }
-        let all = threads.withLock { threads in
-            defer { threads = [] }
-            return threads
-        }
+        let all = threads.exchange([])
         for thread in all { thread.join() }
         guard !all.isEmpty else { return }
         leaseUntil.store(0, ordering: .releasing)
@@ -250,10 +247,7 @@ final class NodeOwnership: WriteFence {
     }
 
     private func noteSwept() {
-        let done = swept.withLock { swept in
-            defer { swept = nil }
-            return swept
-        }
+        let done = swept.exchange(nil)
         guard let done else { return }
         let wasDoubtful = machine.withLock { machine in
             let wasDoubtful = machine.view.isDoubtful

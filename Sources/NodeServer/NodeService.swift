@@ -198,11 +198,7 @@ package final class NodeService: Sendable {
         // Until here clients may wait for the store.
         hasStopped.store(true, ordering: .relaxed)
         parking.announce()
-        let thread = sweeper.withLock { thread in
-            defer { thread = nil }
-            return thread
-        }
-        thread?.join()
+        sweeper.exchange(nil)?.join()
         node.operations?.finish()
         streams?.stop()
         node.stream?.stop()

@@ -180,11 +180,7 @@ final class NodeStream: StreamConsumer {
     func stop() {
         isStopping.store(true, ordering: .releasing)
         parking.announce()
-        let thread = sweeper.withLock { thread in
-            defer { thread = nil }
-            return thread
-        }
-        thread?.join()
+        sweeper.exchange(nil)?.join()
     }
 
     private func sweep() {

@@ -35,10 +35,7 @@ extension RouterSpool {
             // The thread is the only one to use it from here on.
             let box = Guarded<SpoolDirectory?>(found)
             let thread = try Thread(name: "spool") { [self] in
-                let directory = box.withLock { directory in
-                    defer { directory = nil }
-                    return directory
-                }
+                let directory = box.exchange(nil)
                 if let directory { run(directory) }
             }
             threads.withLock { $0.append(thread) }
@@ -56,10 +53,7 @@ extension RouterSpool {
         }
         writing.announce()
         marking.announce()
-        let threads = threads.withLock { threads in
-            defer { threads = [] }
-            return threads
-        }
+        let threads = threads.exchange([])
         for thread in threads { thread.join() }
         for mark in marks.values { mark.stop() }
     }
