@@ -1,6 +1,8 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Memory
+
 /// The console: one page for people, which shows `/stats.json` as it changes.
 ///
 /// It needs nothing but itself and that one page of the same server, it only reads, and its content security policy
@@ -10,7 +12,7 @@ extension AdminPages {
     package static func console() -> AdminRoute {
         AdminRoute("/console", "the same for people: a live page for a browser") { _ in
             // What may run is named by a word that nobody can know before: no other script or style does.
-            let nonce = (0..<2).map { _ in hexadecimal(UInt64.random(in: .min ... .max)) }.joined()
+            let nonce = (0..<2).map { _ in Hexadecimal.digits(UInt64.random(in: .min ... .max)) }.joined()
             let page = ConsolePage.text(nonce: nonce)
             var response = AdminResponse(contentType: "text/html; charset=utf-8", body: Array(page.utf8))
             response.securityPolicy =
@@ -19,11 +21,6 @@ extension AdminPages {
             return response
         }
     }
-}
-
-private func hexadecimal(_ number: UInt64) -> String {
-    let digits = String(number, radix: 16)
-    return String(repeating: "0", count: 16 - digits.count) + digits
 }
 
 /// The console's text.

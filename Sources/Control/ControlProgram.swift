@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Memory
 internal import Platform
 internal import Storage
 internal import StoragePostgres
@@ -136,13 +137,14 @@ package struct ControlProgram {
         }
         let client = try options.client(environment)
         let keep = try options.number("keep").map { "&keep=\($0)" } ?? ""
-        let begun = try client.send("POST", "/storage/backup?path=\(percentEncoded(target))\(keep)")
+        let path = PercentEncoding.encoded(Array(target.utf8).span)
+        let begun = try client.send("POST", "/storage/backup?path=\(path)\(keep)")
         _ = try wait(client, begun, options)
         return options.has("json") ? "{\"backup\":true}\n" : "The backup is in \(target)\n"
     }
 
     private func warm(_ options: ControlOptions) throws(ControlError) -> String {
-        var query = "prefix=\(hexadecimal(Array((options["prefix"] ?? "").utf8)))"
+        var query = "prefix=\(Hexadecimal.digits(Array((options["prefix"] ?? "").utf8)))"
         if let limit = try options.number("limit") { query += "&limit=\(limit)" }
         if let rate = try options.number("rate") { query += "&rate=\(rate)" }
         let client = try options.client(environment)
@@ -182,15 +184,5 @@ package struct ControlProgram {
             progress.show(rows: done, bytes: 0)
             parking.wait(parking.ticket, timeoutNanoseconds: 100_000_000)
         }
-    }
-
-    private func percentEncoded(_ text: String) -> String {
-        var result = ""
-        for byte in text.utf8 {
-            let character = Character(UnicodeScalar(byte))
-            let isPlain = character.isASCII && (character.isLetter || character.isNumber || "/-_.~".contains(character))
-            result += isPlain ? String(character) : "%" + hexadecimal([byte])
-        }
-        return result
     }
 }

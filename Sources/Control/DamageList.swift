@@ -31,7 +31,7 @@ struct DamageList {
     mutating func note(_ damage: ScanDamage, rows: Int, bytes: Int, lastKey: [UInt8]) {
         let key = damage.isOneRow ? damage.key : lastKey
         // As in logs.
-        let hash = key.isEmpty ? "-" : Self.hexadecimal(stableHash(key.span))
+        let hash = key.isEmpty ? "-" : Hexadecimal.digits(stableHash(key.span))
         let reason = String(damage.reason.map { $0 == "\t" || $0.isNewline ? " " : $0 })
         lines.append("\(rows)\t\(bytes)\t\(damage.isOneRow ? "row" : "rows")\t\(hash)\t\(reason)")
     }
@@ -54,10 +54,5 @@ struct DamageList {
         let more = lines.count > shown.count ? [", and \(lines.count - shown.count) more"] : [String]()
         let places = lines.count == 1 ? "1 damaged place" : "\(lines.count) damaged places"
         return "\(places), left out and listed in \(path): " + shown.joined(separator: "; ") + more.joined()
-    }
-
-    private static func hexadecimal(_ number: UInt64) -> String {
-        let digits = String(number, radix: 16)
-        return String(repeating: "0", count: 16 - digits.count) + digits
     }
 }

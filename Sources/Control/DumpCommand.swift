@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Memory
 internal import Platform
 internal import Storage
 
@@ -86,19 +87,11 @@ struct DumpCommand {
     }
 
     private func page(after key: [UInt8]) throws(ControlError) -> [UInt8] {
-        let query = "prefix=\(hexadecimal(prefix))&after=\(hexadecimal(key))&limit=5000"
+        let query = "prefix=\(Hexadecimal.digits(prefix))&after=\(Hexadecimal.digits(key))&limit=5000"
         return try client.send("GET", "/storage/rows?\(query)").body
     }
 
     private func append(_ bytes: [UInt8], to file: borrowing OpenFile) throws(ControlError) {
         do throws(SystemError) { try file.append(bytes) } catch { throw ControlError(.system, error.description) }
     }
-}
-
-/// Bytes as hexadecimal digits.
-func hexadecimal(_ bytes: [UInt8]) -> String {
-    let digits = Array("0123456789abcdef".utf8)
-    var text: [UInt8] = []
-    for byte in bytes { text += [digits[Int(byte >> 4)], digits[Int(byte & 15)]] }
-    return String(decoding: text, as: UTF8.self)
 }

@@ -74,18 +74,9 @@ extension Node {
     }
 }
 
-/// What hexadecimal digits spell; nil when they are not pairs of digits.
+/// What hexadecimal digits spell, 250 bytes at most; nil when they are not pairs of digits.
 private func bytes(hexadecimal text: String) -> [UInt8]? {
-    let digits = Array(text.utf8)
-    guard digits.count % 2 == 0, digits.count <= 500 else { return nil }
-    var bytes: [UInt8] = []
-    for index in stride(from: 0, to: digits.count, by: 2) {
-        guard let byte = UInt8(String(decoding: digits[index...index + 1], as: UTF8.self), radix: 16) else {
-            return nil
-        }
-        bytes.append(byte)
-    }
-    return bytes
+    text.utf8.count <= 500 ? Hexadecimal.bytes(text) : nil
 }
 
 private func number(_ text: String?, default standard: Int, in range: ClosedRange<Int>) -> Int? {

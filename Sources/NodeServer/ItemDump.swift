@@ -112,9 +112,7 @@ struct ItemDump: Sendable {
     /// metadump".
     static func appendProperties(of item: Item, queue: Int, now: UInt32, epoch: Int64, to lines: inout [UInt8]) {
         append("key=", to: &lines)
-        item.withKey { key in
-            for index in key.indices { appendPercentEncoded(key[index], to: &lines) }
-        }
+        item.withKey { PercentEncoding.append($0, to: &lines) }
         append(" exp=", to: &lines)
         append(item.expiry == 0 ? -1 : Int64(item.expiry) + epoch, to: &lines)
         append(" la=", to: &lines)

@@ -127,7 +127,7 @@ extension Node {
             "martlet_prefix_commands_total", .counter,
             help: "Commands by key prefix, command and outcome; while `stats detail` is on.")
         for (prefix, counts) in all {
-            let name = percentEncoded(prefix.span)
+            let name = PercentEncoding.encoded(prefix.span)
             page.sample(counts.hits, ("prefix", name), ("command", "get"), ("status", "hit"))
             page.sample(counts.gets &- counts.hits, ("prefix", name), ("command", "get"), ("status", "miss"))
             page.sample(counts.sets, ("prefix", name), ("command", "set"), ("status", "any"))

@@ -59,7 +59,7 @@ extension Node {
         }
         members.append("\"hotKeys\":[\(hot.joined(separator: ","))]")
         let prefixes = prefixes.all().map { prefix, counts in
-            "{\"prefix\":\(JSONString.quoted(percentEncoded(prefix.span))),\"gets\":\(counts.gets),"
+            "{\"prefix\":\(JSONString.quoted(PercentEncoding.encoded(prefix.span))),\"gets\":\(counts.gets),"
                 + "\"hits\":\(counts.hits),\"sets\":\(counts.sets),\"deletes\":\(counts.deletes)}"
         }
         members.append("\"prefixes\":[\(prefixes.joined(separator: ","))]")

@@ -129,14 +129,11 @@ extension Node {
     /// The hottest keys, as many as are to be shown: hashed, or percent-encoded where they may be shown.
     func shownHotKeys() -> [ShownHotKey] {
         hotKeys.top(configuration.hotKeysShown).map { key in
-            let name = configuration.showsHotKeys ? percentEncoded(key.key.span) : hashedName(key.key.span)
+            let name = configuration.showsHotKeys ? PercentEncoding.encoded(key.key.span) : hashedName(key.key.span)
             return ShownHotKey(name: name, count: key.count, error: key.error)
         }
     }
 }
 
 /// What stands for a key that must not be shown: 16 hexadecimal digits of its XXH3 hash, the same as in log lines.
-func hashedName(_ key: Span<UInt8>) -> String {
-    let digits = String(stableHash(key), radix: 16)
-    return String(repeating: "0", count: 16 - digits.count) + digits
-}
+func hashedName(_ key: Span<UInt8>) -> String { Hexadecimal.digits(stableHash(key)) }

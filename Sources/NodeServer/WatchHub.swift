@@ -136,7 +136,8 @@ final class WatchHub: Sendable {
         let status = isHit ? "found" : "not_found"
         note(
             .fetchers,
-            "type=item_get key=\(percentEncoded(key)) status=\(status) clsid=\(isHit ? 1 : 0) cfd=\(fd) size=\(length)")
+            "type=item_get key=\(PercentEncoding.encoded(key)) status=\(status) clsid=\(isHit ? 1 : 0) cfd=\(fd) "
+                + "size=\(length)")
     }
 
     @inline(never)
@@ -164,15 +165,16 @@ final class WatchHub: Sendable {
             }
         note(
             .mutations,
-            "type=item_store key=\(percentEncoded(key)) status=\(status) cmd=\(command) ttl=\(request.expiry) clsid=1 "
-                + "cfd=\(fd) size=\(length)")
+            "type=item_store key=\(PercentEncoding.encoded(key)) status=\(status) cmd=\(command) ttl=\(request.expiry) "
+                + "clsid=1 cfd=\(fd) size=\(length)")
     }
 
     @inline(never)
     func noteDeletion(_ key: Span<UInt8>, isMeta: Bool, _ length: Int, topics: WatchTopics) {
         guard topics.contains(.deletions) else { return }
         note(
-            .deletions, "type=deleted key=\(percentEncoded(key)) cmd=\(isMeta ? "md" : "delete") clsid=1 size=\(length)"
+            .deletions,
+            "type=deleted key=\(PercentEncoding.encoded(key)) cmd=\(isMeta ? "md" : "delete") clsid=1 size=\(length)"
         )
     }
 
@@ -185,7 +187,7 @@ final class WatchHub: Sendable {
             let timeToLive = eviction.expiry == 0 ? -1 : Int64(eviction.expiry) - Int64(now)
             note(
                 .evictions,
-                "type=eviction key=\(percentEncoded(eviction.key.span)) fetch=\(eviction.isFetched ? "yes" : "no") "
+                "type=eviction key=\(PercentEncoding.encoded(eviction.key.span)) fetch=\(eviction.isFetched ? "yes" : "no") "
                     + "ttl=\(timeToLive) la=\(eviction.ageSeconds) clsid=\(eviction.queue) size=\(eviction.valueLength)"
             )
         }
@@ -232,24 +234,3 @@ final class WatchHub: Sendable {
         }
     }
 }
-
-/// A key as dumps and logs show it: letters, digits and `-._~` as they are, all else as %XX.
-func percentEncoded(_ key: Span<UInt8>) -> String {
-    var bytes: [UInt8] = []
-    for index in key.indices { appendPercentEncoded(key[index], to: &bytes) }
-    return String(decoding: bytes, as: UTF8.self)
-}
-
-/// One byte of ``percentEncoded(_:)``.
-func appendPercentEncoded(_ byte: UInt8, to bytes: inout [UInt8]) {
-    switch byte {
-    case 48...57, 65...90, 97...122, UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "~"):
-        bytes.append(byte)
-    default:
-        bytes.append(UInt8(ascii: "%"))
-        bytes.append(hexDigit(byte >> 4))
-        bytes.append(hexDigit(byte & 15))
-    }
-}
-
-private func hexDigit(_ value: UInt8) -> UInt8 { value < 10 ? 48 + value : 55 + value }
