@@ -28,7 +28,8 @@ final class NodeOwnership: WriteFence {
     private let swept = Guarded<OwnershipView?>(nil)
     private let threads = Guarded<[Thread]>([])
     private let work = Guarded(Work())
-    let counts = Counts()
+    /// What happened.
+    let counts = SharedCounterSet<OwnershipCounter>()
     /// Tells settings that all nodes must have alike.
     private let fingerprint: UInt64
     /// Whether requests for keys of others are passed on.
@@ -42,29 +43,6 @@ final class NodeOwnership: WriteFence {
         var engine: CacheEngine?
         var clock: NodeClock?
         var log: Log?
-    }
-
-    /// What happened.
-    final class Counts: Sendable {
-        /// Requests for keys of others that were answered with their owner's address, and that were passed on.
-        let moved = Atomic<UInt64>(0)
-        let forwarded = Atomic<UInt64>(0)
-        /// Copies that were not shown because the lease was over, or the key had been another's.
-        let withheld = Atomic<UInt64>(0)
-        /// Copies that were removed as their keys went to others.
-        let swept = Atomic<UInt64>(0)
-        /// Exchanges with the authority, and those of them that failed.
-        let exchanges = Atomic<UInt64>(0)
-        let failures = Atomic<UInt64>(0)
-
-        /// All of them, with their names.
-        var listed: [(name: String, count: UInt64)] {
-            [
-                ("moved", moved.load(ordering: .relaxed)), ("forwarded", forwarded.load(ordering: .relaxed)),
-                ("withheld", withheld.load(ordering: .relaxed)), ("swept", swept.load(ordering: .relaxed)),
-                ("exchanges", exchanges.load(ordering: .relaxed)), ("failures", failures.load(ordering: .relaxed)),
-            ]
-        }
     }
 
     init(_ settings: OwnershipSettings, own: RingMember, authority: any LeaseAuthority) {
@@ -187,14 +165,14 @@ final class NodeOwnership: WriteFence {
             var request = machine.withLock { $0.request }
             request.settings = fingerprint
             let sent = Clock.bootNanoseconds()
-            counts.exchanges.add(1, ordering: .relaxed)
+            counts.add(.exchanges)
             do throws(StorageFailure) {
                 let reply = try authority.exchange(request)
                 take(reply, sentAt: sent, tier, log)
                 if failure != nil { log?.info("the lease can be renewed again") }
                 failure = nil
             } catch {
-                counts.failures.add(1, ordering: .relaxed)
+                counts.add(.failures)
                 if failure == nil { log?.warning("the lease cannot be renewed", ["reason": .text(error.reason)]) }
                 failure = error.reason
             }
@@ -302,7 +280,7 @@ final class NodeOwnership: WriteFence {
                     if let item = shard.find(hash, span, now: now) { shard.remove(item, hash) }
                 }
             }
-            counts.swept.add(UInt64(keys.count), ordering: .relaxed)
+            counts.add(.swept, UInt64(keys.count))
             bucket += 1
         }
     }

@@ -26,18 +26,10 @@ final class NodeStream: StreamConsumer {
     private let parking = Parking()
     private let isStopping = Atomic<Bool>(false)
     private let sweeper = Guarded<Thread?>(nil)
-    let counts = Counts()
-
     /// What became of records and copies.
-    final class Counts: Sendable {
-        let dropped = Atomic<UInt64>(0)
-        let installed = Atomic<UInt64>(0)
-        let kept = Atomic<UInt64>(0)
-        let distrusted = Atomic<UInt64>(0)
-        let swept = Atomic<UInt64>(0)
-        /// Milliseconds between the last record's commit and its application, by the two machines' clocks.
-        let delay = LatencyHistogram()
-    }
+    let counts = SharedCounterSet<StreamCounter>()
+    /// Between the last records' commits and their application, by the two machines' clocks.
+    let delays = LatencyHistogram()
 
     init(
         _ settings: RegionSettings, engine: CacheEngine, clock: NodeClock, storage: NodeStorage?, pools: StoragePools
@@ -75,13 +67,13 @@ final class NodeStream: StreamConsumer {
             if let rest = shard.find(hash, key, now: now) { shard.remove(rest, hash) }
             return true
         }
-        if found { counts.distrusted.add(1, ordering: .relaxed) }
+        if found { counts.add(.distrusted) }
     }
 
     // MARK: The stream
 
     func apply(_ record: OutboxRecord) {
-        counts.delay.record(nanoseconds: Self.delayNanoseconds(record, unixNanoseconds: Clock.realtimeNanoseconds()))
+        delays.record(nanoseconds: Self.delayNanoseconds(record, unixNanoseconds: Clock.realtimeNanoseconds()))
         switch record.operation {
         case .flush: flush()
         case .heartbeat, .epoch: break
@@ -121,13 +113,7 @@ final class NodeStream: StreamConsumer {
             case .install: if let row { copies.install(row, key: key, hash: hash, pool: copies.lastPool) }
             }
         }
-        if !isNew {
-            counts.kept.add(1, ordering: .relaxed)
-        } else if row == nil {
-            counts.dropped.add(1, ordering: .relaxed)
-        } else {
-            counts.installed.add(1, ordering: .relaxed)
-        }
+        counts.add(!isNew ? .kept : row == nil ? .dropped : .installed)
     }
 
     private func flush() {
@@ -220,7 +206,7 @@ final class NodeStream: StreamConsumer {
                     if let item = shard.find(hash, span, now: now) { shard.remove(item, hash) }
                 }
             }
-            counts.swept.add(UInt64(keys.count), ordering: .relaxed)
+            counts.add(.swept, UInt64(keys.count))
             bucket += 1
         }
     }

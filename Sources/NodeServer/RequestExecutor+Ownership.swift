@@ -48,10 +48,10 @@ extension RequestExecutor {
         var owner: String?
         if case .foreign(let place) = verdict { owner = turn.view.members[place].address }
         if let owner, ownership.forwards, !knowsOwners, request.valueLength <= Self.forwardLimit {
-            ownership.counts.forwarded.add(1, ordering: .relaxed)
+            ownership.counts.add(.forwarded)
             return forward(request, key: key, input, opaque: opaque, to: owner, output)
         }
-        ownership.counts.moved.add(1, ordering: .relaxed)
+        ownership.counts.add(.moved)
         parkFailed(request, key: key, opaque: opaque, .moved(epoch: turn.view.epoch, owner: owner), output)
     }
 
@@ -59,7 +59,7 @@ extension RequestExecutor {
     /// on is forgotten at the next request again, until it may be shown.
     private func withhold(_ request: Request, _ key: Span<UInt8>) {
         guard let storage else { return }
-        ownership?.counts.withheld.add(1, ordering: .relaxed)
+        ownership?.counts.add(.withheld)
         storage.tier.noteInvalidation(key: [UInt8](copying: key), hash: hash(request, key))
     }
 

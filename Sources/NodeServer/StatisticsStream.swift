@@ -50,8 +50,8 @@ extension Node {
     private func streamCounters(
         _ stream: NodeStream, _ figures: StreamFigures
     ) -> [(name: String, help: String, value: UInt64)] {
-        let (follower, counts) = (figures.follower, stream.counts)
-        return [
+        let follower = figures.follower
+        let followed: [(name: String, help: String, value: UInt64)] = [
             ("records", "Records that came in their order.", follower.records),
             ("duplicates", "Records that had come before.", follower.duplicates),
             ("gaps", "Times that records of a slot were missing.", follower.gaps),
@@ -60,15 +60,8 @@ extension Node {
             ("epochs", "New epochs of the source.", follower.epochs),
             ("fenced", "Records of another epoch or source that were dropped.", follower.fenced),
             ("damaged", "Records that could not be read.", figures.damaged),
-            ("dropped", "Records that dropped a copy, or fills under way.", counts.dropped.load(ordering: .relaxed)),
-            ("installed", "Records whose value was cached.", counts.installed.load(ordering: .relaxed)),
-            ("kept", "Records that found a copy as new as they.", counts.kept.load(ordering: .relaxed)),
-            (
-                "distrusted", "Copies that were not shown, because the stream was behind or their slot in quarantine.",
-                counts.distrusted.load(ordering: .relaxed)
-            ),
-            ("swept", "Copies that quarantines removed.", counts.swept.load(ordering: .relaxed)),
         ]
+        return followed + StreamCounter.allCases.map { ("\($0)", $0.help, stream.counts[$0]) }
     }
 
     func appendStreamMetrics(to page: inout Exposition) {
@@ -90,7 +83,7 @@ extension Node {
             page.counter("martlet_stream_connections_total", "Connections to the source.", figures.connections)
             page.counter("martlet_stream_losses_total", "Connections to it that failed or were lost.", figures.losses)
             var delay = HistogramSnapshot()
-            delay.add(stream.counts.delay)
+            delay.add(stream.delays)
             page.family(
                 "martlet_stream_delay_seconds", .histogram,
                 help: "From a change's commit to its application here, by the clocks of both machines.")
