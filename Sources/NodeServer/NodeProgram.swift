@@ -50,7 +50,8 @@ package struct NodeProgram {
         } catch {
             throw refusal(error)
         }
-        let admin = try bindAdmin(service, token: token)
+        let admin = try configuration.admin?.bind(
+            product: "a cache node", token: token, routes: service.node.adminRoutes(drain), log: log)
         do throws(NodeStartError) { try service.bind() } catch { throw refusal(error) }
         let notes =
             configuration.notes
@@ -62,7 +63,7 @@ package struct NodeProgram {
             log.warning("running as root", ["setting": "-u NAME gives root's rights up"])
         }
         do throws(NodeStartError) { try service.start() } catch { throw refusal(error) }
-        if let admin { start(admin) }
+        admin?.start(log: log)
         let fleet = startFleet(service)
         announce(service)
         serve(service, fleet)
@@ -81,36 +82,6 @@ package struct NodeProgram {
             return try makeBackend(settings)
         } catch {
             throw StartRefusal(code: StartRefusal.Code.system, errors: "storage: \(error.description)\n")
-        }
-    }
-
-    /// Binds the admin server, if it is wanted. A port that is taken stops the start only if somebody asked for it.
-    private func bindAdmin(_ service: NodeService, token: [UInt8]?) throws(StartRefusal) -> AdminServer? {
-        guard let endpoint = configuration.admin else { return nil }
-        var options = AdminConfiguration()
-        options.host = endpoint.host
-        options.port = endpoint.port
-        options.token = token
-        options.product = "Martlet \(ProductVersion.martlet), a cache node"
-        do throws(SystemError) {
-            return try AdminServer(options, routes: service.node.adminRoutes(drain))
-        } catch {
-            if endpoint.isExplicit {
-                throw StartRefusal(
-                    code: StartRefusal.Code.system,
-                    errors: "the admin server cannot listen on \(endpoint.host):\(endpoint.port): \(error.reason)\n")
-            }
-            log.warning("no admin server", ["reason": .of(error), "setting": "--admin"])
-            return nil
-        }
-    }
-
-    private func start(_ admin: AdminServer) {
-        do throws(SystemError) {
-            try admin.start()
-            log.info("admin listening", ["address": .text(admin.address)])
-        } catch {
-            log.error("no admin server", ["reason": .of(error)])
         }
     }
 

@@ -49,7 +49,8 @@ package struct RouterProgram {
         } catch {
             throw StartRefusal(code: StartRefusal.Code.configuration, errors: error.description + "\n")
         }
-        let admin = try bindAdmin(service, token: token)
+        let admin = try configuration.admin?.bind(
+            product: "a router", token: token, routes: service.router.adminRoutes(drain), log: log)
         do throws(RouterStartError) {
             try service.bind()
             try service.start()
@@ -62,7 +63,7 @@ package struct RouterProgram {
         if ProcessControl.isRoot, configuration.process.user == nil {
             log.warning("running as root", ["setting": "--user NAME gives root's rights up"])
         }
-        if let admin { start(admin) }
+        admin?.start(log: log)
         for listener in service.listeners { log.info("listening", ["address": .text(listener.address)]) }
         ProcessSetup.writePIDFile(configuration.process, log: log)
         ProcessSetup.notify(.ready, log: log)
@@ -70,36 +71,6 @@ package struct RouterProgram {
         serve(service)
         admin?.stop()
         log.info("stopped")
-    }
-
-    /// Binds the admin server, if it is wanted. A port that is taken stops the start only if somebody asked for it.
-    private func bindAdmin(_ service: RouterService, token: [UInt8]?) throws(StartRefusal) -> AdminServer? {
-        guard let endpoint = configuration.admin else { return nil }
-        var options = AdminConfiguration()
-        options.host = endpoint.host
-        options.port = endpoint.port
-        options.token = token
-        options.product = "Martlet \(ProductVersion.martlet), a router"
-        do throws(SystemError) {
-            return try AdminServer(options, routes: service.router.adminRoutes(drain))
-        } catch {
-            if endpoint.isExplicit {
-                throw StartRefusal(
-                    code: StartRefusal.Code.system,
-                    errors: "the admin server cannot listen on \(endpoint.host):\(endpoint.port): \(error.reason)\n")
-            }
-            log.warning("no admin server", ["reason": .of(error), "setting": "--admin"])
-            return nil
-        }
-    }
-
-    private func start(_ admin: AdminServer) {
-        do throws(SystemError) {
-            try admin.start()
-            log.info("admin listening", ["address": .text(admin.address)])
-        } catch {
-            log.error("no admin server", ["reason": .of(error)])
-        }
     }
 
     /// Waits for signals until one ends the router, and ends it; looks once a second whether the configuration's files
