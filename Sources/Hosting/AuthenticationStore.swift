@@ -9,9 +9,14 @@ package final class AuthenticationStore: Sendable {
     private let path: String
 
     /// Reads the file at `path`.
-    package init(path: String) throws(AuthenticationFileError) {
+    package convenience init(path: String) throws(AuthenticationFileError) {
+        self.init(try AuthenticationFile(path: path), path: path)
+    }
+
+    /// The users of a file that was read already from `path`.
+    init(_ file: AuthenticationFile, path: String) {
         self.path = path
-        users = Guarded(try AuthenticationFile(path: path))
+        users = Guarded(file)
     }
 
     /// Whether this is a user's password; takes the same time whichever byte differs.

@@ -8,14 +8,8 @@ internal import MemcacheProtocol
 /// What a reactor keeps of a connection between turns.
 struct ConnectionState {
     var parser = RequestParser()
-    var login = AuthenticationParser()
-    /// Whether nothing but a login is understood yet.
-    var mustLogIn = false
-    /// Who logged in; nil when nobody did.
-    var user: [UInt8]?
-    /// Whose requests these are, as of an epoch of the tenants; nil where there are none.
-    var tenant: Tenant?
-    var tenantEpoch: UInt64 = 0
+    /// Whose requests these are, and whether a login has to come first.
+    var identity = ClientIdentity()
     /// A classic get was answered with a denial, and its keys go on coming.
     var skipsDeniedGet = false
     /// The value of a large item is here, its line end is not.
@@ -31,14 +25,14 @@ struct ConnectionState {
     var replies: ReplyQueue?
 
     /// Whether the next input is anything but requests.
-    var isUnusual: Bool { mustLogIn || awaitsLineEnd }
+    var isUnusual: Bool { identity.mustLogIn || awaitsLineEnd }
 
     init() {}
 
     init(parser: RequestParser, mustLogIn: Bool, caller: Caller) {
         self.parser = parser
         self.caller = caller
-        self.mustLogIn = mustLogIn
+        identity = ClientIdentity(mustLogIn: mustLogIn)
     }
 }
 

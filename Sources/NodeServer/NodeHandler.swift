@@ -94,7 +94,7 @@ final class NodeHandler: ReactorHandler {
         }
         states[slot].parser = parser
         states[slot].knowsOwners = runner.executor.knowsOwners
-        if states[slot].tenant != nil { states[slot].skipsDeniedGet = runner.executor.skipsDeniedGet }
+        if states[slot].identity.tenant != nil { states[slot].skipsDeniedGet = runner.executor.skipsDeniedGet }
         if runner.executor.shedder.isCareful { states[slot].caller = runner.executor.shedder.caller }
         runner.executor.endTurn()
         if runner.executor.defers {
@@ -138,16 +138,13 @@ final class NodeHandler: ReactorHandler {
     @inline(__always)
     private func identify(_ connection: inout Connection) {
         let slot = connection.slot
-        if states[slot].tenantEpoch != node.tenants.epoch { findTenant(&connection) }
-        runner.executor.identify(states[slot].tenant, skips: states[slot].skipsDeniedGet)
+        if states[slot].identity.tenantEpoch != node.tenants.epoch { findTenant(&connection) }
+        runner.executor.identify(states[slot].identity.tenant, skips: states[slot].skipsDeniedGet)
     }
 
-    /// Finds the tenant of a connection that is new, or has just logged in, or after the tenants changed.
     @inline(never)
     private func findTenant(_ connection: inout Connection) {
-        let slot = connection.slot
-        let found = node.tenants.membership(user: states[slot].user, certificates: connection.tlsPeerNames)
-        (states[slot].tenant, states[slot].tenantEpoch) = (found.tenant, found.epoch)
+        states[connection.slot].identity.findTenant(in: node.tenants, certificates: connection.tlsPeerNames)
     }
 
     /// Goes on where the connection was left: behind a large value, or before its login. False when the turn is over.
@@ -171,39 +168,9 @@ final class NodeHandler: ReactorHandler {
                 runner.executor.refuse(.badDataChunk, pending.request, &output)
             }
         }
-        return states[slot].mustLogIn ? logIn(&connection, input, at: &offset, &output) : true
-    }
-
-    /// Text under `-Y`: nothing but a login is understood.
-    private func logIn(
-        _ connection: inout Connection, _ input: Span<UInt8>, at offset: inout Int, _ output: inout OutputBuffer
-    ) -> Bool {
-        let slot = connection.slot
-        while states[slot].mustLogIn {
-            guard offset < input.count else { return false }
-            switch states[slot].login.next(input, at: &offset) {
-            case .incomplete(let needed):
-                if needed > 0 { connection.minimumInput(needed) }
-                return false
-            case .close:
-                connection.closeAfterFlush()
-                return false
-            case .refused(let error): error.appendText(to: &output)
-            case .credentials(let user, let password):
-                let isRight =
-                    node.authentication?.accepts(
-                        user: input.extracting(user), password: input.extracting(password)) ?? false
-                runner.executor.noteLogin(isRight)
-                if isRight {
-                    states[slot].mustLogIn = false
-                    states[slot].user = [UInt8](copying: input.extracting(user))
-                    states[slot].tenantEpoch = 0
-                    output.append("STORED\r\n")
-                } else {
-                    ErrorReply.loginFailed.appendText(to: &output)
-                }
-            }
+        guard states[slot].identity.mustLogIn else { return true }
+        return states[slot].identity.logIn(&connection, input, at: &offset, users: node.authentication, &output) {
+            runner.executor.noteLogin($0)
         }
-        return true
     }
 }

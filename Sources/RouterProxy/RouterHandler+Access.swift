@@ -13,24 +13,20 @@ extension RouterHandler {
     @inline(__always)
     func identify(_ connection: inout Connection) -> Bool {
         let slot = connection.slot
-        if clients[slot].tenantEpoch != router.tenants.epoch { findTenant(&connection) }
-        return clients[slot].tenant != nil
+        if clients[slot].identity.tenantEpoch != router.tenants.epoch { findTenant(&connection) }
+        return clients[slot].identity.tenant != nil
     }
 
-    /// Finds the tenant of a client that is new, or has just logged in, or after the tenants changed.
     @inline(never)
     private func findTenant(_ connection: inout Connection) {
-        let slot = connection.slot
-        let found = router.tenants.membership(user: clients[slot].user, certificates: connection.tlsPeerNames)
-        clients[slot].tenant = found.tenant
-        clients[slot].tenantEpoch = found.epoch
+        clients[connection.slot].identity.findTenant(in: router.tenants, certificates: connection.tlsPeerNames)
     }
 
     /// Whether the client's tenant may have the request that was parsed; answers it where not. `isWhole` is false where
     /// the value is still to come, and the request will be asked about again.
     @inline(never)
     func allows(_ slot: Int, _ input: Span<UInt8>, isWhole: Bool = true, _ output: inout OutputBuffer) -> Bool {
-        guard let tenant = clients[slot].tenant else { return true }
+        guard let tenant = clients[slot].identity.tenant else { return true }
         let request = requests[0]
         let range = request.keyOffset..<request.keyOffset &+ request.keyLength
         let isAllowed: Bool
@@ -76,30 +72,11 @@ extension RouterHandler {
     func logIn(
         _ connection: inout Connection, _ input: Span<UInt8>, at offset: inout Int, _ output: inout OutputBuffer
     ) -> Bool {
-        let slot = connection.slot
-        while clients[slot].mustLogIn {
-            guard offset < input.count else { return false }
-            switch clients[slot].login.next(input, at: &offset) {
-            case .incomplete(let needed):
-                if needed > 0 { connection.minimumInput(needed) }
-                return false
-            case .close:
-                connection.closeAfterFlush()
-                return false
-            case .refused(let error): error.appendText(to: &output)
-            case .credentials(let user, let password):
-                let isRight =
-                    router.users?.accepts(user: input.extracting(user), password: input.extracting(password)) ?? false
-                guard isRight else {
-                    meter.counters.add(.refused)
-                    ErrorReply.loginFailed.appendText(to: &output)
-                    continue
-                }
-                clients[slot].mustLogIn = false
-                clients[slot].user = [UInt8](copying: input.extracting(user))
-                output.append("STORED\r\n")
-            }
+        let isLoggedIn = clients[connection.slot].identity.logIn(
+            &connection, input, at: &offset, users: router.users, &output
+        ) { isRight in
+            if !isRight { meter.counters.add(.refused) }
         }
-        return offset < input.count
+        return isLoggedIn && offset < input.count
     }
 }

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Hosting
 internal import MemcacheProtocol
 internal import Memory
 internal import Overload
@@ -16,7 +17,7 @@ extension RouterHandler {
         if clients[slot].incoming > 0 { releaseIncoming(slot) }
         var parser = clients[slot].parser
         var offset = 0
-        if clients[slot].mustLogIn, !logIn(&connection, input, at: &offset, &output) { return offset }
+        if clients[slot].identity.mustLogIn, !logIn(&connection, input, at: &offset, &output) { return offset }
         let isGuarded = identify(&connection)
         var left = limits.requestsPerTurn
         let allowed = allowance(slot)

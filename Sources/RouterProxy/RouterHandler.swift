@@ -98,7 +98,7 @@ final class RouterHandler: ReactorHandler {
         clients[slot] = ClientState()
         clients[slot].id = connection.id.rawValue
         clients[slot].parser = RequestParser(parserConfiguration(listenerTag: connection.tag))
-        clients[slot].mustLogIn = router.users != nil
+        clients[slot].identity = ClientIdentity(mustLogIn: router.users != nil)
         connection.inputLimit = limits.inputBytes
     }
 

@@ -115,13 +115,8 @@ struct ClientState: ~Copyable {
     /// What a reply of this client has in bytes lately.
     var typicalReply = 64 << 10
     var traits: ClientTraits = []
-    /// Whether nothing but a login is understood yet; and who logged in then.
-    var mustLogIn = false
-    var login = AuthenticationParser()
-    var user: [UInt8]?
-    /// Whose requests these are, as of an epoch of the tenants; nil where there are none.
-    var tenant: Tenant?
-    var tenantEpoch: UInt64 = 0
+    /// Whose requests these are, and whether a login has to come first.
+    var identity = ClientIdentity()
 
     init() {}
 }
