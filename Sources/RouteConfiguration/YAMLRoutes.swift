@@ -242,17 +242,12 @@ struct YAMLRoutes {
         let hasStorage = try flag("storage", &fields) ?? pool.followsOwners
         let word = try word("consistency", ["strict", "bounded"], &fields)
         let staleness = try milliseconds("staleness", &fields)
-        guard hasStorage else {
-            if pool.followsOwners { throw fields.problem("storage: nodes that own keys have a store") }
-            if word != nil || staleness != nil {
-                throw fields.problem("consistency and staleness are of pools with storage: true")
-            }
-            return .lookAside
+        if pool.followsOwners, !hasStorage { throw fields.problem("storage: nodes that own keys have a store") }
+        do throws(RouteError) {
+            return try PoolConsistency(hasStorage: hasStorage, consistency: word, stalenessMilliseconds: staleness)
+        } catch {
+            throw fields.problem(error.description)
         }
-        guard (word == "bounded") == (staleness != nil) else {
-            throw fields.problem("consistency: bounded and staleness belong together")
-        }
-        return staleness.map { .bounded(stalenessMilliseconds: $0) } ?? .strict
     }
 
     private func server(_ node: JSONNode, _ pool: FieldReader) throws(RouteProblem) -> PoolServer {

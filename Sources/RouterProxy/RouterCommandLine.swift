@@ -131,6 +131,9 @@ package struct RouterCommandLine {
         guard values.list("servers").isEmpty else {
             throw refusal(["\(path): servers cannot go with routes: name them in pools"])
         }
+        if let name = ["storage", "consistency", "staleness"].first(where: values.isSet) {
+            throw refusal(["\(path): \(name) cannot go with routes: say it of pools"])
+        }
         let own = RouterConfiguration.schema.settings.map { setting in String(setting.name.prefix { $0 != "." }) }
         do throws(SettingsError) {
             let found = try RouteFile.load(path, defaults: configuration.defaults, otherKeys: Set(own)) {
@@ -139,10 +142,6 @@ package struct RouterCommandLine {
                 case .success(let bytes): return bytes
                 case .failure(let problem): throw RouteFile.ReadError("cannot be read: \(problem.reason)")
                 }
-            }
-            let cached = Int((configuration.hotKeys.cacheNanoseconds + 999_999) / 1_000_000)
-            if let reason = found.tree.refusal(ofCaching: cached) {
-                throw SettingsError(["hotKeys.cacheTTL: \(reason)"])
             }
             configuration.routes = found.tree
             configuration.defaults = found.defaults

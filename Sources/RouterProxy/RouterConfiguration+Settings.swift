@@ -56,6 +56,15 @@ extension RouterConfiguration {
             "hashTag", .text, reloadable: true,
             "Two characters: only what stands between them in a key is hashed; or |#|, which ends what is hashed."),
         Setting(
+            "storage", .boolean, default: "false", reloadable: true,
+            "Whether the servers are nodes with storage, whose reads are the newest write."),
+        Setting(
+            "consistency", .enumeration(["strict", "bounded"]), reloadable: true,
+            "Of servers with storage: strict, unless bounded allows what weakens their reads."),
+        Setting(
+            "staleness", .duration(1_000_000...3_600_000_000_000), reloadable: true,
+            "With consistency bounded: how old a read may be."),
+        Setting(
             "routePrefix", .text, default: "/././", reloadable: true,
             "The routing prefix of keys that have none, with mcrouter's configurations."),
         Setting(
@@ -264,8 +273,14 @@ extension RouterConfiguration {
         readServerTLS(values)
         guard !listed.isEmpty, problems.isEmpty else { return }
         do throws(RouteError) {
+            let consistency = try PoolConsistency(
+                hasStorage: values.boolean("storage"), consistency: values.text("consistency"),
+                stalenessMilliseconds: values.isSet("staleness") ? Self.milliseconds(values, "staleness") : nil)
+            if consistency != .lookAside, spool.directory != nil {
+                throw RouteError("spool.directory: they have storage, and a delete that they missed is an error")
+            }
             try usePool(
-                servers, members: source, hash: HashChoice(scheme, part: part),
+                servers, members: source, hash: HashChoice(scheme, part: part), consistency: consistency,
                 connectTimeoutMilliseconds: Self.milliseconds(values, "upstream.connectTimeout"),
                 usesTLS: values.boolean("upstream.tls.enabled"))
         } catch {

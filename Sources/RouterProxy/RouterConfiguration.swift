@@ -75,11 +75,13 @@ package struct RouterConfiguration: Sendable, Equatable {
     /// Routes every key to one pool of these servers, or of those that are found at `members`.
     package mutating func usePool(
         _ servers: [RouterServer], members: String? = nil, hash: HashChoice = HashChoice(),
-        connectTimeoutMilliseconds: Int? = nil, usesTLS: Bool = false
+        consistency: PoolConsistency = .lookAside, connectTimeoutMilliseconds: Int? = nil, usesTLS: Bool = false
     ) throws(RouteError) {
         var pool = RoutePool("servers", servers: servers.map { PoolServer($0.server) })
         pool.members = members
-        pool.spool = pool.name
+        pool.consistency = consistency
+        // Of servers with storage, a delete that they missed is an error.
+        pool.spool = consistency == .lookAside ? pool.name : nil
         pool.hash = hash
         pool.connectTimeoutMilliseconds = connectTimeoutMilliseconds
         pool.usesTLS = usesTLS

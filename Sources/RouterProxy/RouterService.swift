@@ -228,6 +228,8 @@ extension RouterPlan {
             pool.members.flatMap(RouterMembers.problem).map { "routes: pool \(pool.name): members: \($0)" }
         }
         guard problems.isEmpty else { return problems }
+        let cached = Int((configuration.hotKeys.cacheNanoseconds + 999_999) / 1_000_000)
+        if let reason = configuration.routes.refusal(ofCaching: cached) { return ["hotKeys.cacheTTL: \(reason)"] }
         do throws(RouteError) {
             _ = try RoutePlan(configuration.routes, defaults: configuration.defaults)
             return []

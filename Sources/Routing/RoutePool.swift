@@ -70,6 +70,22 @@ package enum PoolConsistency: Sendable, Equatable {
     case strict
     /// As ``strict``, but reads may be old by so much.
     case bounded(stalenessMilliseconds: Int)
+
+    /// What the settings `storage`, `consistency` (strict, bounded) and `staleness` say together; nil where one is not
+    /// there. Throws where they do not fit together.
+    package init(hasStorage: Bool, consistency: String?, stalenessMilliseconds: Int?) throws(RouteError) {
+        guard hasStorage else {
+            guard consistency == nil, stalenessMilliseconds == nil else {
+                throw RouteError("consistency and staleness are of pools with storage: true")
+            }
+            self = .lookAside
+            return
+        }
+        guard (consistency == "bounded") == (stalenessMilliseconds != nil) else {
+            throw RouteError("consistency: bounded and staleness belong together")
+        }
+        self = stalenessMilliseconds.map { .bounded(stalenessMilliseconds: $0) } ?? .strict
+    }
 }
 
 /// Servers that share keys out among them, and how requests reach them.

@@ -82,6 +82,23 @@ private func configuration(
         ("pools: {b: {servers: [c:1]}}\nroute: nobody\n", "f.yaml:2"),
         ("servers: [a:1]\nhashTag: abc\n", "f.yaml:2: hashTag: \"abc\" is not valid"),
         ("servers: [a:1]\nadmin: nowhere\n", "f.yaml:2: admin: \"nowhere\" is not valid"),
+        ("servers: [a:1]\nstaleness: 1s\n", "servers: consistency and staleness are of pools with storage: true"),
+        ("servers: [a:1]\nstorage: true\nstaleness: 1s\n", "servers: consistency: bounded and staleness belong"),
+        ("servers: [a:1]\nstorage: true\nconsistency: loose\n", "f.yaml:3: consistency: \"loose\" is not valid"),
+        ("servers: [a:1]\nstorage: true\nspool: {directory: /s}\n", "servers: spool.directory: they have storage"),
+        (
+            "servers: [a:1]\nstorage: true\nhotKeys: {cacheTTL: 1ms}\n",
+            "hotKeys.cacheTTL: the pool servers has storage"
+        ),
+        (
+            "servers: [a:1]\nstorage: true\nconsistency: bounded\nstaleness: 20ms\nhotKeys: {cacheTTL: 21ms}\n",
+            "hotKeys.cacheTTL: the pool servers allows copies to be old by 20 ms"
+        ),
+        (
+            "pools: {b: {servers: [c:1], storage: true}}\nroute: b\nhotKeys: {cacheTTL: 1ms}\n",
+            "hotKeys.cacheTTL: the pool b has storage"
+        ),
+        ("pools: {b: {servers: [c:1]}}\nroute: b\nstorage: true\n", "f.yaml: storage cannot go with routes"),
     ])
     func saysWhatIsWrongAndWhere(_ file: String, _ expected: String) {
         do throws(StartRefusal) {
@@ -91,6 +108,22 @@ private func configuration(
             #expect(error.code == StartRefusal.Code.configuration)
             #expect(error.errors.contains(expected), "\(error.errors)")
         }
+    }
+
+    @Test func serversMayHaveStorage() throws {
+        func pool(_ arguments: String...) throws -> RoutePool {
+            try #require(try configuration(["a:1"] + arguments).routes.pools.first)
+        }
+        let plain = try pool("--spool-directory=/s", "--hot-keys-cache-ttl=20ms")
+        #expect(plain.consistency == .lookAside && plain.spool == "servers")
+        let strict = try pool("--storage")
+        #expect(strict.consistency == .strict && strict.spool == nil)
+        #expect(try pool("--storage", "--consistency=strict").consistency == .strict)
+        let bounded = try pool(
+            "--storage", "--consistency=bounded", "--staleness=20ms", "--hot-keys-cache-ttl=20ms")
+        #expect(bounded.consistency == .bounded(stalenessMilliseconds: 20) && bounded.spool == nil)
+        let looked = try #require(try configuration(["dns+nodes.example:11211", "--storage"]).routes.pools.first)
+        #expect(looked.consistency == .strict && looked.members != nil)
     }
 
     @Test func readsRoutesBesideItsOwnSettings() throws {
