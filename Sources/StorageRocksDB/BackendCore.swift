@@ -97,6 +97,7 @@ final class BackendCore: Sendable {
     func check(_ database: RocksDatabase) {
         let errors = database.backgroundErrors
         if errors > 0 {
+            database.endBackgroundWork()
             refuseWrites(
                 "writing files failed in the background \(errors) times, and writes are refused until the node is "
                     + "started again: see the file LOG in \(configuration.path)")

@@ -268,6 +268,7 @@ struct Committer: ~Copyable {
     /// A commit failed: whether it happened will be seen after a restart. The log is not touched again: what a second
     /// sync of the same file says is worth nothing.
     private mutating func fail(_ reason: String) {
+        database.endBackgroundWork()
         core.refuseWrites("a commit failed, and writes are refused until the node is started again: \(reason)")
         core.counters.writesFailed.add(outcomes.count)
         for index in outcomes.indices {

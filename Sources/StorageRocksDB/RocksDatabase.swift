@@ -76,6 +76,14 @@ final class RocksDatabase: @unchecked Sendable {
         unsafe rocksdb_writeoptions_destroy(unsyncedWrite)
     }
 
+    /// Begins nothing in the background any more: no flush, no rewriting, and no attempt to go on after an error. Reads
+    /// go on. May be called more than once.
+    ///
+    /// RocksDB looks every five seconds whether a full disk has room again, and then writes one column family after the
+    /// other to files. A process that ends between two of them leaves a torn log that one family still needs and that
+    /// another is past; RocksDB calls such a store corrupt.
+    func endBackgroundWork() { unsafe rocksdb_cancel_all_background_work(database, 0) }
+
     /// The C library's handle of a column family.
     func handle(_ family: Family) -> OpaquePointer { unsafe families[family.rawValue] }
 
