@@ -89,7 +89,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
             if let followed { started.append(try Thread(name: "sql-stream") { followed.run() }) }
             let leases = self.leases
             if configuration.isShared { started.append(try Thread(name: "sql-lease") { leases.run() }) }
-            started.append(try Thread(name: "sql-door") { SQLDoor(core: core).run() })
+            started.append(try Thread(name: "sql-door") { core.door.run(core) })
         } catch {
             for queue in core.writes { queue.close() }
             core.reads.close()
@@ -281,10 +281,9 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
         leases.stop()
         core.reads.close()
         for thread in all.dropFirst(configuration.writers).dropLast() { thread.join() }
-        core.isOver.store(true, ordering: .releasing)
-        core.door.announce()
+        core.door.end()
         all.last?.join()
-        core.answerRefused()
+        core.door.answerRefused(core.sink)
     }
 
     /// Counters and gauges; names say their units.
@@ -293,7 +292,14 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
         func counter(_ name: String, _ value: borrowing SharedCounter, _ help: String) -> StorageStatistic {
             StorageStatistic("postgres_" + name, .counter, Double(value.value), help)
         }
+        func seconds(
+            _ name: String, _ kind: StorageStatistic.Kind, _ nanoseconds: UInt64?, _ help: String
+        ) -> StorageStatistic {
+            StorageStatistic("postgres_" + name, kind, Double(nanoseconds ?? 0) / 1e9, help)
+        }
         let waiting = core.writes.reduce(0) { $0 + $1.count }
+        var commit = HistogramSnapshot()
+        for times in core.commitTimes { commit.add(times.histogram) }
         return [
             counter("reads", counters.reads, "Rows that were looked up for reads."),
             counter("read_batches", counters.readBatches, "Statements that read."),
@@ -308,9 +314,15 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
                 "refused", counters.refused,
                 "Reads and writes that found no room in a queue, or waited there in vain."),
             counter("commits", counters.transactions, "Transactions that were committed."),
-            StorageStatistic(
-                "postgres_commit_seconds_sum", .counter, Double(counters.transactionNanoseconds.value) / 1e9,
+            seconds(
+                "commit_seconds_sum", .counter, commit.sumNanoseconds,
                 "Time in transactions that were committed, reading for conditions included."),
+            seconds(
+                "commit_seconds_p50", .gauge, commit.bound(fraction: 0.5),
+                "Half of the transactions took at most this."),
+            seconds(
+                "commit_seconds_p99", .gauge, commit.bound(fraction: 0.99),
+                "99 of 100 transactions took at most this."),
             counter(
                 "conflicts", counters.conflicts, "Transactions that others got in the way of, and were tried again."),
             counter(

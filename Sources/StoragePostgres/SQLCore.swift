@@ -17,6 +17,8 @@ final class SQLCore: Sendable {
     /// One queue for each writer; a key's writes are in one of them.
     let writes: [SubmissionQueue<Waiting<SubmittedWrite>>]
     let counters = SQLCounters()
+    /// How long each writer's transactions took.
+    let commitTimes: [CommitTimes]
     /// What this node's sessions are called, with what all names of the node begin with.
     let name: (prefix: String, full: String)
     /// Whether sessions of an earlier process may still be there.
@@ -38,12 +40,9 @@ final class SQLCore: Sendable {
     /// Whether one of them has failed to connect.
     private let hasOutage = Atomic<Bool>(false)
     /// Where the thread sleeps that refuses what waits in vain.
-    let door = Parking()
-    /// Whether the threads with connections have ended.
-    let isOver = Atomic<Bool>(false)
+    let door = StoreDoor()
     /// Sessions whose last transaction may still be under way.
     private let unsettled = Guarded(0)
-    private let refused = RefusedTokens()
 
     init(_ configuration: PostgresConfiguration) {
         self.configuration = configuration
@@ -57,6 +56,7 @@ final class SQLCore: Sendable {
                 return write.operation.makesDataDisappear ? 0 : write.key.count + write.value.count
             }
         }
+        commitTimes = writes.map { _ in CommitTimes() }
         let outage = Outage(reason: "not connected yet", hasFailed: false)
         down = Guarded(Array(repeating: outage, count: configuration.writers + configuration.readers))
     }
@@ -144,18 +144,20 @@ final class SQLCore: Sendable {
             if count == 0 { sink?.unknownOutcomesSettled() }
         }
     }
+}
 
-    // MARK: Refused at the door
+/// What the thread at the door is told of a database: connecting may hold its threads up for seconds, by a host that
+/// answers nothing or by a name that is looked up.
+extension SQLCore: StoreBehindDoor {
+    var writeQueues: [SubmissionQueue<Waiting<SubmittedWrite>>] { writes }
+    var waitingMilliseconds: Int { configuration.waitingMilliseconds }
+    var slowReason: String { "the database takes too long" }
 
-    /// Remembers tokens that found no room, for the thread at the door to answer.
-    func refuse(reads: [UInt64] = [], writes: [UInt64] = []) {
-        refused.add(reads: reads, writes: writes)
-        counters.refused.add(reads.count + writes.count)
-        door.announce()
-    }
+    func outage(writes index: Int, nowNanoseconds: UInt64) -> String? { outage(writer: index) }
 
-    /// Answers the tokens that found no room.
-    func answerRefused() { refused.answer(sink) }
+    func outageOfReads(nowNanoseconds: UInt64) -> String? { outageOfReaders }
+
+    func countRefused(reads: Int, writes: Int) { counters.refused.add(reads + writes) }
 }
 
 /// What the backend's threads count.
@@ -172,5 +174,10 @@ final class SQLCounters: Sendable {
     let refused = SharedCounter()
     let connections = SharedCounter()
     let reaped = SharedCounter()
-    let transactionNanoseconds = SharedCounter()
+}
+
+/// How long the transactions of one writer took that were committed, reading for conditions included. Written by that
+/// writer's thread alone.
+final class CommitTimes: Sendable {
+    let histogram = LatencyHistogram()
 }

@@ -148,7 +148,7 @@ struct SQLWriter: ~Copyable {
             do throws(SQLFailure) {
                 let outcomes = try transact(writes)
                 core.counters.transactions.add(1)
-                core.counters.transactionNanoseconds.add(Int(Clock.monotonicNanoseconds() - began))
+                core.commitTimes[index].histogram.record(nanoseconds: Clock.monotonicNanoseconds() - began)
                 answer(outcomes)
                 return nil
             } catch {

@@ -3,8 +3,6 @@
 
 internal import Platform
 internal import Storage
-internal import Synchronization
-internal import Telemetry
 
 /// What the threads of one backend share.
 final class BackendCore: Sendable {
@@ -26,12 +24,9 @@ final class BackendCore: Sendable {
     /// What the threads that use the disk are at.
     let work: WorkUnderWay
     /// Where the thread sleeps that refuses what waits in vain.
-    let door = Parking()
-    /// Whether the threads that use the disk have ended.
-    let isOver = Atomic<Bool>(false)
+    let door = StoreDoor()
     private let receiver = Guarded<(any StorageSink)?>(nil)
     private let status = Guarded(StorageHealth.unavailable("the store is not open"))
-    private let refused = RefusedTokens()
 
     init(_ configuration: RocksDBConfiguration) {
         self.configuration = configuration
@@ -103,17 +98,4 @@ final class BackendCore: Sendable {
                     + "started again: see the file LOG in \(configuration.path)")
         }
     }
-
-    // MARK: Refused at the door
-
-    /// Remembers tokens that found no room, for the thread at the door to answer.
-    func refuse(reads: [UInt64] = [], writes: [UInt64] = []) {
-        refused.add(reads: reads, writes: writes)
-        counters.readsRefused.add(reads.count)
-        counters.writesRefused.add(writes.count)
-        door.announce()
-    }
-
-    /// Answers the tokens that found no room.
-    func answerRefused() { refused.answer(sink) }
 }

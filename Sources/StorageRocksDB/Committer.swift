@@ -35,6 +35,9 @@ struct Committer: ~Copyable {
     /// What this batch did to keys that are not in `overlay`, in order; a later round may look at them.
     private var unlooked: [(key: [UInt8], known: Known)] = []
     private var batchBytes = 0
+    /// How many writes the last commit answered; 0 since it slept.
+    private var lastCount = 0
+    private var arrivals = ArrivalSpin(processors: ProcessControl.processors)
     private var lastVersion: UInt64 = 0
     private var lookup = LookupScratch()
     private var head: [UInt8] = []
@@ -63,7 +66,7 @@ struct Committer: ~Copyable {
             let isClosed = core.writes.isClosed
             if core.writes.count == 0, carried.isEmpty {
                 if isClosed { return }
-                core.writes.parking.wait(ticket, timeoutNanoseconds: BackendCore.checkNanoseconds)
+                waitForWrites(ticket)
             } else {
                 if configuration.durability == .group, !isClosed, carried.isEmpty { waitForCompany() }
                 core.work.begin(-1)
@@ -81,6 +84,19 @@ struct Committer: ~Copyable {
                 core.work.end(-1)
             }
         }
+    }
+
+    /// Sleeps until something is submitted. One client that writes again as soon as it is answered does so before a
+    /// thread has fallen asleep and been woken: so the committer looks for it a little longer, as long as that pays.
+    private mutating func waitForWrites(_ ticket: UInt32) {
+        let spin = arrivals.nanoseconds(afterCommitOf: lastCount)
+        lastCount = 0
+        if spin > 0 {
+            let isHere = core.writes.parking.spin(ticket, nanoseconds: spin)
+            arrivals.note(isHere)
+            if isHere { return }
+        }
+        core.writes.parking.wait(ticket, timeoutNanoseconds: BackendCore.checkNanoseconds)
     }
 
     /// Sleeps until the group wait is over, or as many wait as a commit takes.
@@ -124,6 +140,7 @@ struct Committer: ~Copyable {
             }
         }
         commit()
+        lastCount = outcomes.count
         core.sink?.writesCompleted(outcomes)
     }
 

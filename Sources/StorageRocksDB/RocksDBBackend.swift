@@ -3,7 +3,6 @@
 
 internal import Platform
 package import Storage
-internal import Synchronization
 
 /// The embedded store: RocksDB in this process.
 ///
@@ -58,7 +57,7 @@ package final class RocksDBBackend: StorageBackend, FollowedStore {
                         reader.run()
                     })
             }
-            let door = try Thread(name: "store-door") { Door(core: core).run() }
+            let door = try Thread(name: "store-door") { core.door.run(core) }
             let all = Running(database: database, state: state, committer: committer, readers: readers, door: door)
             running.withLock { $0 = all }
         } catch {
@@ -115,10 +114,9 @@ package final class RocksDBBackend: StorageBackend, FollowedStore {
         all.committer.join()
         core.reads.close()
         for reader in all.readers { reader.join() }
-        core.isOver.store(true, ordering: .releasing)
-        core.door.announce()
+        core.door.end()
         all.door.join()
-        core.answerRefused()
+        core.door.answerRefused(core.sink)
         guests.close()
         let isWhole = core.health == .ready
         core.health = .unavailable("the store is stopped")

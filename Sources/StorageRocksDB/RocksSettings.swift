@@ -22,7 +22,7 @@ final class RocksSettings: @unchecked Sendable {
         unsafe database = rocksdb_options_create()
         unsafe RocksSettings.configure(database, configuration)
         unsafe rows = rocksdb_options_create()
-        unsafe outbox = rocksdb_options_create()
+        unsafe outbox = RocksSettings.options(saying: "memtable_insert_with_hint_prefix_extractor=fixed:1")
         unsafe meta = rocksdb_options_create()
         unsafe rocksdb_options_set_write_buffer_size(rows, configuration.writeBufferBytes)
         unsafe rocksdb_options_set_max_write_buffer_number(rows, 3)
@@ -54,6 +54,20 @@ final class RocksSettings: @unchecked Sendable {
         case .outbox: unsafe outbox
         case .meta: unsafe meta
         }
+    }
+
+    /// Options that the C interface has no call for, by their text; the default ones where the library refuses it.
+    ///
+    /// What is so set for the outbox: the keys of a slot, whose number is their first byte, come in order, so each is
+    /// put behind the last one of its slot, without looking for its place.
+    private static func options(saying text: String) -> OpaquePointer {
+        let base = unsafe rocksdb_options_create()
+        defer { unsafe rocksdb_options_destroy(base) }
+        let options: OpaquePointer = unsafe rocksdb_options_create()
+        var error: UnsafeMutablePointer<CChar>?
+        unsafe rocksdb_get_options_from_string(base, text, options, &error)
+        if let error = unsafe error { unsafe rocksdb_free(error) }
+        return unsafe options
     }
 
     /// What holds for the whole database.

@@ -56,6 +56,33 @@ import Testing
         #expect(turn.withLock { $0 } == rounds * 2)
     }
 
+    @Test func parkingWakesEverybodyWhoSleeps() throws {
+        let parking = Parking()
+        let turn = Guarded(0)
+        let (sleepers, rounds) = (4, 5_000)
+        var threads: [Platform.Thread] = []
+        for number in 0..<sleepers {
+            threads.append(
+                try Platform.Thread(name: "sleeper") {
+                    for round in 0..<rounds { waitFor(round * sleepers + number, turn, parking) }
+                })
+        }
+        for thread in threads { thread.join() }
+        #expect(turn.withLock { $0 } == rounds * sleepers)
+    }
+
+    @Test func parkingIsSeenWithoutSleep() throws {
+        let parking = Parking()
+        #expect(!parking.spin(parking.ticket, nanoseconds: 1_000_000), "nothing was announced")
+        let ticket = parking.ticket
+        parking.announce()
+        #expect(parking.spin(ticket, nanoseconds: 0), "it was before")
+        let next = parking.ticket
+        let other = try Platform.Thread(name: "announcer") { parking.announce() }
+        #expect(parking.spin(next, nanoseconds: 20_000_000_000))
+        other.join()
+    }
+
     @Test func parkingGivesUpInTime() {
         let parking = Parking()
         let before = Clock.monotonicNanoseconds()
@@ -91,6 +118,8 @@ private func waitFor(_ number: Int, _ turn: Guarded<Int>, _ parking: Parking) {
             return true
         }
         if isMine { return parking.announce() }
+        let began = Clock.monotonicNanoseconds()
         parking.wait(ticket, timeoutNanoseconds: 10_000_000_000)
+        #expect(Clock.monotonicNanoseconds() - began < 10_000_000_000, "an announcement was missed")
     }
 }

@@ -64,6 +64,9 @@ struct PostgresTests {
         #expect(bed.row("blind") == outcomes[7].row)
         #expect(bed.read("m") == .absent)
         #expect(bed.figure("commits") == 2)
+        let (half, most) = (bed.figure("commit_seconds_p50"), bed.figure("commit_seconds_p99"))
+        #expect(half > 0 && half <= most, "half of the transactions took \(half) s, nearly all \(most) s")
+        #expect(bed.figure("commit_seconds_sum") > 0)
     }
 
     @Test func manyWritesKeepTheirOrderAndScanShowsThem() throws {
