@@ -3,6 +3,7 @@
 
 internal import Platform
 internal import Storage
+internal import Telemetry
 
 /// What the thread at the door is told of an embedded store: the disk may hold its threads up for as long as it likes.
 extension BackendCore: StoreBehindDoor {
