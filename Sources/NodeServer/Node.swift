@@ -88,7 +88,7 @@ package final class Node: Sendable {
         let storage = backend.map { backend in
             NodeStorage(
                 configuration.storage, backend: backend, engine: cache, clock: clock, reactors: configuration.threads,
-                followsChanges: isFollower)
+                followsChanges: isFollower, sharesKeys: configuration.ownership.hash != nil)
         }
         self.storage = storage
         stream =

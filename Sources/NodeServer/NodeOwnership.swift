@@ -201,7 +201,9 @@ final class NodeOwnership: WriteFence {
         let view = self.view
         lookUp(view.members)
         if isSuperseded {
-            log?.error("another process has this node's name: nothing is served any more", ["setting": "register.name"])
+            log?.error(
+                "another process has this node's name: nothing is served until that one falls silent",
+                ["setting": "register.name"])
         } else {
             log?.info(
                 "the ring changed",

@@ -25,7 +25,7 @@ final class NodeStorage: Sendable {
 
     init(
         _ settings: StorageSettings, backend: any StorageBackend, engine: CacheEngine, clock: NodeClock, reactors: Int,
-        followsChanges: Bool = false
+        followsChanges: Bool = false, sharesKeys: Bool = false
     ) {
         let pools = StoragePools(settings.pools)
         self.backend = backend
@@ -38,6 +38,7 @@ final class NodeStorage: Sendable {
         var configuration = StorageTierConfiguration()
         configuration.waitMilliseconds = UInt64(settings.timeoutMilliseconds)
         configuration.followsChanges = followsChanges
+        configuration.sharesKeys = sharesKeys
         tier = StorageTier(
             backend: backend, copies: CopiesInEngine(engine, clock, pools),
             receivers: mailboxes + [warming],

@@ -41,6 +41,8 @@ final class FleetNode: StorageReceiver, @unchecked Sendable {
     private var view = OwnershipView()
     private var pending: [UInt64: (Answer) -> Void] = [:]
     private var tokens: UInt64 = 0
+    /// Of `pending`, what the tier was given.
+    private var begun: Set<UInt64> = []
     private(set) var isDead = false
     /// Cut off from the authority, and standing still, until these times.
     private var cutUntil: UInt64 = 0
@@ -119,13 +121,18 @@ final class FleetNode: StorageReceiver, @unchecked Sendable {
         stillUntil = world.microseconds + UInt64(microseconds)
     }
 
-    /// The process is gone; what was asked of it is never answered.
-    func kill() -> [(Answer) -> Void] {
+    /// The process is gone: nobody gets an answer any more. What it had not begun with was not done.
+    func kill() {
+        if isDead { return }
         note("killed")
         isDead = true
         session.close()
-        defer { pending = [:] }
-        return pending.keys.sorted().compactMap { pending[$0] }
+        let left = pending
+        pending = [:]
+        for token in left.keys.sorted() {
+            let isBegun = begun.contains(token)
+            left[token]?(.done(isBegun ? .unknown : .read(.failed(StorageFailure(.notSent, "the node is gone")))))
+        }
     }
 
     // MARK: The lease
@@ -217,6 +224,7 @@ final class FleetNode: StorageReceiver, @unchecked Sendable {
 
     private func perform(_ action: RecordedOperation.Action, _ key: [UInt8], _ hash: UInt64, _ token: UInt64) {
         let waiter = StorageWaiter(receiver: 0, token: token)
+        begun.insert(token)
         switch action {
         case .read:
             if let copy = cache.get(key) { return finish(token, .done(.read(copy))) }
@@ -225,14 +233,18 @@ final class FleetNode: StorageReceiver, @unchecked Sendable {
         }
     }
 
-    private func finish(_ token: UInt64, _ answer: Answer) { pending.removeValue(forKey: token)?(answer) }
+    private func finish(_ token: UInt64, _ answer: Answer) {
+        begun.remove(token)
+        pending.removeValue(forKey: token)?(answer)
+    }
 
     func deliver(_ answers: [StorageAnswer]) {
         for answer in answers {
             switch answer {
             case .read(let token, let outcome): run { [self] in finish(token, .done(.read(outcome))) }
             case .write(let token, .failed(let failure)) where failure.kind == .notOwner:
-                let owner = failure.reason.split(separator: " ").last.map(String.init)
+                let address = failure.reason.split(separator: " ").last
+                let owner = view.members.first { address.map(String.init) == $0.address }?.name
                 run { [self] in finish(token, .elsewhere(owner)) }
             case .write(let token, let outcome): run { [self] in finish(token, .done(.write(outcome))) }
             }

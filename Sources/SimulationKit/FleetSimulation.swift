@@ -19,19 +19,21 @@ package final class FleetSimulation {
     /// The processes; those whose name another one took over are asked now and then, too.
     private var nodes: [FleetNode] = []
     private var zombies: [FleetNode] = []
+    private var lives = 0
     private var wanted: [RingMember] = []
     private var clients: [SimulatedClient] = []
-    private var history: [RecordedOperation] = []
-    private var places: [Int] = []
-    private var tagged: [UInt32: Int] = [:]
+    private let history: HistoryRecorder
     private var budget: Int
     private var isHealed = false
+    /// Keys whose last reads were not answered.
+    private var unanswered: [String] = []
     /// What the nodes went through, in order.
     private var events: [String] = []
 
     /// A run of a seed with so many commands.
     package init(seed: UInt64, operations: Int = 800, guards: OwnershipGuards = .all) {
         world = VirtualWorld(seed: seed)
+        history = HistoryRecorder(world)
         self.seed = seed
         budget = operations
         store = FleetStore(world, guards)
@@ -43,6 +45,7 @@ package final class FleetSimulation {
         counters = pick.within(0...1)
         names = ["a", "b", "c"]
         ownership.leaseNanoseconds = UInt64(pick.within(60...400)) * 1_000_000
+        tierConfiguration.sharesKeys = guards.contains(.writes)
         tierConfiguration.stripes = 1 << pick.below(3)
         tierConfiguration.bucketsPerStripe = 1 << pick.below(4)
         tierConfiguration.waitMilliseconds = UInt64(pick.within(300...900))
@@ -66,8 +69,9 @@ package final class FleetSimulation {
 
     private func begin(_ name: String) -> FleetNode {
         let session = FleetSession(world, store, faults, waitMilliseconds: tierConfiguration.waitMilliseconds)
-        session.noteSealed = { [weak self] write, outcome in self?.noteSealed(write.clientFlags, outcome) }
-        let life = nodes.count + zombies.count
+        session.noteSealed = { [history] write, outcome in history.noteSealed(write.clientFlags, outcome) }
+        lives += 1
+        let life = lives
         let cache = SimulatedCache(world, capacity: keys.count, noMemory: 0, negativeMilliseconds: 5000)
         let node = FleetNode(
             name, world, store, session, cache, tier: tierConfiguration, ownership: ownership)
@@ -116,7 +120,7 @@ package final class FleetSimulation {
                 nodes[index].stand(world.random.below(long))
             case 6...7:
                 world.noteFault("node killed")
-                lose(nodes[index])
+                nodes[index].kill()
                 nodes[index] = begin(nodes[index].name)
             case 8:
                 // Its supervisor takes it for dead, and starts another one.
@@ -130,8 +134,6 @@ package final class FleetSimulation {
             trouble()
         }
     }
-
-    private func lose(_ node: FleetNode) { for done in node.kill() { done(.done(.unknown)) } }
 
     // MARK: Clients
 
@@ -148,13 +150,13 @@ package final class FleetSimulation {
         let key = keys[place]
         // On the way over several nodes, commands of one client on one key would lose their order.
         guard (client.underWay[key] ?? 0) == 0 else { return }
-        let action = client.choose(key, isCounter: place < counters, tag: history.count + 1, world)
+        let action = client.choose(key, isCounter: place < counters, tag: history.nextTag, world)
         budget -= 1
-        let record = record(client.number, place, action)
+        let record = history.begin(client.number, place, action)
         client.begin(action, key)
         send(action, key, to: guess(key), hops: 0) { [self] result in
             client.end(action, key, result)
-            end(record, result)
+            history.end(record, result)
         }
     }
 
@@ -194,88 +196,48 @@ package final class FleetSimulation {
         }
     }
 
-    // MARK: History
-
-    private func record(_ client: Int, _ place: Int, _ action: RecordedOperation.Action) -> Int {
-        places.append(place)
-        history.append(
-            RecordedOperation(
-                client: client, action, .unknown, invoked: world.stamp(), returned: .max,
-                invokedMilliseconds: world.unixMilliseconds, returnedMilliseconds: .max))
-        if case .write(let write) = action { tagged[write.clientFlags] = history.count - 1 }
-        return history.count - 1
-    }
-
-    private func end(_ record: Int, _ result: RecordedOperation.Result) {
-        if result == .unknown { return }
-        if case .write(.failed(let failure)) = result, failure.kind == .unknownOutcome { return }
-        guard history[record].returned == .max else { return }
-        history[record].result = result
-        history[record].returned = world.stamp()
-        history[record].returnedMilliseconds = world.unixMilliseconds
-    }
-
-    /// What became of a write whose client was told that nobody knows.
-    private func noteSealed(_ tag: UInt32, _ outcome: WriteOutcome?) {
-        guard let record = tagged[tag], history[record].returned == .max else { return }
-        history[record].isLate = true
-        history[record].result = .write(outcome ?? .failed(StorageFailure(.refused, "never happened")))
-        history[record].returned = world.stamp()
-        history[record].returnedMilliseconds = world.unixMilliseconds
-    }
-
     // MARK: The end
 
-    /// Ends all faults, waits until the ring has settled, and reads every key at its owner, twice.
+    /// Ends all faults, and processes that others were started for; waits until the ring has settled, and reads every
+    /// key at its owner, twice.
     private func heal() {
         isHealed = true
         for node in nodes { node.heal() }
+        for zombie in zombies { zombie.kill() }
         spread(names.map { Self.member($0) })
         let quiet = world.microseconds + 4_000_000
         while world.microseconds < quiet, world.step() {}
         for place in Array(keys.indices) + keys.indices {
-            let record = record(-1, place, .read)
+            let record = history.begin(-1, place, .read)
             var isDone = false
             send(.read, keys[place], to: nodes[0], hops: 0) { [self] result in
                 isDone = true
-                end(record, result)
+                if case .read(.failed) = result { noteUnanswered(place) }
+                history.end(record, result)
             }
             while !isDone, world.step() {}
+            if !isDone { noteUnanswered(place) }
         }
+    }
+
+    private func noteUnanswered(_ place: Int) {
+        let name = String(decoding: keys[place], as: UTF8.self)
+        if !unanswered.contains(name) { unanswered.append(name) }
     }
 
     private func check() -> SimulationReport {
         var report = SimulationReport(seed: seed)
-        report.operations = history.count
         report.faults = world.faults
         report.faults["ring change"] = store.changes
-        for place in keys.indices {
-            let own = history.indices.filter { places[$0] == place && says(history[$0]) }.map { history[$0] }
-            let name = String(decoding: keys[place], as: UTF8.self)
-            switch LinearizabilityChecker().check(own) {
-            case .linearizable: break
-            case .undecided: report.undecided.append(name)
-            case .violation(let operation): report.violations.append("\(name): \(operation)")
-            }
-        }
-        // Of the last reads, which must have been answered.
-        let last = history.suffix(keys.count * 2)
-        report.unanswered = last.count { if case .read(.failed) = $0.result { true } else { $0.returned == .max } }
+        history.check(keys, by: LinearizabilityChecker(), into: &report)
+        report.unanswered = unanswered
         return report
     }
 
-    private func says(_ operation: RecordedOperation) -> Bool {
-        switch operation.result {
-        case .read(.failed), .write(.failed): false
-        case .read, .write: true
-        case .unknown: operation.action != .read
-        }
-    }
-
-    /// What happened to the key of a violation, for whoever looks into it: commands, and what the nodes went through.
-    package func log(of violation: String) -> [String] {
-        let name = violation.prefix { $0 != ":" }
-        let key = keys.firstIndex { String(decoding: $0, as: UTF8.self) == name }
-        return events + history.indices.filter { places[$0] == key }.map { "\(history[$0])" }
+    /// What happened to a key that a report names: commands, and what the nodes went through.
+    package func log(of finding: String) -> [String] {
+        let name = finding.prefix { $0 != ":" }
+        guard let place = keys.firstIndex(where: { String(decoding: $0, as: UTF8.self) == name }) else { return events }
+        return events + history.log(of: place)
     }
 }

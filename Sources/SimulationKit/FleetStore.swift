@@ -7,11 +7,6 @@ internal import Storage
 /// The store and the authority of a simulated fleet: rows, rings and names, each exchange and each commit at one
 /// moment, which is the order that a database's lock gives them.
 final class FleetStore {
-    private struct Entry {
-        var row: StoredRow?
-        var version: UInt64
-    }
-
     private struct Lease {
         var token: UInt64
         var adopted: UInt64
@@ -20,8 +15,7 @@ final class FleetStore {
 
     let world: VirtualWorld
     let guards: OwnershipGuards
-    private var entries: [[UInt8]: Entry] = [:]
-    private var clock = HybridLogicalClock(persistedMark: 0)
+    private var rows: SimulatedRows
     private var rings: [(epoch: UInt64, members: [RingMember])] = []
     private var leases: [String: Lease] = [:]
     /// Changes of the ring.
@@ -30,6 +24,7 @@ final class FleetStore {
     init(_ world: VirtualWorld, _ guards: OwnershipGuards) {
         self.world = world
         self.guards = guards
+        rows = SimulatedRows(world)
     }
 
     /// The members of the newest ring.
@@ -42,9 +37,13 @@ final class FleetStore {
         let now = world.unixMilliseconds
         var hadPredecessor = false
         if request.joins {
-            let known = leases[request.name]?.token ?? 0
-            hadPredecessor = known != 0 && known != request.token
-            leases[request.name] = Lease(token: request.token, adopted: 0, seenMilliseconds: now)
+            let known = leases[request.name] ?? Lease(token: 0, adopted: 0, seenMilliseconds: now)
+            hadPredecessor = known.token != 0
+            if known.token == 0 || known.token == request.token
+                || now - known.seenMilliseconds >= request.silenceMilliseconds
+            {
+                leases[request.name] = Lease(token: request.token, adopted: 0, seenMilliseconds: now)
+            }
         }
         if let members = request.proposal, request.adopted == newest {
             rings.append((newest + 1, members))
@@ -71,12 +70,7 @@ final class FleetStore {
 
     // MARK: Rows
 
-    func read(_ key: [UInt8]) -> ReadOutcome { live(key).map { .found($0) } ?? .absent }
-
-    private func live(_ key: [UInt8]) -> StoredRow? {
-        guard let row = entries[key]?.row, row.isLive(at: world.unixMilliseconds) else { return nil }
-        return row
-    }
+    func read(_ key: [UInt8]) -> ReadOutcome { rows.read(key) }
 
     /// Commits writes as one transaction; nil when the permit is not good any more, and none was done. What changes
     /// nothing needs no permit.
@@ -85,29 +79,14 @@ final class FleetStore {
         if !isGood, guards.contains(.fences) {
             var refusals: [WriteOutcome] = []
             for write in writes {
-                guard case .refuse(let outcome) = WriteEvaluation.decide(write, live: live(write.key)) else {
+                guard case .refuse(let outcome) = WriteEvaluation.decide(write, live: rows.live(write.key)) else {
                     return nil
                 }
                 refusals.append(outcome)
             }
             return refusals
         }
-        return writes.map { commit($0) }
-    }
-
-    private func commit(_ write: StorageWrite) -> WriteOutcome {
-        let stored = entries[write.key]
-        let decision = WriteEvaluation.decide(write, live: live(write.key))
-        if case .refuse(let outcome) = decision { return outcome }
-        let version = clock.next(after: stored?.version ?? 0, unixMilliseconds: world.unixMilliseconds)
-        if let mark = clock.mustPersistBefore(version) { clock.notePersisted(mark) }
-        guard case .put(var row) = decision else {
-            entries[write.key] = Entry(row: nil, version: version)
-            return .deleted(version: version)
-        }
-        row.version = version
-        entries[write.key] = Entry(row: row, version: version)
-        return .stored(row)
+        return writes.map { rows.commit($0) }
     }
 }
 
@@ -131,13 +110,16 @@ final class FleetSession: StorageBackend, @unchecked Sendable {
     /// What the node may write now, and how it hears that the permit is old.
     var permit: () -> WritePermit = { WritePermit(name: "", token: 0, view: OwnershipView()) }
     var renew: () -> Void = {}
-    /// Told of writes whose outcome was unknown and is not any more.
+    /// Told of every write whose fate is sealed, with what became of it, nil for nothing: it will not happen any more,
+    /// and what it did is in every answer.
     var noteSealed: (StorageWrite, WriteOutcome?) -> Void = { _, _ in }
     private var sink: (any StorageSink)?
     private var fenced: FencedWrites
     private var fresh: [FencedWrite] = []
     private var isBusy = false
     private var isClosed = false
+    /// Whether it will look by itself whether what is held may be written.
+    private var isPolling = false
     private var lastAnswer: UInt64 = 0
     private let waitNanoseconds: UInt64
 
@@ -161,6 +143,7 @@ final class FleetSession: StorageBackend, @unchecked Sendable {
     func close() {
         isClosed = true
         sink = nil
+        for write in fenced.held + fresh { noteSealed(write.submitted.write, nil) }
     }
 
     private func delay(slowMax: Int? = nil) -> Int {
@@ -192,30 +175,45 @@ final class FleetSession: StorageBackend, @unchecked Sendable {
     func pump() {
         guard !isBusy, !isClosed else { return }
         let permit = permit()
+        let waiting = fenced.held + fresh
         let admission = fenced.admit(fresh, permit)
         fresh = []
-        answer(admission.refused, after: 0)
+        let refused = admission.refused.compactMap { refusal in
+            waiting.first { $0.submitted.token == refusal.token }.map { ($0.submitted, refusal.outcome) }
+        }
+        answer(refused, after: 0)
         let oldest = world.nanoseconds > waitNanoseconds ? world.nanoseconds - waitNanoseconds : 0
         let overdue = fenced.takeOverdue(since: oldest)
-        answer(overdue.map { ($0.token, .failed(StorageFailure(.notSent, "overdue"))) }, after: 0)
-        guard !admission.ready.isEmpty else {
-            if !fenced.held.isEmpty { world.after(2_000) { [weak self] in self?.pump() } }
-            return
-        }
+        answer(overdue.map { ($0, .failed(StorageFailure(.notSent, "overdue"))) }, after: 0)
+        guard !admission.ready.isEmpty else { return poll() }
         isBusy = true
         let isLost = world.random.chance(faults.unknown)
         world.after(delay()) { [self] in
             if isLost { return lose(admission.ready, permit) }
             guard let outcomes = store.commit(admission.ready.map(\.submitted.write), permit) else {
-                world.noteFault("fenced")
-                fenced.putBack(admission.ready)
-                renew()
-                return world.after(3_000) { [self] in finish() }
+                return putBack(admission.ready)
             }
-            let answers = zip(admission.ready, outcomes).map { ($0.submitted.token, $1) }
-            answer(answers, after: delay())
+            answer(zip(admission.ready, outcomes).map { ($0.submitted, $1) }, after: delay())
             finish()
         }
+    }
+
+    private func poll() {
+        guard !fenced.held.isEmpty, !isPolling else { return }
+        isPolling = true
+        world.after(2_000) { [self] in
+            isPolling = false
+            pump()
+        }
+    }
+
+    /// The store refused the permit.
+    private func putBack(_ writes: [FencedWrite]) {
+        world.noteFault("fenced")
+        if isClosed { return writes.forEach { noteSealed($0.submitted.write, nil) } }
+        fenced.putBack(writes)
+        renew()
+        world.after(3_000) { [self] in finish() }
     }
 
     private func finish() {
@@ -223,18 +221,27 @@ final class FleetSession: StorageBackend, @unchecked Sendable {
         pump()
     }
 
-    private func answer(_ results: [(token: UInt64, outcome: WriteOutcome)], after pause: Int) {
+    private func answer(_ results: [(write: SubmittedWrite, outcome: WriteOutcome)], after pause: Int) {
         if results.isEmpty { return }
         // In the order of what was done.
         lastAnswer = max(lastAnswer, world.microseconds + UInt64(pause))
-        world.at(lastAnswer) { [weak self] in self?.sink?.writesCompleted(results) }
+        world.at(lastAnswer) { [self] in
+            sink?.writesCompleted(results.map { ($0.write.token, $0.outcome) })
+            for (submitted, outcome) in results where Self.isFinal(outcome) { noteSealed(submitted.write, outcome) }
+        }
+    }
+
+    /// Whether nothing more becomes of a write: a client that is sent to the owner asks there.
+    private static func isFinal(_ outcome: WriteOutcome) -> Bool {
+        guard case .failed(let failure) = outcome else { return true }
+        return failure.kind != .unknownOutcome && failure.kind != .notOwner
     }
 
     /// A transaction whose answer is lost: it is done later, or never. The writer goes on when that is known.
     private func lose(_ writes: [FencedWrite], _ permit: WritePermit) {
         world.noteFault("unknown outcome")
         let failure = WriteOutcome.failed(StorageFailure(.unknownOutcome, "simulated"))
-        answer(writes.map { ($0.submitted.token, failure) }, after: 0)
+        answer(writes.map { ($0.submitted, failure) }, after: 0)
         let happens = world.random.chance(600)
         world.after(world.random.below(faults.slowMax)) { [self] in
             let list = writes.map(\.submitted.write)

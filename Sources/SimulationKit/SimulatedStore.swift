@@ -20,11 +20,6 @@ final class SimulatedStore: StorageBackend, @unchecked Sendable {
         var settleMax = 150_000
     }
 
-    private struct Entry {
-        var row: StoredRow?
-        var version: UInt64
-    }
-
     private struct Answer {
         var write: SubmittedWrite
         var outcome: WriteOutcome?
@@ -37,11 +32,7 @@ final class SimulatedStore: StorageBackend, @unchecked Sendable {
     /// Told of every write whose fate is sealed, with what became of it, nil for nothing: it will not happen any more,
     /// and what it did is in every answer.
     var noteSealed: (StorageWrite, WriteOutcome?) -> Void = { _, _ in }
-    /// How far the clock that gives versions is off, in milliseconds.
-    var clockStep: Int64 = 0
-    private var entries: [[UInt8]: Entry] = [:]
-    private var clock = HybridLogicalClock(persistedMark: 0)
-    private var durableMark: UInt64 = 0
+    private var rows: SimulatedRows
     private var sink: (any StorageSink)?
     private var incarnation = 0
     private var lastCommit: [[UInt8]: UInt64] = [:]
@@ -61,6 +52,7 @@ final class SimulatedStore: StorageBackend, @unchecked Sendable {
     init(_ world: VirtualWorld, _ faults: Faults) {
         self.world = world
         self.faults = faults
+        rows = SimulatedRows(world)
     }
 
     func start(_ sink: any StorageSink) throws(StorageStartError) { self.sink = sink }
@@ -86,23 +78,13 @@ final class SimulatedStore: StorageBackend, @unchecked Sendable {
             if fails { world.noteFault("read error") }
             let incarnation = self.incarnation
             world.after(looks) { [self] in
-                let outcome = fails ? .failed(StorageFailure(.refused, "simulated")) : value(read.key)
+                let outcome = fails ? .failed(StorageFailure(.refused, "simulated")) : rows.read(read.key)
                 world.after(travels) { [self] in
                     guard incarnation == self.incarnation else { return }
                     sink?.readsCompleted([(read.token, outcome)])
                 }
             }
         }
-    }
-
-    private func value(_ key: [UInt8]) -> ReadOutcome {
-        guard let row = live(key) else { return .absent }
-        return .found(row)
-    }
-
-    private func live(_ key: [UInt8]) -> StoredRow? {
-        guard let row = entries[key]?.row, row.isLive(at: world.unixMilliseconds) else { return nil }
-        return row
     }
 
     private func delay() -> Int { world.random.below(world.random.chance(100) ? faults.delayMax * 4 : faults.delayMax) }
@@ -129,7 +111,7 @@ final class SimulatedStore: StorageBackend, @unchecked Sendable {
         lastCommit[key] = commitAt
         world.at(commitAt) { [self] in
             guard let write = inFlight.removeValue(forKey: number) else { return }
-            answer(write, commit(write.write))
+            answer(write, rows.commit(write.write))
         }
     }
 
@@ -184,7 +166,7 @@ final class SimulatedStore: StorageBackend, @unchecked Sendable {
                 guard let write = loose[number] else { return }
                 loose[number] = nil
                 world.noteFault("late commit")
-                resolved.append((write.write, commit(write.write)))
+                resolved.append((write.write, rows.commit(write.write)))
             }
         }
         settleLater()
@@ -221,25 +203,6 @@ final class SimulatedStore: StorageBackend, @unchecked Sendable {
         return numbers
     }
 
-    private func commit(_ write: StorageWrite) -> WriteOutcome {
-        let stored = entries[write.key]
-        let decision = WriteEvaluation.decide(write, live: live(write.key))
-        if case .refuse(let outcome) = decision { return outcome }
-        let version = clock.next(
-            after: stored?.version ?? 0, unixMilliseconds: world.unixMilliseconds + clockStep)
-        if let mark = clock.mustPersistBefore(version) {
-            durableMark = mark
-            clock.notePersisted(mark)
-        }
-        guard case .put(var row) = decision else {
-            entries[write.key] = Entry(row: nil, version: version)
-            return .deleted(version: version)
-        }
-        row.version = version
-        entries[write.key] = Entry(row: row, version: version)
-        return .stored(row)
-    }
-
     // MARK: Nemesis
 
     /// The process that used the store died: nothing is answered any more; what was not committed is lost, or is done
@@ -269,15 +232,14 @@ final class SimulatedStore: StorageBackend, @unchecked Sendable {
         lastCommit = [:]
         answers = [:]
         unknownAnswers = 0
-        clockStep -= Int64(world.random.below(5000))
-        clock = HybridLogicalClock(persistedMark: durableMark)
+        rows.restart(behind: Int64(world.random.below(5000)))
     }
 
     /// Another node reads or writes.
     func directly(_ action: RecordedOperation.Action, _ key: [UInt8]) -> RecordedOperation.Result {
         switch action {
-        case .read: .read(value(key))
-        case .write(let write): .write(commit(write))
+        case .read: .read(rows.read(key))
+        case .write(let write): .write(rows.commit(write))
         }
     }
 }

@@ -18,8 +18,8 @@ package struct SimulationReport: Sendable, Equatable {
     package var undecided: [String] = []
     /// Operations on these keys: what was not checked.
     package var uncheckedOperations = 0
-    /// Commands that nobody answered once all faults were over.
-    package var unanswered = 0
+    /// Keys whose reads nobody answered once all faults were over.
+    package var unanswered: [String] = []
     /// Of everything that clients saw: the same seed gives the same.
     package var digest: UInt64 = 0
 
@@ -54,11 +54,7 @@ package final class Simulation {
     private var isRunning = false
     private var clients: [SimulatedClient] = []
     private let seed: UInt64
-    /// What was asked of all keys, and of which.
-    private var history: [RecordedOperation] = []
-    private var places: [Int] = []
-    /// Whose write a tag is: its place in the history.
-    private var tagged: [UInt32: Int] = [:]
+    private let history: HistoryRecorder
     private var budget: Int
 
     /// A run of a seed with so many commands, judged by `checker`. Which faults there are, and how many, is the seed's
@@ -69,6 +65,7 @@ package final class Simulation {
     ) {
         self.checker = checker
         world = VirtualWorld(seed: seed)
+        history = HistoryRecorder(world)
         self.seed = seed
         self.guards = guards
         budget = operations
@@ -96,7 +93,7 @@ package final class Simulation {
         policy.negativeTTLMilliseconds = pick.chance(800) ? 5000 : 0
         clients = (0..<pick.within(4...16)).map { SimulatedClient(number: $0, depth: pick.within(1...3)) }
         world.random = pick
-        store.noteSealed = { [weak self] write, outcome in self?.noteSealed(write.clientFlags, outcome) }
+        store.noteSealed = { [history] write, outcome in history.noteSealed(write.clientFlags, outcome) }
     }
 
     /// Runs to the end and checks.
@@ -207,9 +204,9 @@ package final class Simulation {
         let owner = owners[place]
         guard (client.reading[key] ?? 0) == 0, owner != .handingOver else { return }
         guard owner == .thisNode || (client.underWay[key] ?? 0) == 0 else { return }
-        let action = client.choose(key, isCounter: place < counters, tag: history.count + 1, world)
+        let action = client.choose(key, isCounter: place < counters, tag: history.nextTag, world)
         budget -= 1
-        let record = begin(client.number, place, action)
+        let record = history.begin(client.number, place, action)
         let hasUnanswered = (client.underWay[key] ?? 0) > 0
         client.begin(action, key)
         guard owner == .thisNode else { return direct(client, action, place, record) }
@@ -217,7 +214,7 @@ package final class Simulation {
         node?.execute(action, key, hasUnanswered: hasUnanswered) { [self] result in
             guard life === node else { return }
             client.end(action, key, result)
-            end(record, result)
+            history.end(record, result)
         }
     }
 
@@ -233,40 +230,9 @@ package final class Simulation {
             world.after(world.random.below(1000)) { [self] in
                 directOperations[place] -= 1
                 if life === node { client.end(action, key, result) }
-                end(record, result)
+                history.end(record, result)
             }
         }
-    }
-
-    // MARK: History
-
-    private func begin(_ client: Int, _ place: Int, _ action: RecordedOperation.Action) -> Int {
-        places.append(place)
-        history.append(
-            RecordedOperation(
-                client: client, action, .unknown, invoked: world.stamp(), returned: .max,
-                invokedMilliseconds: world.unixMilliseconds, returnedMilliseconds: .max))
-        if case .write(let write) = action { tagged[write.clientFlags] = history.count - 1 }
-        return history.count - 1
-    }
-
-    private func end(_ record: Int, _ result: RecordedOperation.Result) {
-        if case .write(.failed(let failure)) = result, failure.kind == .unknownOutcome { return }
-        history[record].result = result
-        history[record].returned = world.stamp()
-        history[record].returnedMilliseconds = world.unixMilliseconds
-    }
-
-    /// The store knows what became of a write, and nothing more of it will happen: what the client was not told, the
-    /// checker may know. That is more than a client could demand, so whatever is impossible then is a fault.
-    private func noteSealed(_ tag: UInt32, _ outcome: WriteOutcome?) {
-        guard let record = tagged[tag], history[record].result == .unknown, history[record].returned == .max else {
-            return
-        }
-        history[record].isLate = true
-        history[record].result = .write(outcome ?? .failed(StorageFailure(.refused, "never happened")))
-        history[record].returned = world.stamp()
-        history[record].returnedMilliseconds = world.unixMilliseconds
     }
 
     // MARK: The end
@@ -277,11 +243,11 @@ package final class Simulation {
         let quiet = world.microseconds + 1_000_000
         while world.microseconds < quiet, world.step() {}
         for place in Array(keys.indices) + keys.indices {
-            let record = begin(-1, place, .read)
+            let record = history.begin(-1, place, .read)
             var isDone = false
             node?.execute(.read, keys[place], hasUnanswered: false) { [self] result in
                 isDone = true
-                end(record, result)
+                history.end(record, result)
             }
             while !isDone, world.step() {}
         }
@@ -289,51 +255,11 @@ package final class Simulation {
 
     private func check() -> SimulationReport {
         var report = SimulationReport(seed: seed)
-        report.operations = history.count
         report.faults = world.faults
-        for place in keys.indices {
-            let own = history.indices.filter { places[$0] == place && says(history[$0]) }.map { history[$0] }
-            switch checker.check(own) {
-            case .linearizable: break
-            case .undecided:
-                report.undecided.append(String(decoding: keys[place], as: UTF8.self))
-                report.uncheckedOperations += own.count
-            case .violation(let operation):
-                report.violations.append("\(String(decoding: keys[place], as: UTF8.self)): \(operation)")
-            }
-        }
-        report.digest = digest()
+        history.check(keys, by: checker, into: &report)
         return report
     }
 
-    /// Whether an operation says anything about its key: not if it failed, having done nothing.
-    private func says(_ operation: RecordedOperation) -> Bool {
-        switch operation.result {
-        case .read(.failed), .write(.failed): false
-        case .read, .write: true
-        case .unknown: operation.action != .read
-        }
-    }
-
-    private func digest() -> UInt64 {
-        var digest: UInt64 = 0xCBF2_9CE4_8422_2325
-        func mix(_ number: UInt64) { digest = (digest ^ number) &* 0x100_0000_01B3 }
-        for operation in history {
-            mix(operation.invoked)
-            mix(operation.returned)
-            switch operation.result {
-            case .read(.found(let row)), .write(.stored(let row)):
-                mix(row.version)
-                mix(stableHash(row.value.span))
-            case .read, .write: mix(1)
-            case .unknown: mix(2)
-            }
-        }
-        return digest
-    }
-
     /// What happened to one key, for whoever looks into a violation.
-    package func log(of key: Int) -> [String] {
-        history.indices.filter { places[$0] == key }.map { "\(history[$0])" }
-    }
+    package func log(of key: Int) -> [String] { history.log(of: key) }
 }

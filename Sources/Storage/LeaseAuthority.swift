@@ -9,6 +9,8 @@ package struct LeaseRequest: Sendable, Equatable {
     package var token: UInt64
     /// Whether the process takes the name over, from whoever held it.
     package var joins: Bool
+    /// A process that joins takes the name only from one that has said nothing for so many milliseconds; 0: from any.
+    package var silenceMilliseconds: Int64
     /// The epoch that the node answers by; 0 for none. Whoever hears of it may take that the node shows no copy any
     /// more of a key that is not its own under that epoch.
     package var adopted: UInt64
@@ -19,10 +21,14 @@ package struct LeaseRequest: Sendable, Equatable {
     package var settings: UInt64 = 0
 
     /// A request.
-    package init(name: String, token: UInt64, joins: Bool, adopted: UInt64, proposal: [RingMember]? = nil) {
+    package init(
+        name: String, token: UInt64, joins: Bool, silenceMilliseconds: Int64 = 0, adopted: UInt64,
+        proposal: [RingMember]? = nil
+    ) {
         self.name = name
         self.token = token
         self.joins = joins
+        self.silenceMilliseconds = silenceMilliseconds
         self.adopted = adopted
         self.proposal = proposal
     }
@@ -32,7 +38,8 @@ package struct LeaseRequest: Sendable, Equatable {
 package struct LeaseReply: Sendable, Equatable {
     /// Whether the process still holds its name. If not, nothing else counts.
     package var isHolder: Bool
-    /// Of a process that joined: whether another one had the name and never gave it back.
+    /// Of a process that joined: whether the name was taken, and never given back. By the process itself, too: then an
+    /// earlier answer did not reach it, and nobody knows any more whether another one had the name before.
     package var hadPredecessor: Bool
     /// The rings from the one that the node said it adopted on, in order; those from the oldest that is kept on, where
     /// that one is not kept any more.

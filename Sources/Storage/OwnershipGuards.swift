@@ -25,11 +25,13 @@ package struct OwnershipGuards: NamedGuards {
     package static let adoption = OwnershipGuards(rawValue: 1 << 6)
     /// A process that takes a name over waits until the one before it cannot show a copy any more.
     package static let predecessors = OwnershipGuards(rawValue: 1 << 7)
+    /// No copy is shown while a write of its key is in flight: the key's next owner may have shown what that did.
+    package static let writes = OwnershipGuards(rawValue: 1 << 8)
 
     /// Every guard, each with its name.
     package static let named: [(name: String, guards: OwnershipGuards)] = [
         ("leases", .leases), ("owners", .owners), ("opening", .opening), ("fences", .fences), ("regained", .regained),
-        ("fills", .fills), ("adoption", .adoption), ("predecessors", .predecessors),
+        ("fills", .fills), ("adoption", .adoption), ("predecessors", .predecessors), ("writes", .writes),
     ]
 
     /// All guards.

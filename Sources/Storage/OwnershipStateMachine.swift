@@ -13,8 +13,8 @@
 package struct OwnershipStateMachine: Sendable {
     /// What the node is called.
     package let name: String
-    /// Which process of that name it is.
-    package let token: UInt64
+    /// Which process of that name it is; another one each time that the process takes its name back.
+    package private(set) var token: UInt64
     private let configuration: OwnershipConfiguration
     private let guards: OwnershipGuards
     private let place: @Sendable ([RingMember]) -> (any KeyPlacement)?
@@ -30,12 +30,16 @@ package struct OwnershipStateMachine: Sendable {
     private var openFrom: UInt64 = 0
     /// Counts how often rings were missed.
     private var era = 0
-    private var isJoined = false
+    /// Whether the next request is to take the name.
+    private var isJoining = true
+    /// Whether the process had the name once and lost it: copies may be there from that time.
+    private var isReturning = false
     /// Until when a process that had the name before may show copies.
     private var quietUntil: UInt64 = 0
     /// Until when the node may show copies; 0 before the first lease.
     package private(set) var leaseUntil: UInt64 = 0
-    /// Whether another process has the name: this one serves nothing any more.
+    /// Whether another process has the name: this one serves nothing, until that one has been silent for so long that
+    /// this one may take the name back.
     package private(set) var isSuperseded = false
 
     /// A node that has not asked yet. `place` spreads keys over members; nil where it cannot. `guards` is for tests.
@@ -69,10 +73,9 @@ package struct OwnershipStateMachine: Sendable {
 
     /// How long until the next exchange, in nanoseconds.
     package var pauseNanoseconds: UInt64 {
-        if !isJoined || proposal != nil || view.isClosing || (rings.isEmpty && !wanted.isEmpty) {
-            return configuration.hurryNanoseconds
-        }
-        return configuration.renewNanoseconds
+        if isJoining || proposal != nil || view.isClosing { return configuration.hurryNanoseconds }
+        let isWaiting = rings.isEmpty && !wanted.isEmpty && !isSuperseded
+        return isWaiting ? configuration.hurryNanoseconds : configuration.renewNanoseconds
     }
 
     // MARK: Events
@@ -82,13 +85,16 @@ package struct OwnershipStateMachine: Sendable {
 
     /// What to ask next.
     package var request: LeaseRequest {
-        LeaseRequest(name: name, token: token, joins: !isJoined, adopted: epoch, proposal: proposal)
+        LeaseRequest(
+            name: name, token: token, joins: isJoining,
+            silenceMilliseconds: isReturning ? configuration.silenceMilliseconds : 0, adopted: epoch,
+            proposal: proposal)
     }
 
     /// Of the nodes that say something, the one with the least name proposes rings: two that see different members do
     /// not undo each other's.
     private var proposal: [RingMember]? {
-        guard isJoined, !wanted.isEmpty, wanted != rings.last?.ring.members else { return nil }
+        guard !isJoining, !isSuperseded, !wanted.isEmpty, wanted != rings.last?.ring.members else { return nil }
         let awake = nodes.filter { $0.ageMilliseconds < configuration.silenceMilliseconds }
         guard awake.allSatisfy({ $0.name >= name }), place(wanted) != nil else { return nil }
         return wanted
@@ -108,14 +114,9 @@ package struct OwnershipStateMachine: Sendable {
     /// The authority answered a request that was sent at `sent`. The lease counts once the caller has shown the new
     /// view to everybody: see ``extendLease(sentAt:)``.
     package mutating func replied(_ reply: LeaseReply, at now: UInt64) -> Change {
-        guard reply.isHolder else {
-            let isNew = !isSuperseded
-            isSuperseded = true
-            leaseUntil = 0
-            return Change(view: isNew, ring: isNew)
-        }
-        if !isJoined {
-            isJoined = true
+        guard reply.isHolder else { return lost(reply) }
+        if isJoining {
+            (isJoining, isSuperseded) = (false, false)
             if reply.hadPredecessor, guards.contains(.predecessors) { quietUntil = now &+ wait }
         }
         nodes = reply.nodes
@@ -128,6 +129,30 @@ package struct OwnershipStateMachine: Sendable {
         change.ring = before.0 != epoch || change.gap
         change.view = change.ring || before.1 != cleanFrom || before.2 != openFrom
         return change
+    }
+
+    /// Another process has the name. It may be gone: one that died while its request was on its way takes the name from
+    /// the one that was started in its place.
+    private mutating func lost(_ reply: LeaseReply) -> Change {
+        guard isSuperseded else {
+            (isSuperseded, isJoining) = (true, false)
+            leaseUntil = 0
+            return Change(view: true, ring: true)
+        }
+        // Only now that everybody has seen that nothing is the node's: no write carries the new token before that.
+        let holder = reply.nodes.first { $0.name == name }
+        isJoining = holder.map { $0.ageMilliseconds >= configuration.silenceMilliseconds } ?? true
+        if isJoining { begin() }
+        return Change()
+    }
+
+    /// Begins anew, as another process of the name would, but for the copies that are there.
+    private mutating func begin() {
+        // Writes that left under the token before must not count when the name is taken back.
+        token = max(1, token &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407)
+        (rings, nodes, isReturning) = ([], [], true)
+        (cleanFrom, openFrom) = (0, 0)
+        era += 1
     }
 
     /// The node answers by what the last reply said, to a request that was sent at `sent`.
@@ -151,24 +176,28 @@ package struct OwnershipStateMachine: Sendable {
     private mutating func adopt(_ listed: [(epoch: UInt64, members: [RingMember])], at now: UInt64) -> Bool {
         guard let first = listed.first, let last = listed.last else { return false }
         let known = epoch
+        let isFirst = rings.isEmpty
         var isGap = false
         if known > 0, first.epoch != known {
             // Too far behind; or the authority was set back, and numbers mean something else now.
             isGap = true
             era += 1
-            rings = [(OwnershipRing(epoch: max(first.epoch, 1) - 1, members: [], own: -1, placement: nil), now)]
+            rings = [(nobodys(before: first.epoch), now)]
             if last.epoch < known { (cleanFrom, openFrom) = (0, 0) }
         }
-        if known == 0, first.epoch > 1 {
-            rings = [(OwnershipRing(epoch: first.epoch - 1, members: [], own: -1, placement: nil), now)]
-        }
+        if isFirst, first.epoch > 1 || isReturning { rings = [(nobodys(before: first.epoch), now)] }
         for (epoch, members) in listed where epoch > self.epoch {
             let own = members.firstIndex { $0.name == name } ?? -1
             rings.append((OwnershipRing(epoch: epoch, members: members, own: own, placement: place(members)), now))
         }
         // Nothing was cached before the first ring.
-        if known == 0 { cleanFrom = epoch }
+        if isFirst, !isReturning { cleanFrom = epoch }
         return isGap
+    }
+
+    /// Stands for rings that are not known.
+    private func nobodys(before epoch: UInt64) -> OwnershipRing {
+        OwnershipRing(epoch: max(epoch, 1) - 1, members: [], own: -1, placement: nil)
     }
 
     /// Finds out which rings nobody else answers by any more.
@@ -194,7 +223,6 @@ package struct OwnershipStateMachine: Sendable {
         rings = rings.enumerated().filter { $0.offset == rings.count - 1 || $0.element.ring.epoch >= needed }
             .map(\.element)
         guard rings.count > configuration.ringsMax, let newest = rings.last else { return }
-        let nobody = OwnershipRing(epoch: newest.ring.epoch - 1, members: [], own: -1, placement: nil)
-        rings = [(nobody, newest.learned), newest]
+        rings = [(nobodys(before: newest.ring.epoch), newest.learned), newest]
     }
 }

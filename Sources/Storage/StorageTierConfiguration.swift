@@ -29,6 +29,9 @@ package struct StorageTierConfiguration: Sendable, Equatable {
     /// Whether others write to the store as well, and a stream tells of their changes: what a read shows may then be
     /// newer than a copy that it must not replace.
     package var followsChanges = false
+    /// Whether keys move between nodes that share the store. Other nodes may then show what a write did before
+    /// the answer of that write is here: no copy is shown while writes of its key are in flight.
+    package var sharesKeys = false
 
     /// The limits that a node has unless it is told otherwise.
     package init() {}

@@ -27,10 +27,11 @@ extension WriteThroughStateMachine {
                 token: token, operation: write.operation, compares: write.compare != 0, waiter: waiter,
                 deadlineNanoseconds: deadline))
         actions.writes.append(SubmittedWrite(token: token, write: write))
-        if write.expiryMilliseconds != 0, guards.contains(.expiry),
-            write.expiryMilliseconds <= now.unixMilliseconds + Int64(configuration.waitMilliseconds)
-        {
-            // Its row may come and go while it is in flight: a copy shown after that expiry would deny that it came.
+        // Its row may come and go while it is in flight: a copy shown after that expiry would deny that it came.
+        let mayExpire =
+            write.expiryMilliseconds != 0 && guards.contains(.expiry)
+            && write.expiryMilliseconds <= now.unixMilliseconds + Int64(configuration.waitMilliseconds)
+        if mayExpire || configuration.sharesKeys {
             keys[slot].isAhead = true
             drop(slot, into: &actions)
         }

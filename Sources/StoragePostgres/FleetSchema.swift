@@ -40,7 +40,9 @@ enum FleetSchema {
     /// What a write is refused with whose epoch or token is old.
     static let fencedState = "2201E"
 
-    /// A process takes its name; the last statement gives a row where another one had it and did not give it back.
+    /// A process takes its name; the last statement gives a row where the name was taken and not given back: by the
+    /// process itself, too, which then was not told who had it before. Where the request says so, the name is taken
+    /// only from a process that has been silent for long.
     /// Fails with SQLSTATE 2201E where nodes with other settings say something: such count only once all have been
     /// silent for longer than any lease.
     static func join(_ request: LeaseRequest) -> [String] {
@@ -49,15 +51,19 @@ enum FleetSchema {
         let isAnyAwake =
             "EXISTS (SELECT 1 FROM martlet_lease WHERE token <> 0 "
             + "AND seen > clock_timestamp() - interval '2 minutes')"
+        let silence = "interval '\(request.silenceMilliseconds) milliseconds'"
+        let condition =
+            request.silenceMilliseconds == 0
+            ? "" : " WHERE l.token IN (0, \(token)) OR l.seen <= clock_timestamp() - \(silence)"
         return [
             "DELETE FROM martlet_lease WHERE NOT \(areAlike) AND NOT \(isAnyAwake)",
             "INSERT INTO martlet_meta VALUES ('ring_settings', \(settings)) ON CONFLICT (name) DO UPDATE "
                 + "SET number = EXCLUDED.number WHERE NOT \(isAnyAwake)",
             "SELECT ln(CASE WHEN \(areAlike) THEN 1 ELSE 0 END)",
             """
-            WITH o AS (SELECT 1 AS one FROM martlet_lease WHERE name = \(name) AND token NOT IN (0, \(token))),
-            i AS (INSERT INTO martlet_lease VALUES (\(name), \(token), 0, clock_timestamp())
-              ON CONFLICT (name) DO UPDATE SET token = EXCLUDED.token, epoch = 0, seen = EXCLUDED.seen)
+            WITH o AS (SELECT 1 AS one FROM martlet_lease WHERE name = \(name) AND token <> 0),
+            i AS (INSERT INTO martlet_lease AS l VALUES (\(name), \(token), 0, clock_timestamp())
+              ON CONFLICT (name) DO UPDATE SET token = EXCLUDED.token, epoch = 0, seen = EXCLUDED.seen\(condition))
             SELECT one FROM o
             """,
         ]

@@ -165,11 +165,66 @@ struct OwnershipTests {
 
     @Test func whoLostItsNameServesNothing() {
         var machine = settled("a")
-        #expect(machine.replied(LeaseReply(isHolder: false), at: 2 * second).view)
+        machine.want([member("a")])
+        let reply = LeaseReply(isHolder: false, nodes: [said("a", 1)])
+        let change = machine.replied(reply, at: 2 * second)
+        #expect(change.view && change.ring)
         #expect(machine.isSuperseded)
         #expect(machine.view.verdict(of: even) == .unknown)
         machine.extendLease(sentAt: 2 * second)
         #expect(machine.isLapsed(at: 2 * second))
+        #expect(!machine.replied(reply, at: 3 * second).view)
+        #expect(!machine.request.joins && machine.request.proposal == nil)
+        #expect(machine.pauseNanoseconds == OwnershipConfiguration().renewNanoseconds)
+    }
+
+    /// A process died while its request was on its way, and another one was started: the dead one's request takes the
+    /// name away from the living one, which takes it back.
+    @Test func aNameIsTakenBackFromOneThatIsSilent() {
+        var machine = settled("a")
+        let (token, before) = (machine.token, machine.view)
+        let silence = OwnershipConfiguration().silenceMilliseconds
+        let long = LeaseReply(isHolder: false, nodes: [said("a", 0, age: silence), said("b", 1)])
+        // Even if it is long ago: first everybody hears that nothing is the node's.
+        #expect(machine.replied(long, at: 5 * second).view)
+        #expect(!machine.request.joins && machine.token == token)
+        _ = machine.replied(LeaseReply(isHolder: false, nodes: [said("a", 0, age: silence - 1)]), at: 5 * second)
+        #expect(!machine.request.joins && machine.token == token)
+        #expect(!machine.replied(long, at: 6 * second).view)
+        #expect(machine.request.joins && machine.request.silenceMilliseconds == silence)
+        #expect(machine.request.adopted == 0 && machine.request.proposal == nil)
+        #expect(machine.token != token, "writes that left before must not count again")
+        #expect(machine.view.verdict(of: even) == .unknown)
+
+        let rings = [ring(1, "a", "b")]
+        let nodes = [said("a", 0), said("b", 1)]
+        _ = machine.replied(
+            LeaseReply(isHolder: true, hadPredecessor: true, rings: rings, nodes: nodes), at: 7 * second)
+        machine.extendLease(sentAt: 7 * second)
+        #expect(!machine.isSuperseded && machine.isLapsed(at: 7 * second))
+        #expect(machine.view.verdict(of: even) == .unknown, "whoever was silent may have a lease yet")
+        #expect(machine.replied(LeaseReply(isHolder: true, rings: rings, nodes: nodes), at: 9 * second).ring)
+        #expect(machine.view.verdict(of: even) == .own)
+        #expect(!machine.view.isClean(even), "a copy may be from before the other process wrote")
+        #expect(!machine.view.isOpen(even), "and what rings there were meanwhile is not known")
+        machine.swept(by: before)
+        #expect(!machine.view.isClean(even), "what was looked through before says nothing")
+        machine.swept(by: machine.view)
+        #expect(machine.view.isClean(even))
+        _ = machine.replied(LeaseReply(isHolder: true, rings: rings, nodes: nodes), at: 11 * second)
+        #expect(machine.view.isOpen(even))
+    }
+
+    @Test func aNameIsNotTakenBackFromOneThatWasFaster() {
+        var machine = settled("a")
+        let long = LeaseReply(isHolder: false, nodes: [said("a", 0, age: 3_000)])
+        for _ in 0..<2 { _ = machine.replied(long, at: 2 * second) }
+        #expect(machine.request.joins)
+        _ = machine.replied(LeaseReply(isHolder: false, nodes: [said("a", 0)]), at: 3 * second)
+        #expect(!machine.request.joins && machine.isSuperseded)
+        // Given back, or forgotten.
+        _ = machine.replied(LeaseReply(isHolder: false), at: 4 * second)
+        #expect(machine.request.joins)
     }
 
     @Test func ringsThatNobodyNeedsAreForgotten() {
