@@ -187,8 +187,9 @@ final class WatchHub: Sendable {
             let timeToLive = eviction.expiry == 0 ? -1 : Int64(eviction.expiry) - Int64(now)
             note(
                 .evictions,
-                "type=eviction key=\(PercentEncoding.encoded(eviction.key.span)) fetch=\(eviction.isFetched ? "yes" : "no") "
-                    + "ttl=\(timeToLive) la=\(eviction.ageSeconds) clsid=\(eviction.queue) size=\(eviction.valueLength)"
+                "type=eviction key=\(PercentEncoding.encoded(eviction.key.span)) "
+                    + "fetch=\(eviction.isFetched ? "yes" : "no") ttl=\(timeToLive) la=\(eviction.ageSeconds) "
+                    + "clsid=\(eviction.queue) size=\(eviction.valueLength)"
             )
         }
     }

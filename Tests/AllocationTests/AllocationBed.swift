@@ -106,8 +106,8 @@ final class AllocationBed {
     }
 
     /// What the requests cost the reactor's thread in bytes, after as many to warm up: the least of three rounds. Where
-    /// the system holds a thread up, more waits at once than ever before, and a buffer grows to that once; what a request
-    /// costs is there in each round.
+    /// the system holds a thread up, more waits at once than ever before, and a buffer grows to that once; what a
+    /// request costs is there in each round.
     func bytesAllocated(by command: AllocationTests.Command) throws -> UInt64 {
         var least = UInt64.max
         for _ in 0..<3 where least > 0 {

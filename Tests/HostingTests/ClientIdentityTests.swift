@@ -14,7 +14,7 @@ private func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
 private struct Session {
     var client = ClientIdentity(mustLogIn: true)
     var input: [UInt8] = []
-    var answers = OutputBuffer(capacity: 256)
+    var answers: [UInt8] = []
     var tries: [Bool] = []
     let users: AuthenticationStore?
 
@@ -24,14 +24,17 @@ private struct Session {
 
     mutating func send(_ text: String) -> ClientIdentity.Progress {
         input += bytes(text)
-        var (offset, tries) = (0, self.tries)
-        let progress = client.logIn(input.span, at: &offset, users: users, &answers) { tries.append($0) }
+        var (client, offset, tried) = (self.client, 0, tries)
+        var output = OutputBuffer(capacity: 256)
+        let sent = input
+        let progress = client.logIn(sent.span, at: &offset, users: users, &output) { tried.append($0) }
+        answers += output.withSpan { [UInt8](copying: $0) }
         input.removeFirst(offset)
-        self.tries = tries
+        (self.client, tries) = (client, tried)
         return progress
     }
 
-    var answered: String { answers.withSpan { String(decoding: [UInt8](copying: $0), as: UTF8.self) } }
+    var answered: String { String(decoding: answers, as: UTF8.self) }
 }
 
 @Suite struct ClientIdentityTests {
