@@ -200,13 +200,15 @@ struct PostgresTests {
         let lock = Process()
         lock.executableURL = URL(fileURLWithPath: TestServer.binaries + "/psql")
         lock.arguments = [
-            bed.server.url, "-qc", "BEGIN; LOCK TABLE martlet_kv; SELECT pg_sleep(1); COMMIT",
+            bed.server.url, "-qc", "BEGIN; LOCK TABLE martlet_kv; SELECT pg_sleep(3); COMMIT",
         ]
         try lock.run()
-        usleep(300_000)
+        try bed.server.awaitRows(
+            "FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'martlet_kv'::regclass")
         let token = bed.nextToken()
         bed.backend.write([SubmittedWrite(token: token, write: SQLBed.make(.append, "k", "1"))])
-        usleep(200_000)
+        try bed.server.awaitRows(
+            "FROM pg_stat_activity WHERE application_name LIKE 'martlet %' AND wait_event_type = 'Lock'")
         try bed.server.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'martlet %' "
                 + "AND state = 'active'")

@@ -52,6 +52,16 @@ final class TestServer {
             "psql", ["-h", directory, "-p", "\(Self.number)", "-U", "martlet", "-d", "postgres", "-Atqc", text])
     }
 
+    /// Returns once there are rows, `from` a table with a condition; records an issue where there are none in ten
+    /// seconds.
+    func awaitRows(_ from: String) throws {
+        for _ in 0..<500 {
+            if try sql("SELECT count(*) > 0 \(from)").hasPrefix("t") { return }
+            usleep(20_000)
+        }
+        Issue.record("no rows \(from)")
+    }
+
     /// Sends a signal to the process that takes connections, as one that stops answering or goes on.
     func signal(_ signal: Int32) throws {
         let lines = try String(contentsOfFile: directory + "/data/postmaster.pid", encoding: .utf8).split(

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from storage.node import Node
+
 from .chart import CHART, ROOT, objects, of_kind, rendered
 from .pod import Pod
 from .test_pod import TOKEN, fleet, regions, talk, within
@@ -208,7 +210,7 @@ def test_memory_near_the_limit_of_the_container(tmp_path):
 
 @pytest.fixture(scope="module")
 def exported():
-    """Every series that a live node with an embedded store and a live router export: [(name, labels)]."""
+    """Every series that live nodes with an embedded store and a PostgreSQL and a live router export: [(name, labels)]."""
     place = Path(tempfile.mkdtemp(prefix="martlet-pod-"))
     with Pod(objects("embedded"), "cache-martlet", place, {"martlet-admin": {"token": TOKEN}}) as pod:
         with pod.client() as client:
@@ -216,6 +218,10 @@ def exported():
             for _ in range(500):
                 client.get("greeting"), client.get("none")
         text = pod.get("/metrics")[1]
+    shutil.rmtree(place)
+    place = Path(tempfile.mkdtemp(prefix="martlet-pod-"))
+    with Node(place, backend="postgres", admin=True) as node:
+        text += node.get("/metrics")[1]
     shutil.rmtree(place)
     with fleet("router") as (router_pod, _):
         with router_pod.client() as client:
