@@ -190,9 +190,9 @@ private func object(_ line: String) throws -> [String: Any] {
         let began = Clock.monotonicNanoseconds()
         for _ in 0..<1_300 { log.info("much", ["text": .text(text)]) }
         // It would wait 10 ms for each line that finds no room, were it to wait at all.
-        #expect(Clock.monotonicNanoseconds() - began < 2_000_000_000)
+        #expect(Clock.monotonicNanoseconds() - began < 8_000_000_000)
         log.finish(milliseconds: 50)
-        #expect(Clock.monotonicNanoseconds() - began < 4_000_000_000, "the end does not wait for ever either")
+        #expect(Clock.monotonicNanoseconds() - began < 10_000_000_000, "the end does not wait for ever either")
         let taken = Guarded(Data())
         let reader = try Thread(name: "reader") {
             while true {
