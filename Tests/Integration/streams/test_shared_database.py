@@ -78,7 +78,8 @@ def test_a_node_that_stood_still_learns_of_what_was_let_go_meanwhile(tmp_path):
                 gone = "(SELECT count(*) FROM martlet_stream) = 0 AND (SELECT sum(last) FROM martlet_stream_slot) = 2"
                 eventually(lambda: both.sql(f"SELECT {gone}") == "t", 30)
             eventually(lambda: second.get("k") == b"new")
-            two.await_figures(quarantines=lambda count: count > 64)
+            # It was let go, or had come before that: what was sent to who stands still is not taken back.
+            eventually(lambda: two.figures()["quarantines"] > 64 or two.figures()["records"] == 2)
 
 
 def test_lost_connections_to_the_database_starve_no_proof(tmp_path):
