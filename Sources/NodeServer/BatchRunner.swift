@@ -50,7 +50,7 @@ struct BatchRunner: ~Copyable {
         var stop = ParseOutcome.complete
         if decodedKeys.count > 0 { decodedKeys.removeAll() }
         let isCareful = executor.shedder.isCareful
-        let limit = isCareful ? RequestShedder.batchLimit : Self.batchLimit
+        let limit = isCareful ? executor.shedder.batchLimit : Self.batchLimit
         while count < limit {
             let outcome = Self.parse(&parser, input, at: &offset, into: requests, count, &decodedKeys)
             if outcome == .complete {

@@ -24,8 +24,11 @@ struct Caller: BitwiseCopyable {
 /// While the node is not overloaded it costs a comparison a connection; else each request is asked about. See
 /// ``OverloadController``.
 struct RequestShedder: ~Copyable {
-    /// Requests that are parsed at a time while each is asked about: what is parsed is answered in this turn.
-    static var batchLimit: Int { 8 }
+    /// Requests that are parsed at a time while each is asked about: what is parsed is answered in this turn. One, where
+    /// they take long by themselves: a connection would go on far beyond its time.
+    var batchLimit: Int { controller.isOverloaded || settings.serviceNanoseconds == 0 ? 8 : 1 }
+    /// Connections between two looks at the clock in a turn of a node that is not overloaded.
+    private static var visitsPerLook: UInt { 16 }
     /// How long a connection may go on in its turn where requests take long by themselves, in nanoseconds.
     private static var visitNanoseconds: UInt64 { 500_000 }
 
@@ -43,6 +46,7 @@ struct RequestShedder: ~Copyable {
     private let prefixDelimiter: UInt8
     private let figures: OverloadFigures
     private var lastTurn: UInt64 = 0
+    private var visits: UInt = 0
     private var visitStart: UInt64 = 0
     private var now: UInt64 = 0
     private var judged = RequestClass.standard
@@ -62,6 +66,8 @@ struct RequestShedder: ~Copyable {
     @inline(__always)
     mutating func begin(_ reactor: Reactor, _ caller: Caller, fd: Int32) {
         noteTurn(reactor)
+        visits &+= 1
+        if visits & (Self.visitsPerLook - 1) == 0 { controller.turnGoesOn(now: Clock.monotonicNanoseconds()) }
         isCareful = controller.isOverloaded || settings.serviceNanoseconds > 0 || caller.skipsKeysOfGet
         if isCareful { beginCarefully(caller, fd) }
     }
@@ -71,6 +77,7 @@ struct RequestShedder: ~Copyable {
     mutating func noteTurn(_ reactor: Reactor) {
         guard reactor.readyNanoseconds != lastTurn else { return }
         lastTurn = reactor.readyNanoseconds
+        visits = 0
         if controller.turnBegan(arrival: reactor.arrivalNanoseconds, now: lastTurn) { publish() }
     }
 
@@ -81,6 +88,7 @@ struct RequestShedder: ~Copyable {
         controller.visitBegan()
         now = Clock.monotonicNanoseconds()
         visitStart = now
+        controller.turnGoesOn(now: now)
     }
 
     /// Whether the connection had its time, and what is left of its input waits for the next turn. Never while

@@ -24,6 +24,7 @@ package struct OverloadController: ~Copyable {
     private var stepCount = 0
 
     private var arrival: UInt64 = 0
+    private var turnStart: UInt64 = 0
     private var visits = 0
     private var visitsBefore = 1
     private var visitSpent: UInt64 = 0
@@ -65,14 +66,22 @@ package struct OverloadController: ~Copyable {
     package mutating func turnBegan(arrival: UInt64, now: UInt64) -> Bool {
         guard configuration.targetNanoseconds > 0 else { return false }
         self.arrival = arrival
+        turnStart = now
         visitsBefore = max(visits, 1)
         visits = 0
         signal.note(now &- arrival)
         guard now >= nextStep else { return false }
         if arrival == now, nextStep > 0 { rest((now - nextStep) / configuration.stepNanoseconds) }
+        let count = nextStep > 0 ? 1 + Int((now - nextStep) / configuration.stepNanoseconds) : 1
         nextStep = now &+ configuration.stepNanoseconds
-        step()
+        step(count)
         return true
+    }
+
+    /// The turn goes on at `now`: one that takes too long need not end before the node is overloaded.
+    @inline(__always)
+    package mutating func turnGoesOn(now: UInt64) {
+        if !law.isOverloaded { law.look(waited: turnStart &- arrival, spent: now &- turnStart) }
     }
 
     /// Steps in which the reactor slept.
@@ -80,12 +89,12 @@ package struct OverloadController: ~Copyable {
         for _ in 0..<min(steps, 100) where law.isOverloaded { law.step(delay: 0, offered: 0, refused: 0, late: 0) }
     }
 
-    private mutating func step() {
+    private mutating func step(_ count: Int) {
         delay = signal.step()
         let wasOverloaded = law.isOverloaded
         law.step(
             delay: delay, offered: offered, refused: refused, late: late,
-            lateShare: histogram.share(from: lateBand * CostHistogram.cohorts))
+            lateShare: histogram.share(from: lateBand * CostHistogram.cohorts), count: count)
         offered = 0
         refused = 0
         late = 0

@@ -43,16 +43,18 @@ package struct ShedLaw: Sendable {
 
     /// Takes a step: `delay` is the signal in nanoseconds; `offered` and `refused` are what came in and what was
     /// refused since the last step, as cost, and `late` the part of the latter that was within the ratio and waited too
-    /// long. `lateShare` is the share of the cost that classes have which matter no more than those that were late.
+    /// long. `lateShare` is the share of the cost that classes have which matter no more than those that were late. Where
+    /// turns take longer than a step, one step stands for as many as went by, `count`.
     package mutating func step(
-        delay: UInt64, offered: Double, refused: Double, late: Double, lateShare: Double = 1
+        delay: UInt64, offered: Double, refused: Double, late: Double, lateShare: Double = 1, count: Int = 1
     ) {
         let target = configuration.targetNanoseconds
         guard target > 0 else { return }
         defer { lastDelay = delay }
-        stepsOver = delay > target ? stepsOver + 1 : 0
+        // One turn that the scheduler held up is not the whole of an overload.
+        stepsOver = delay > target ? stepsOver + min(count, configuration.entrySteps / 2) : 0
         guard isOverloaded else {
-            let grows = delay > configuration.entryFactor * target && delay >= lastDelay && stepsOver >= 2
+            let grows = delay > configuration.entryFactor * target && delay >= lastDelay && lastDelay > target
             if stepsOver >= configuration.entrySteps || grows { enter() }
             return
         }
@@ -75,6 +77,14 @@ package struct ShedLaw: Sendable {
         lastError = error
         calmSteps = delay <= target && (refused == 0 || !isBusy) ? calmSteps + 1 : 0
         if calmSteps >= configuration.exitSteps { leave() }
+    }
+
+    /// In the midst of a turn whose input waited `waited` nanoseconds before it, and which goes on for `spent`: what waits
+    /// behind both is already too late, and each turn is longer than the one before. Then the next step is too late as well.
+    package mutating func look(waited: UInt64, spent: UInt64) {
+        let target = configuration.targetNanoseconds
+        guard target > 0, !isOverloaded, waited > target, spent > waited else { return }
+        if waited &+ spent > 2 * configuration.entryFactor * target { enter() }
     }
 
     private mutating func enter() {

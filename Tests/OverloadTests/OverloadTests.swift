@@ -48,6 +48,21 @@ struct OverloadTests {
         #expect(result.shed == 0 && result.entries == 0, "seed \(seed)")
     }
 
+    /// With requests of half a millisecond and connections that go on for eight of them, a turn soon takes longer than a
+    /// step: the flood is noticed in its midst.
+    @Test(arguments: [2.0, 5.0, 10.0])
+    func aFloodIsNoticedWithinALongTurn(factor: Double) {
+        let seed = Self.seed
+        let capacity = 1600.0
+        var simulation = QueueSimulation([.init(rate: steady(factor * capacity))], seed: seed)
+        simulation.serviceTime = 500e-6
+        simulation.quantum = 4e-3
+        simulation.run(seconds: 2, OverloadConfiguration())
+        let slowest = simulation.outcomes[0].quantile(1)
+        #expect(slowest <= 0.1, "seed \(seed): \(slowest) s, \(simulation.entries) overloads")
+        #expect(simulation.entries == 1, "seed \(seed)")
+    }
+
     @Test func shortBurstsAreNoOverload() {
         let seed = Self.seed
         let capacity = Self.capacity

@@ -134,6 +134,7 @@ struct QueueSimulation {
         // What came since the turn began is read too.
         pull()
         controller.visitBegan()
+        controller.turnGoesOn(now: nanoseconds(now))
         let visitStart = now
         now += visitTime
         var answered: [Arrival] = []

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An open-loop load: requests are sent when they are due, whatever became of those before, and timed from then."""
 
+import bisect
 import collections
 import random
 import select
@@ -24,6 +25,9 @@ class Outcome:
         self.served_due = []
         self.refused_due = []
         self.others = collections.Counter()
+        # When the load began, as time.monotonic() tells it, and how many seconds of it count.
+        self.began = 0.0
+        self.seconds = 0.0
 
     @property
     def served(self):
@@ -31,6 +35,37 @@ class Outcome:
 
     def in_time(self, seconds=0.005):
         return sum(1 for latency in self.latencies if latency <= seconds)
+
+    def outside(self, stalls, after=0.1):
+        """What became of the requests that were due while the machine ran: neither in one of the stalls, which are begins
+        and ends of time.monotonic(), nor `after` seconds behind it, in which what it held up is worked off."""
+        spans = []
+        for begin, end in sorted(stalls):
+            begin, end = max(begin - self.began - 0.005, 0), min(end - self.began + after, self.seconds)
+            if begin >= end:
+                continue
+            if spans and begin <= spans[-1][1]:
+                spans[-1][1] = max(spans[-1][1], end)
+            else:
+                spans.append([begin, end])
+
+        def counts(due):
+            at = bisect.bisect_right(spans, [due, float("inf")]) - 1
+            return at < 0 or spans[at][1] < due
+
+        kept = Outcome()
+        kept.began, kept.seconds = self.began, self.seconds - sum(end - begin for begin, end in spans)
+        for due, latency in zip(self.served_due, self.latencies):
+            if counts(due):
+                kept.served_due.append(due)
+                kept.latencies.append(latency)
+        for at, latency in zip(self.refused_due, self.refusal_latencies):
+            if counts(at - latency):
+                kept.refused_due.append(at)
+                kept.refusal_latencies.append(latency)
+        kept.refused, kept.others = len(kept.refused_due), self.others
+        kept.offered = kept.served + kept.refused + sum(self.others.values())
+        return kept
 
     def quantile(self, part):
         ordered = sorted(self.latencies)
@@ -97,6 +132,8 @@ def run(port, sources, seconds, seed, retries=0):
             by_fd[connection.socket.fileno()] = connection
         streams.append([source, connections, 0.0])
     began = time.monotonic()
+    for outcome in outcomes:
+        outcome.began, outcome.seconds = began, seconds
     while True:
         now = time.monotonic() - began
         waiting = {}
