@@ -13,6 +13,9 @@ package struct OverloadController: ~Copyable {
         case refuse(ShedReason)
     }
 
+    /// Steps after which shares and costs are worked out again, and the past counts half.
+    private static let settleSteps = 10
+
     private let configuration: OverloadConfiguration
     private var signal = DelaySignal()
     private var law: ShedLaw
@@ -22,6 +25,7 @@ package struct OverloadController: ~Copyable {
     private var random: UInt64
     private var nextStep: UInt64 = 0
     private var stepCount = 0
+    private var entriesSettled = 0
 
     private var arrival: UInt64 = 0
     private var turnStart: UInt64 = 0
@@ -104,11 +108,11 @@ package struct OverloadController: ~Copyable {
             if wasOverloaded { threshold = CostHistogram.Threshold() }
             return
         }
+        if entriesSettled != law.entries { (entriesSettled, stepCount) = (law.entries, 0) }
         stepCount += 1
-        if stepCount % 10 == 0 {
-            histogram.decay(0.5)
-            tenants.settle()
-        }
+        if stepCount % Self.settleSteps == 0 { histogram.decay(0.5) }
+        // The first steps of an overload refuse without knowing whose requests are too many: they are few.
+        if stepCount % Self.settleSteps == 0 || stepCount == 2 { tenants.settle() }
         threshold = histogram.threshold(law.ratio)
     }
 
@@ -160,7 +164,7 @@ package struct OverloadController: ~Copyable {
         if now &- arrival > halves * configuration.targetNanoseconds / 2 { return .refuse(.age) }
         // A connection's part of what one turn may take; its first request is always within.
         let quantum = 2 * configuration.targetNanoseconds / UInt64(visitsBefore)
-        if band > Int(RequestClass.critical.rawValue), visitSpent > quantum { return .refuse(.share) }
+        if band > Int(RequestClass.critical.rawValue), !isBefore, visitSpent > quantum { return .refuse(.share) }
         return .serve
     }
 

@@ -20,10 +20,15 @@ struct TenantShares {
     /// Notes what was spent.
     mutating func noteServed(_ cost: Double) { served += cost }
 
+    /// The part of a share that is safe from others. What the ratio must refuse is just what is beyond all shares, so
+    /// without some room a ratio that is a little too high would refuse those within theirs. Nothing is lost by it: of
+    /// what is beyond, only as much is refused as must be.
+    private static let safePart = 0.8
+
     /// The part of a tenant's requests that is beyond its share, 0 to 1.
     func excess(_ place: Int) -> Double {
         let mine = known[place]
-        return share > 0 && mine > share ? 1 - share / mine : 0
+        return share > 0 && mine > share ? 1 - Self.safePart * share / mine : 0
     }
 
     /// Works out the shares from what came since the last call, and lets the past count less.

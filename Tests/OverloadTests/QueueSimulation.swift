@@ -21,6 +21,14 @@ struct QueueSimulation {
         var served = 0
         var inTime = 0
         var latencies: [Double] = []
+        /// When requests were refused, in seconds from the start.
+        var refusals: [Double] = []
+
+        /// The part of the requests that was served, of those from a moment on in a steady run of so many seconds.
+        func served(from begin: Double, of seconds: Double) -> Double {
+            let refused = refusals.filter { $0 >= begin }.count
+            return 1 - Double(refused) / (Double(offered) * (seconds - begin) / seconds)
+        }
 
         /// A quantile of the latency of what was served, in seconds.
         func quantile(_ part: Double) -> Double {
@@ -159,6 +167,7 @@ struct QueueSimulation {
         {
             shed += 1
             lastShed = now
+            outcomes[arrival.source].refusals.append(now)
             now += refusalTime
             return false
         }
