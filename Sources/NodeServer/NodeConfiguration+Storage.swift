@@ -41,7 +41,7 @@ extension NodeConfiguration {
             "Rows that may wait for clients that do not read; beyond it, those who hold the most lose theirs."),
         Setting(
             "storage.tombstones", .duration(1_000_000_000...31_536_000_000_000_000), default: "1d",
-            "How long deleted keys are remembered."),
+            "How long deleted keys are remembered, in whole seconds."),
         Setting("pools", .mappings(poolFields), "Parts of the keys with rules of their own, by prefix."),
     ]
 
@@ -51,17 +51,18 @@ extension NodeConfiguration {
         Setting("storage", .boolean, default: "true", "Whether its keys are in the store."),
         Setting(
             "cacheTTL", .duration(0...31_536_000_000_000_000), default: "0",
-            "How old a cached copy may become; 0 is as old as its row."),
+            "How old a cached copy may become, in whole seconds; 0 is as old as its row."),
         Setting(
             "staleIfError", .duration(0...31_536_000_000_000_000), default: "0",
-            "How long behind cacheTTL a copy may answer, marked stale, when the store does not; 0 is never."),
+            "How long behind cacheTTL a copy may answer, marked stale, when the store does not, in whole seconds; 0 is "
+                + "never."),
         Setting(
             "negativeTTL", .duration(0...86_400_000_000_000), default: "5s",
-            "How long \"not there\" is cached; 0 is not at all."),
+            "How long \"not there\" is cached, in whole seconds; 0 is not at all."),
         Setting(
             "class", .enumeration(classNames), "How much its requests matter when not all can be served."),
         Setting(
-            "valueLimit", .size(1...1 << 30), default: "1GiB",
+            "valueLimit", .size(1...UInt64(StoragePoolPolicy.valueLimitMax)), default: "1GiB",
             "The largest value; the largest item bounds it as well."),
     ]
 }
@@ -82,6 +83,7 @@ extension NodeConfigurationDraft {
         storage.timeoutMilliseconds = Int(values.duration("storage.timeout") / 1_000_000)
         storage.slowMilliseconds = Int(values.duration("storage.slowLog") / 1_000_000)
         storage.waitingRowBytes = Int(values.size("storage.waitingRows"))
+        checkWholeSeconds("storage.tombstones", values, at: "storage.tombstones", &problems)
         storage.tombstoneSeconds = Int(values.duration("storage.tombstones") / 1_000_000_000)
         for mapping in values.mappings("pools") { readPool(mapping, &storage.pools, &problems) }
         if storage.backend == .none { checkLookAside(values.mappings("pools"), &storage.pools, &problems) }
@@ -93,6 +95,15 @@ extension NodeConfigurationDraft {
                 "storage.instance: \"\(name)\" is not valid; expected printable ASCII without spaces")
         }
         configuration.storage = storage
+    }
+
+    /// Copies and tombstones are counted in whole seconds: a fraction is refused rather than left out.
+    private func checkWholeSeconds(
+        _ name: String, _ values: SettingsValues, at place: String, _ problems: inout [String]
+    ) {
+        let duration = values.duration(name)
+        guard duration % 1_000_000_000 != 0 else { return }
+        problems.append("\(place): \(spell(duration: duration)) is not valid; expected whole seconds, such as 2s or 5m")
     }
 
     /// Without a store, pools may say what is about the cache only.
@@ -123,12 +134,16 @@ extension NodeConfigurationDraft {
         var pool = PoolSettings(name: values.text("name") ?? (prefix.isEmpty ? "default" : prefix), prefix: bytes)
         pool.hasStorage = values.boolean("storage")
         pool.requestClass = values.text("class").flatMap(RequestClass.init(label:))
-        pool.policy.cacheTTLMilliseconds = values.duration("cacheTTL") / 1_000_000
-        pool.policy.staleIfErrorMilliseconds = values.duration("staleIfError") / 1_000_000
+        func milliseconds(_ name: String) -> UInt64 {
+            checkWholeSeconds(name, values, at: "\(values.place): \(name)", &problems)
+            return values.duration(name) / 1_000_000
+        }
+        pool.policy.cacheTTLMilliseconds = milliseconds("cacheTTL")
+        pool.policy.staleIfErrorMilliseconds = milliseconds("staleIfError")
         if pool.policy.staleIfErrorMilliseconds > 0, pool.policy.cacheTTLMilliseconds == 0 {
             problems.append("\(values.place): staleIfError: needs a cacheTTL; without one, copies do not grow old")
         }
-        pool.policy.negativeTTLMilliseconds = values.duration("negativeTTL") / 1_000_000
+        pool.policy.negativeTTLMilliseconds = milliseconds("negativeTTL")
         pool.policy.valueLimitBytes = Int(values.size("valueLimit"))
         pools.append(pool)
     }

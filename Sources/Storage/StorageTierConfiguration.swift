@@ -49,8 +49,11 @@ package struct StoragePoolPolicy: Sendable, Equatable {
     /// How long behind `cacheTTLMilliseconds` a cached copy may answer when storage does not, in milliseconds; 0 is
     /// never.
     package var staleIfErrorMilliseconds: UInt64 = 0
-    /// The largest value, in bytes.
-    package var valueLimitBytes = 1 << 20
+    /// The largest value, in bytes: up to ``valueLimitMax``.
+    package var valueLimitBytes = Self.valueLimitMax
+
+    /// The largest value that a pool may allow, in bytes.
+    package static let valueLimitMax = 1 << 30
 
     /// The policy that a pool has unless it is told otherwise.
     package init() {}

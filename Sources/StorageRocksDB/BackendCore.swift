@@ -87,6 +87,14 @@ final class BackendCore: Sendable {
         status.withLock { if $0 == .ready { $0 = .readOnly(reason) } }
     }
 
+    /// Notes why a read failed. A damaged block costs its rows. Everything else is the disk's failure, and one that
+    /// cannot be read is not trusted with writes, nor with what RocksDB would write by itself.
+    func noteFailedRead(_ failure: RocksDatabase.Failure, _ database: RocksDatabase) {
+        if failure.isDamage || refusesWrites != nil { return }
+        database.endBackgroundWork()
+        refuseWrites("a read failed, and writes are refused until the node is started again: \(failure.reason)")
+    }
+
     /// Looks whether RocksDB failed in the background. RocksDB would try again by itself; a disk that failed once is
     /// not trusted with more.
     func check(_ database: RocksDatabase) {

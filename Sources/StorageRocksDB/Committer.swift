@@ -121,8 +121,7 @@ struct Committer: ~Copyable {
             takeRound()
             if taken.isEmpty { break }
             if let reason = core.refusesWrites {
-                core.counters.writesRefused.add(taken.count)
-                for write in taken { outcomes.append((write.token, .failed(StorageFailure(.refused, reason)))) }
+                refuse(taken[...], reason)
                 continue
             }
             let now = configuration.now()
@@ -135,6 +134,11 @@ struct Committer: ~Copyable {
                 }
                 let end = min(index + Self.lookupLimit, taken.count)
                 readRows(index..<end)
+                // The disk may have failed just now: what was decided before is committed yet, and no more.
+                if let reason = core.refusesWrites {
+                    refuse(taken[index...], reason)
+                    break
+                }
                 for write in taken[index..<end] { decide(write, now: now) }
                 index = end
             }
@@ -142,6 +146,11 @@ struct Committer: ~Copyable {
         commit()
         lastCount = outcomes.count
         core.sink?.writesCompleted(outcomes)
+    }
+
+    private mutating func refuse(_ writes: ArraySlice<SubmittedWrite>, _ reason: String) {
+        core.counters.writesRefused.add(writes.count)
+        for write in writes { outcomes.append((write.token, .failed(StorageFailure(.refused, reason)))) }
     }
 
     /// Takes what the last commit left, or else what waits.
@@ -188,6 +197,7 @@ struct Committer: ~Copyable {
             }
         } failed: { index, reason in
             found.append((index, .unreadable("reading the row failed: \(reason)")))
+            core.noteFailedRead(RocksDatabase.Failure(reason: reason), database)
         }
         for (index, known) in found {
             if case .unreadable(BackendCore.damaged) = known {

@@ -70,6 +70,7 @@ struct ReaderLoop: ~Copyable {
         } failed: { index, reason in
             results[index].outcome = .failed(StorageFailure(.refused, "reading the row failed: \(reason)"))
             failed += 1
+            core.noteFailedRead(RocksDatabase.Failure(reason: reason), database)
         }
         sizes = seen
         let counters = core.counters

@@ -19,6 +19,7 @@ extension RocksDBBackend {
             do throws(RocksDatabase.Failure) {
                 return try page(database, RocksIterator(database, .rows), prefix: prefix, after: key, bounds)
             } catch {
+                core.noteFailedRead(error, database)
                 throw StorageFailure(.refused, "reading rows failed: \(error.reason)")
             }
         }
@@ -86,7 +87,7 @@ extension RocksIterator {
     /// What is damaged where the iterator cannot go on; nil where there are no more keys. Other failures are thrown.
     fileprivate func corruption() throws(RocksDatabase.Failure) -> String? {
         do throws(RocksDatabase.Failure) { try checkError() } catch {
-            guard error.reason.hasPrefix("Corruption") else { throw error }
+            guard error.isDamage else { throw error }
             return "a block of a file is damaged, with all rows in it: restore a backup, or write its keys again"
         }
         return nil
@@ -156,6 +157,7 @@ extension RocksDBBackend {
                 iterator.next()
             }
             do throws(RocksDatabase.Failure) { try iterator.checkError() } catch {
+                core.noteFailedRead(error, database)
                 throw StorageFailure(.refused, "reading the outbox failed: \(error.reason)")
             }
             return slice

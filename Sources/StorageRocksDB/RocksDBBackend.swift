@@ -42,8 +42,8 @@ package final class RocksDBBackend: StorageBackend, FollowedStore {
         let mark = Self.mark(database, state)
         content.withLock { $0 = mark }
         core.setSink(sink)
-        core.changes?.open(guests, state)
         let core = self.core
+        core.changes?.open(guests, state) { [weak core] in core?.noteFailedRead($0, $1) }
         do throws(SystemError) {
             let committer = try Thread(name: "store-commit") {
                 var committer = Committer(core: core, database: database, state: state)

@@ -13,6 +13,8 @@ final class RocksDBChanges: ChangeSource {
     private let cursors: TrimCursors
     private let current = Guarded<StreamPosition?>(nil)
     private let guests = Guarded<Guests?>(nil)
+    /// Where a read that failed is told.
+    private let failedRead = Guarded<@Sendable (RocksDatabase.Failure, RocksDatabase) -> Void>({ _, _ in })
     /// By slot, the first record that is still needed.
     private let needed: Guarded<[UInt64]>
     private let willCompact: @Sendable () -> Void
@@ -25,8 +27,12 @@ final class RocksDBChanges: ChangeSource {
         tail = ChangeTail(limitBytes: configuration.outboxTailBytes)
     }
 
-    /// The store is open, and its outbox ends as `state` says.
-    func open(_ guests: Guests, _ state: StoreState) {
+    /// The store is open, and its outbox ends as `state` says. Reads that fail are told to `failedRead`.
+    func open(
+        _ guests: Guests, _ state: StoreState,
+        failedRead: @escaping @Sendable (RocksDatabase.Failure, RocksDatabase) -> Void
+    ) {
+        self.failedRead.withLock { $0 = failedRead }
         self.guests.withLock { $0 = guests }
         current.withLock {
             $0 = StreamPosition(
@@ -71,6 +77,7 @@ final class RocksDBChanges: ChangeSource {
                 iterator.next()
             }
             do throws(RocksDatabase.Failure) { try iterator.checkError() } catch {
+                failedRead.withLock { $0 }(error, database)
                 throw StorageFailure(.refused, "reading the outbox failed: \(error.reason)")
             }
             return ChangeSlice(records: records, isLast: true)
@@ -92,6 +99,7 @@ final class RocksDBChanges: ChangeSource {
     private func row(_ key: [UInt8], _ database: RocksDatabase) throws(StorageFailure) -> StoredRow? {
         let found: [UInt8]?
         do throws(RocksDatabase.Failure) { found = try database.value(.rows, key) } catch {
+            failedRead.withLock { $0 }(error, database)
             throw StorageFailure(.refused, "reading a row failed: \(error.reason)")
         }
         guard let found, case .row(let row) = RowCodec.decode(found.span, keyHash: hash(of: key)) else { return nil }

@@ -32,6 +32,9 @@ final class RocksDatabase: @unchecked Sendable {
     /// Why RocksDB did not do something: its own words.
     struct Failure: Error, Equatable {
         var reason: String
+
+        /// Whether what was read is damaged, and not the reading failed.
+        var isDamage: Bool { reason.hasPrefix("Corruption") }
     }
 
     let database: OpaquePointer

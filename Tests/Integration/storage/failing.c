@@ -1,5 +1,5 @@
 // Martlet: a disk that fails, for tests. Preloaded into a process (LD_PRELOAD), it makes writes and syncs of RocksDB's
-// logs fail for as long as a file exists.
+// logs, or reads of its sorted files, fail for as long as a file exists.
 // SPDX-License-Identifier: Apache-2.0
 //
 // FAILING_DISK  the file; its first word is what fails, and how often that still works before:
@@ -7,6 +7,7 @@
 //   torn N ERRNO   half of the bytes are written, then it fails
 //   sync N ERRNO   a sync fails, and what was written stays
 //   lost N ERRNO   a sync fails, and what was written since the last one is gone
+//   read N ERRNO   a read of a sorted file fails
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -27,19 +28,21 @@ static _Atomic off_t synced[files];
 
 __attribute__((constructor)) static void begin(void) { name = getenv("FAILING_DISK"); }
 
-// Whether the descriptor is a log of RocksDB's.
-static int is_log(int fd) {
+// Whether the descriptor is a file of RocksDB's with this ending, of four characters.
+static int ends(int fd, const char *ending) {
     char link[64], path[PATH_MAX];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof path - 1);
     if (length < 4) return 0;
     path[length] = 0;
-    return strcmp(path + length - 4, ".log") == 0;
+    return strcmp(path + length - 4, ending) == 0;
 }
 
+static int is_log(int fd) { return ends(fd, ".log"); }
+
 // What is to fail of this kind of call: the first letter of the word; 0 when nothing is. Sets errno.
-static char due(int fd, const char *kinds) {
-    if (name == NULL || !is_log(fd)) return 0;
+static char due(int fd, const char *ending, const char *kinds) {
+    if (name == NULL || !ends(fd, ending)) return 0;
     int control = (int)syscall(SYS_openat, AT_FDCWD, name, O_RDONLY | O_CLOEXEC, 0);
     if (control < 0) {
         calls = 0;
@@ -56,7 +59,7 @@ static char due(int fd, const char *kinds) {
 }
 
 ssize_t write(int fd, const void *bytes, size_t count) {
-    char kind = due(fd, "wt");
+    char kind = due(fd, ".log", "wt");
     if (kind == 0) return syscall(SYS_write, fd, bytes, count);
     int number = errno;
     if (kind == 't' && count > 1) {
@@ -68,7 +71,7 @@ ssize_t write(int fd, const void *bytes, size_t count) {
 }
 
 static int flush(int fd, int call) {
-    char kind = due(fd, "sl");
+    char kind = due(fd, ".log", "sl");
     if (kind == 0) {
         struct stat status;
         int counts = name != NULL && fd < files && is_log(fd) && fstat(fd, &status) == 0;
@@ -80,6 +83,11 @@ static int flush(int fd, int call) {
     if (kind == 'l' && fd < files && ftruncate(fd, synced[fd]) != 0) _exit(95);
     errno = number;
     return -1;
+}
+
+ssize_t pread(int fd, void *bytes, size_t count, off_t offset) {
+    if (due(fd, ".sst", "r") != 0) return -1;
+    return syscall(SYS_pread64, fd, bytes, count, offset);
 }
 
 int fsync(int fd) { return flush(fd, SYS_fsync); }

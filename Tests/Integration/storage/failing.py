@@ -1,6 +1,6 @@
 # Martlet
 # SPDX-License-Identifier: Apache-2.0
-"""A node on a disk whose writes and syncs of the store's log fail on demand."""
+"""A node on a disk whose writes and syncs of the store's log, or reads of its files, fail on demand."""
 
 import errno
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .node import Node
 
-# What fails, and why: see failing.c.
+# What fails of the log, and why: see failing.c.
 KINDS = (
     ("write", errno.ENOSPC), ("write", errno.EIO), ("torn", errno.ENOSPC), ("torn", errno.EIO), ("sync", errno.EIO),
     ("sync", errno.ENOSPC), ("lost", errno.EIO))  # fmt: skip

@@ -1,12 +1,13 @@
 # Martlet
 # SPDX-License-Identifier: Apache-2.0
-"""A disk whose writes and syncs fail: what a node does then, and that it starts again when the disk is sound."""
+"""A disk whose writes, syncs and reads fail: what a node does then, and that it starts again when the disk is sound."""
 
 import errno
 import time
 
 import pytest
 
+from . import database
 from .failing import KINDS, Failing
 
 pytestmark = pytest.mark.ours
@@ -68,3 +69,63 @@ def test_a_store_opens_after_each_kind_of_failure(node, crash):
             for earlier in range(turn + 1):
                 assert client.get(f"before{earlier}") == b"v", f"{kind} {number}"
             assert client.get(f"at{turn}") in (None, b"v")
+
+
+def spread(node, count=60):
+    """Rows in sorted files, each in a block of its own, none of them cached after the restart."""
+    with node.client(30) as client:
+        for index in range(count):
+            assert client.set(f"k{index:02}", b"%02d" % index * 3000) == "STORED"
+    node.restart()
+
+
+def expect_read_only(node, client):
+    """Neither silent nor gone: refuses what would change anything, and says why."""
+    status, text = node.get("/readyz")
+    assert status == 503
+    assert "storage" in text
+    health = node.statistics()["storage_health"]
+    assert health.startswith("read-only: ") and "read failed" in health, health
+    for line in ("set new 0 0 1\r\nv", "delete k01", "touch k01 0", "add other 0 0 1\r\nv"):
+        assert client.ask(line).startswith("SERVER_ERROR storage: "), line
+    assert "\nmartlet_storage_up 0" in node.get("/metrics")[1]
+    assert node.get("/livez")[0] == 200
+
+
+@pytest.mark.parametrize("command", ["get k40", "append k40 0 0 1\r\nx"], ids=["a miss", "a condition"])
+def test_a_disk_that_cannot_be_read_makes_the_node_read_only(node, command):
+    """A failed read is no miss, and a disk that fails is not trusted with writes, until the next start."""
+    spread(node)
+    with node.client(30) as client:
+        assert client.get("k01") == b"01" * 3000
+        node.fail("read", errno.EIO, 0)
+        assert client.ask(command).startswith("SERVER_ERROR storage: ")
+        expect_read_only(node, client)
+        assert client.get("k01") == b"01" * 3000, "a cached copy is served"
+        assert client.ask("get k50").startswith("SERVER_ERROR storage: "), "no miss"
+        node.switch.unlink()
+        assert client.get("k50") == b"50" * 3000, "what can be read is read"
+        expect_read_only(node, client)
+    node.restart()
+    with node.client(30) as client:
+        for index in range(60):
+            assert client.get(f"k{index:02}") == b"%02d" % index * 3000
+        assert client.get("new") is None
+        assert "STORED" in [client.set("new", b"v") for _ in range(3)]
+        assert node.get("/readyz")[0] == 200
+
+
+def test_a_dump_that_cannot_read_makes_the_node_read_only(node):
+    token = node.directory / "token"
+    token.write_text("0123456789abcdef\n")
+    token.chmod(0o600)
+    node.arguments += ["--admin-token-file", str(token)]
+    spread(node)
+    node.fail("read", errno.EIO, 0)
+    code, said = database.control(
+        "dump", "--output", str(node.directory / "dump"), "--node", f"http://127.0.0.1:{node.admin}",
+        "--token-file", str(token))  # fmt: skip
+    assert code != 0
+    assert "reading rows failed" in said
+    with node.client(30) as client:
+        expect_read_only(node, client)

@@ -763,6 +763,18 @@ class TestLarge:
         assert client.get(key) == value + b"!"
         assert client.set(key, bytes(1 << 20)) == "SERVER_ERROR object too large for cache"
 
+    def test_keys_of_no_pool_are_bounded_by_the_largest_item_alone(self, tmp_path):
+        """1 GiB is the limit of a pool that was told nothing, named or not: `-I` decides."""
+        value = bytes(range(256)) * (2 << 12)
+        with Node(tmp_path, pools=[{"prefix": "named:"}], flags=["-I", "8m"]) as node, node.client(30) as client:
+            for key in ("named:big", "other:big"):
+                assert client.set(key, value) == "STORED"
+                client.ask("flush_all")
+                assert client.get(key) == value
+                assert client.set(key, b"!", verb="append") == "STORED"
+                assert client.get(key) == value + b"!"
+                assert client.set(key, bytes(8 << 20)) == "SERVER_ERROR object too large for cache"
+
     def test_many_at_once(self, client, key):
         value = b"L" * 900_000
         for number in range(24):
