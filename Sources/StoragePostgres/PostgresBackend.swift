@@ -17,12 +17,14 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
     private let threads = Guarded<[Thread]>([])
     private let followed: PostgresChanges?
     private let leases: PostgresLeases
+    private let scans: PostgresScans
 
     /// The store that `configuration` describes; nothing is connected before ``start(_:)``.
     package init(_ configuration: PostgresConfiguration) {
         self.configuration = configuration
         core = SQLCore(configuration)
         leases = PostgresLeases(configuration, sessionName: core.name.full)
+        scans = PostgresScans(core)
         followed = configuration.keepsOutbox ? PostgresChanges(configuration, name: core.name.full) : nil
     }
 
@@ -37,21 +39,31 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
 
     deinit { stop() }
 
-    /// Makes the tables where they are missing; refuses a database whose tables have a newer format. Blocks.
+    /// Makes the tables where they are missing, and adds what this version has more; a database of a newer format, or of
+    /// none that is known, is refused and left as it is. Blocks.
     package static func createTables(_ configuration: PostgresConfiguration) throws(StorageStartError) {
-        let rows: [String: Int64]
+        let complaint: String?
         do throws(SQLFailure) {
             let connection = try SQLConnection(configuration, name: "martlet init")
-            _ = try connection.run(texts: PostgresSchema.creation)
-            rows = try meta(connection)
+            // Asked before anything is changed.
+            let isThere = try connection.run(texts: [PostgresSchema.isThere]).first?.first?.first ?? nil
+            let format = isThere == Array("t".utf8) ? try meta(connection)["format"] : nil
+            complaint = format.flatMap { Self.complaint(format: $0) }
+            if complaint == nil { _ = try connection.run(texts: PostgresSchema.creation) }
         } catch { throw StorageStartError("storage: the tables cannot be made: \(error.reason)") }
-        if let complaint = Self.complaint(format: rows["format"] ?? 0) { throw StorageStartError(complaint) }
+        if let complaint { throw StorageStartError(complaint) }
     }
 
     private static func complaint(format: Int64) -> String? {
-        if format <= PostgresSchema.format { return nil }
-        return "storage: the tables have format \(format); this version knows formats up to \(PostgresSchema.format): "
-            + "use the newer version that made them"
+        if format > PostgresSchema.format {
+            return "storage: the tables have format \(format); this version knows formats up to "
+                + "\(PostgresSchema.format): use the newer version that made them"
+        }
+        if format < 1 {
+            return "storage: the tables have format \(format), which no version made; formats are numbered from 1: "
+                + "restore the row format of the table martlet_meta"
+        }
+        return nil
     }
 
     private static func meta(_ connection: borrowing SQLConnection) throws(SQLFailure) -> [String: Int64] {
@@ -89,10 +101,15 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
             if let followed { started.append(try Thread(name: "sql-stream") { followed.run() }) }
             let leases = self.leases
             if configuration.isShared { started.append(try Thread(name: "sql-lease") { leases.run() }) }
+            let scans = self.scans
+            started.append(try Thread(name: "sql-scan") { scans.run() })
             started.append(try Thread(name: "sql-door") { core.door.run(core) })
         } catch {
             for queue in core.writes { queue.close() }
             core.reads.close()
+            followed?.stop()
+            leases.stop()
+            scans.stop()
             throw StorageStartError("storage: a thread cannot be started: \(error)")
         }
         let all = started
@@ -104,8 +121,9 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
         let rows: [String: Int64]
         do throws(SQLFailure) {
             let connection = try SQLConnection(configuration, name: core.name.full)
-            let format = try Self.meta(connection)["format"] ?? 0
-            if let complaint = Self.complaint(format: format) { throw .lostBefore(reason: complaint) }
+            if let format = try Self.meta(connection)["format"], let complaint = Self.complaint(format: format) {
+                throw .lostBefore(reason: complaint)
+            }
             // Says that tables and columns are there.
             try connection.prepare(configuration)
             _ = try connection.identity()
@@ -191,84 +209,17 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
         core.noteWaiting()
     }
 
-    private static let stopped = StorageFailure(.notSent, "the store is stopped")
+    static let stopped = StorageFailure(.notSent, "the store is stopped")
 
     /// Whether the database can be reached, as far as the connections know.
     package var health: StorageHealth { core.health }
 
-    /// Live rows in the order of their keys, over a connection of its own. A row that the server fails to read is
-    /// passed over and told. Blocks.
+    /// Live rows in the order of their keys, over a session that all scans share, and that is kept from one page to the
+    /// next. A row that the server fails to read is passed over and told. Blocks.
     package func scan(
         prefix: [UInt8], after key: [UInt8], _ bounds: ScanBounds
     ) throws(StorageFailure) -> ScanPage {
-        do throws(SQLFailure) {
-            return try page(try SQLConnection(configuration, name: core.name.full), prefix, after: key, bounds)
-        } catch { throw StorageFailure(.refused, error.reason) }
-    }
-
-    /// Where one row may be why a page is refused, half of it is asked for, until that row is alone.
-    private func page(
-        _ connection: borrowing SQLConnection, _ prefix: [UInt8], after key: [UInt8], _ bounds: ScanBounds
-    ) throws(SQLFailure) -> ScanPage {
-        var bounds = bounds
-        bounds.rows = max(0, min(bounds.rows, 1_000_000))
-        while true {
-            do throws(SQLFailure) {
-                let rows = try rows(connection, prefix, after: key, bounds)
-                return ScanPage(rows: rows, next: rows.last?.key)
-            } catch {
-                guard case .refused(let state, let reason) = error, SQLWriter.mayBeOfOneRow(state) else { throw error }
-                if bounds.rows > 1 {
-                    bounds.rows /= 2
-                    continue
-                }
-                // Its key can be read where its value cannot.
-                let keyOnly = ScanBounds(rows: 1, hasValues: false)
-                guard bounds.hasValues, state != SQLWriter.timeoutState,
-                    let damaged = try rows(connection, prefix, after: key, keyOnly).first?.key
-                else { throw error }
-                let damage = ScanDamage(position: 0, key: damaged, isOneRow: true, reason: reason)
-                return ScanPage(damage: [damage], next: damaged)
-            }
-        }
-    }
-
-    private func rows(
-        _ connection: borrowing SQLConnection, _ prefix: [UInt8], after key: [UInt8], _ bounds: ScanBounds
-    ) throws(SQLFailure) -> [(key: [UInt8], row: StoredRow)] {
-        let start = key.lexicographicallyPrecedes(prefix) ? "k >= \(literal(prefix))" : "k > \(literal(key))"
-        let first = key.isEmpty && prefix.isEmpty ? "true" : start
-        let value = bounds.hasValues ? "val" : "''::bytea"
-        // The bytes before each row are summed up from lengths; values behind the bound are neither read nor sent.
-        let text =
-            "SELECT encode(k, 'hex'), ver, exp, flags, encode(val, 'hex') FROM (SELECT k, ver, exp, flags, val, "
-            + "sum(octet_length(k) + octet_length(val)) OVER (ORDER BY k) "
-            + "- octet_length(k) - octet_length(val) AS before "
-            + "FROM (SELECT k, ver, exp, flags, \(value) AS val FROM martlet_kv WHERE NOT del AND "
-            + "(exp = 0 OR exp > \(configuration.now())) AND \(first) ORDER BY k "
-            + "LIMIT \(bounds.rows)) AS rows) AS page "
-            + "WHERE before < \(bounds.bytes) ORDER BY k"
-        var rows: [(key: [UInt8], row: StoredRow)] = []
-        for columns in try connection.run(texts: [text]).first ?? [] {
-            guard let row = Self.textRow(columns) else {
-                throw .refused(state: "XX001", reason: "a row has other columns")
-            }
-            guard row.key.starts(with: prefix) else { break }
-            rows.append(row)
-        }
-        return rows
-    }
-
-    private func literal(_ bytes: [UInt8]) -> String {
-        "'\\x" + Hexadecimal.digits(bytes) + "'::bytea"
-    }
-
-    static func textRow(_ columns: [[UInt8]?]) -> (key: [UInt8], row: StoredRow)? {
-        let texts = columns.compactMap { $0.map { String(decoding: $0, as: UTF8.self) } }
-        guard texts.count == 5, let key = Hexadecimal.bytes(texts[0]), let version = UInt64(texts[1]),
-            let expiry = Int64(texts[2]), let flags = UInt32(texts[3]), let value = Hexadecimal.bytes(texts[4])
-        else { return nil }
-        return (key, StoredRow(version: version, expiryMilliseconds: expiry, clientFlags: flags, value: value))
+        try scans.page(ScanQuestion(prefix: prefix, key: key, bounds: bounds))
     }
 
     /// Answers what was submitted, and closes the connections. May be called more than once. Blocks.
@@ -279,6 +230,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
         for thread in all.prefix(configuration.writers) { thread.join() }
         followed?.stop()
         leases.stop()
+        scans.stop()
         core.reads.close()
         for thread in all.dropFirst(configuration.writers).dropLast() { thread.join() }
         core.door.end()

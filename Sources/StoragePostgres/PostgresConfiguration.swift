@@ -50,6 +50,8 @@ package struct PostgresConfiguration: Sendable {
     package var reapMilliseconds = 30_000
     /// Expired rows, and tombstones, that are deleted at once.
     package var reapLimit = 1_000
+    /// How long the session that dumps and warming read by is kept after the last page, in milliseconds.
+    package var scanIdleMilliseconds = 10_000
     /// Whether somebody consumes the outbox; without a consumer nothing is put in it.
     package var keepsOutbox = false
     /// Whether nodes that share the database agree in it on who owns what: writes then go by a ``WriteFence``.

@@ -6,10 +6,17 @@
 /// They keep to what PostgreSQL 15, YugabyteDB and CockroachDB share: arrays that are unnested, ON CONFLICT, and
 /// statements that change data in WITH.
 enum PostgresSchema {
-    /// The format that this program writes.
+    /// The format that this program writes, and the newest that it knows.
+    ///
+    /// Within a format, tables, columns and indexes are only added, by ``creation``, such that versions that do not know
+    /// them go on. What older versions must not write to any more raises the number: they refuse to start then.
     static let format: Int64 = 1
 
-    /// What makes the tables, where they are missing. Statements behind each other, in one transaction.
+    /// Whether somebody made tables already.
+    static let isThere = "SELECT to_regclass('martlet_meta') IS NOT NULL"
+
+    /// What makes the tables, where they are missing, and adds what earlier versions of the format did not have.
+    /// Statements behind each other, in one transaction.
     static let creation = tables + FleetSchema.creation
 
     private static let tables = [
