@@ -90,6 +90,9 @@ extension CommandGuide {
             text: [
                 "With --input, the rows of a dump are written through a node (any server of memcached's protocol) "
                     + "with their flags and what is left of their time; versions are given anew.",
+                "How far it is stands in FILE.restored; --resume goes on from there. It is refused where the rows "
+                    + "before the place are not those that were written, or the server is not the one that has them: "
+                    + "another store, a store that came back from a backup, or a cache that was started again.",
                 "With --from, a backup of an embedded store becomes a data directory: the newest, or the one that "
                     + "--id names. The directory must be new or empty; start a node on it with --storage-path.",
             ],

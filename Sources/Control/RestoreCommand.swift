@@ -24,28 +24,38 @@ struct RestoreCommand {
         var bytes = 0
     }
 
-    /// The place up to which an earlier run wrote, kept beside the dump.
+    /// Where ``RestorePlace`` is kept.
     private var placePath: String { path + ".restored" }
 
     func run(resumes: Bool, progress: inout Progress) throws(ControlError) -> Result {
         let total = fileLength(path)
-        var start = 0
-        if resumes, fileLength(placePath) != nil {
-            let text = try system { () throws(SystemError) in try readFile(placePath, limitBytes: 64) }
-            guard let place = Int(String(decoding: text, as: UTF8.self)) else {
-                throw ControlError(.data, "\(placePath) holds no place; remove it to begin anew")
-            }
-            start = place
-        }
+        let place = resumes ? try keptPlace() : nil
         let socket = try system { () throws(SystemError) in
             try ClientSocket.connect(host: host, port: port, timeoutSeconds: 30)
         }
+        let target = try target(socket)
+        if let place, !(target.map { place.target.isSame(as: $0) } ?? false) {
+            throw ControlError(
+                .unavailable,
+                "\(host):\(port) is not what the first \(place.offset) bytes of \(path) were written into: "
+                    + "\(target.map { $0.text } ?? "it does not say what it is"), and not \(place.target.text). "
+                    + "Without --resume everything is written")
+        }
         var result = Result()
         var window = Window()
+        var digest = DumpDigest()
+        var isPast = place == nil
         var binary: BinarySets?
         let now = Int64(Clock.realtimeNanoseconds() / 1_000_000)
         var shown = progress
-        let isWhole = try DumpFile.each(path, from: start) { (key, row, next) throws(ControlError) in
+        let isWhole = try DumpFile.each(path, from: 0) { (key, row, next) throws(ControlError) in
+            digest.add(key, row)
+            if let place, next <= place.offset {
+                isPast = next == place.offset
+                guard !isPast || digest.value == place.digest else { throw foreign(place) }
+                return
+            }
+            guard isPast else { throw foreign(place) }
             if row.isLive(at: now) {
                 if !window.add(key, row) {
                     if binary == nil { binary = try BinarySets(host: host, port: port) }
@@ -58,10 +68,11 @@ struct RestoreCommand {
             result.bytes = next
             if window.rows >= Self.window || window.bytes.count >= Self.windowBytes {
                 try flush(&window, socket)
-                try keepPlace(next)
+                if let target { try keep(RestorePlace(offset: next, digest: digest.value, target: target)) }
                 shown.show(rows: result.rows, bytes: next, of: total)
             }
         }
+        guard isPast else { throw foreign(place) }
         try flush(&window, socket)
         progress = shown
         guard isWhole else {
@@ -121,8 +132,40 @@ struct RestoreCommand {
         }
     }
 
-    private func keepPlace(_ offset: Int) throws(ControlError) {
-        try system { () throws(SystemError) in try writeFile(placePath, Array("\(offset)".utf8), mode: 0o600) }
+    // MARK: The place
+
+    private func keptPlace() throws(ControlError) -> RestorePlace? {
+        guard fileLength(placePath) != nil else { return nil }
+        let text = try system { () throws(SystemError) in try readFile(placePath, limitBytes: 1024) }
+        guard let place = RestorePlace(text: String(decoding: text, as: UTF8.self)) else {
+            throw ControlError(
+                .data, "\(placePath) holds no place of a restore; without --resume everything is written")
+        }
+        return place
+    }
+
+    private func keep(_ place: RestorePlace) throws(ControlError) {
+        try system { () throws(SystemError) in try writeFile(placePath, Array(place.text.utf8), mode: 0o600) }
+    }
+
+    private func foreign(_ place: RestorePlace?) -> ControlError {
+        ControlError(
+            .data,
+            "\(path) is not the dump whose first \(place?.offset ?? 0) bytes were restored, by \(placePath): other rows "
+                + "stand there. Without --resume everything is written")
+    }
+
+    /// What the server is, by its own words; nil where it has none.
+    private func target(_ socket: borrowing ClientSocket) throws(ControlError) -> RestoreTarget? {
+        var statistics: [String: String] = [:]
+        for command in ["stats\r\nmn\r\n", "stats storage\r\nmn\r\n"] {
+            let answer = String(decoding: try exchange(Array(command.utf8), socket), as: UTF8.self)
+            for line in answer.split(whereSeparator: \.isNewline) {
+                let words = line.split(separator: " ", maxSplits: 2)
+                if words.count == 3, words[0] == "STAT" { statistics[String(words[1])] = String(words[2]) }
+            }
+        }
+        return RestoreTarget(statistics: statistics, address: "\(host):\(port)")
     }
 }
 

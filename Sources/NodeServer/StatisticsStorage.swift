@@ -12,6 +12,7 @@ extension Node {
         list.add("storage_backend", configuration.storage.backend.rawValue)
         guard let storage else { return list }
         list.add("storage_health", storage.tier.health.text)
+        if let identity = storage.backend.identity { list.add("store_identity", identity) }
         for figure in storage.tier.statistics() {
             let isWhole = figure.value == figure.value.rounded() && figure.value.magnitude < 1e15
             list.add(figure.name, isWhole ? "\(Int64(figure.value))" : fixedPoint(figure.value, decimals: 6))

@@ -40,6 +40,10 @@ package protocol StorageBackend: AnyObject, Sendable {
     /// written, and after ``stop()`` as it was left. Two that are equal mean that nobody wrote in between. Nil where
     /// others may write to the store while this process is away, or the end was not a clean one.
     var contentMark: String? { get }
+
+    /// What the store is called, one word, from ``start(_:)`` on: the same over restarts, and another one where earlier
+    /// rows came back or later ones are gone. Nil where rows go with the process.
+    var identity: String? { get }
 }
 
 extension StorageBackend {
@@ -54,6 +58,9 @@ extension StorageBackend {
 
     /// A store of one process knows that nobody else writes to it.
     package var mayHaveEarlierWrites: Bool { false }
+
+    /// A store that does not say otherwise goes with the process.
+    package var identity: String? { nil }
 
     /// A store that does not say otherwise may be written to by others.
     package var contentMark: String? { nil }

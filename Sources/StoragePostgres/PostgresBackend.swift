@@ -18,6 +18,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
     private let followed: PostgresChanges?
     private let leases: PostgresLeases
     private let scans: PostgresScans
+    private let name = Guarded<String?>(nil)
 
     /// The store that `configuration` describes; nothing is connected before ``start(_:)``.
     package init(_ configuration: PostgresConfiguration) {
@@ -152,6 +153,9 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
         guard SQLRow.versions.contains(mark) else {
             throw StorageStartError("storage: the row version_mark of the table martlet_meta is out of range")
         }
+        if let source = rows["stream_source"], let epoch = rows["stream_epoch"] {
+            name.withLock { $0 = "\(source)-\(epoch)" }
+        }
         return UInt64(bitPattern: mark)
     }
 
@@ -174,6 +178,9 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
 
     /// Whether sessions of this node's earlier processes were still there when it started: they may commit yet.
     package var mayHaveEarlierWrites: Bool { core.hasEarlier.load(ordering: .relaxed) }
+
+    /// The number that the tables were made with, and the epoch of their stream.
+    package var identity: String? { name.withLock { $0 } }
 
     /// Looks rows up. What finds no room is answered `notSent`.
     package func read(_ reads: [StorageRead]) {

@@ -15,6 +15,7 @@ package final class RocksDBBackend: StorageBackend, FollowedStore {
     private let running = Guarded<Running?>(nil)
     /// See ``contentMark``.
     private let content = Guarded<String?>(nil)
+    private let name = Guarded<String?>(nil)
     /// Calls that are using the database outside of its threads.
     let guests = Guests()
 
@@ -41,6 +42,7 @@ package final class RocksDBBackend: StorageBackend, FollowedStore {
         let (database, state) = try open()
         let mark = Self.mark(database, state)
         content.withLock { $0 = mark }
+        name.withLock { $0 = "\(state.identity)-\(state.epoch)" }
         core.setSink(sink)
         let core = self.core
         core.changes?.open(guests, state) { [weak core] in core?.noteFailedRead($0, $1) }
@@ -142,6 +144,9 @@ extension RocksDBBackend {
     /// As of the start, or of a clean stop. Nobody else can write to the store's directory meanwhile without changing
     /// it.
     package var contentMark: String? { content.withLock { $0 } }
+
+    /// With its epoch, which a restored backup and a cut log change.
+    package var identity: String? { name.withLock { $0 } }
 }
 
 /// Calls from outside of the backend's threads that use the database: it is closed after the last one returned.

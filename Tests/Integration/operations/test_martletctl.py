@@ -270,6 +270,162 @@ class TestDump:
         assert code == 64 and "exists" in err and path.read_text() == "precious"
 
 
+class Narrow:
+    """Carries connections to a port until so many bytes have gone there; then it ends them all, until it is widened."""
+
+    def __init__(self, target, limit):
+        self.target, self.left = target, limit
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self.target))
+            for pair in ((near, far, True), (far, near, False)):
+                threading.Thread(target=self.carry, args=pair, daemon=True).start()
+
+    def carry(self, source, sink, is_counted):
+        try:
+            while data := source.recv(4096):
+                if is_counted:
+                    self.left -= len(data)
+                    if self.left < 0:
+                        break
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+@pytest.fixture
+def broken(tmp_path, node, token):
+    """A dump, and a node with a store into which some of it went before the connection broke: (dump, node, relay)."""
+    fill(node)
+    path = tmp_path / "rows.dump"
+    assert control("dump", "--output", path, node=node, token=token)[0] == 0
+    directory = tmp_path / "target"
+    directory.mkdir()
+    with Node(directory) as target:
+        relay = Narrow(target.port, path.stat().st_size // 2)
+        code, _, said = control("restore", "--input", path, "--server", f"127.0.0.1:{relay.port}")
+        assert code == 71, said
+        assert re.search(r"\d+ rows, 0 MiB, \d+%, \d+ rows/s", said), "what people see of it"
+        relay.left = 1 << 40
+        yield path, target, relay
+        relay.listener.close()
+
+
+class TestRestore:
+    def resume(self, path, port):
+        return control("restore", "--input", path, "--server", f"127.0.0.1:{port}", "--resume", "--json")
+
+    def expect_all(self, target):
+        with target.client() as client:
+            for number in range(ROWS):
+                assert client.get("key:%05d" % number) == b"v" * (3 + number % 50), number
+
+    @pytest.mark.parametrize("restarts", [False, True])
+    def test_an_interrupted_restore_goes_on(self, broken, restarts):
+        """Where it was, also when the node was killed meanwhile, and at another address of the same store."""
+        path, target, relay = broken
+        place = Path(f"{path}.restored")
+        assert place.stat().st_mode & 0o077 == 0
+        if restarts:
+            target.restart()
+            relay = target
+        code, out, err = self.resume(path, relay.port)
+        assert code == 0, err
+        assert err == "", "no progress for programs"
+        assert 0 < json.loads(out)["rows"] < ROWS, "not from the begin"
+        self.expect_all(target)
+        assert not place.exists()
+        # There is nothing to go on from any more.
+        code, out, _ = self.resume(path, target.port)
+        assert code == 0 and json.loads(out)["rows"] == ROWS + 1
+
+    def test_rows_are_not_taken_for_restored_in_another_store(self, tmp_path, broken):
+        path, target, _ = broken
+        directory = tmp_path / "other"
+        directory.mkdir()
+        for backend in (BACKEND, "memory", "none"):
+            with Node(directory, backend=backend) as other:
+                code, _, err = self.resume(path, other.port)
+                assert code == 69, err
+                assert "is not what the first" in err and "Without --resume everything is written" in err
+                with other.client() as client:
+                    assert client.get("key:02999") is None, "nothing was written"
+        code, _, err = self.resume(path, target.port)
+        assert code == 0, err
+        self.expect_all(target)
+
+    def test_a_cache_that_was_started_again_lacks_what_it_was_given(self, tmp_path, broken):
+        path, _, _ = broken
+        Path(f"{path}.restored").unlink()
+        directory = tmp_path / "cache"
+        directory.mkdir()
+        with Node(directory, backend="none") as cache:
+            relay = Narrow(cache.port, path.stat().st_size // 2)
+            assert control("restore", "--input", path, "--server", f"127.0.0.1:{relay.port}")[0] == 71
+            relay.left = 1 << 40
+            # It is known by its address, too: a process is nothing else.
+            assert self.resume(path, cache.port)[0] == 69
+            cache.restart()
+            code, _, err = self.resume(path, relay.port)
+            assert code == 69 and "process" in err
+            assert control("restore", "--input", path, "--server", f"127.0.0.1:{relay.port}")[0] == 0
+            self.expect_all(cache)
+            relay.listener.close()
+
+    def test_another_dump_of_the_same_name_is_refused(self, tmp_path, node, token, broken):
+        """Of the same length, and alike up to one value."""
+        path, target, _ = broken
+        with node.client() as client:
+            assert client.ask("set key:00005 5 0 8\r\nVVVVVVVV") == "STORED"
+        size = path.stat().st_size
+        path.unlink()
+        assert control("dump", "--output", path, node=node, token=token)[0] == 0
+        assert path.stat().st_size == size
+        code, _, err = self.resume(path, target.port)
+        assert code == 65, err
+        assert "is not the dump whose first" in err and "Without --resume everything is written" in err
+        assert control("restore", "--input", path, "--server", f"127.0.0.1:{target.port}")[0] == 0
+        assert gets(target, "key:00005")[2] == "VVVVVVVV"
+
+    def test_a_longer_dump_goes_on_and_a_shorter_one_does_not(self, node, token, broken):
+        path, target, _ = broken
+        whole = path.read_bytes()
+        path.write_bytes(whole[:400])
+        code, _, err = self.resume(path, target.port)
+        assert code == 65 and "is not the dump whose first" in err
+        # As `dump --resume` makes of one that was interrupted.
+        with node.client() as client:
+            assert client.ask("set zzz 0 0 1\r\nz") == "STORED"
+        path.unlink()
+        assert control("dump", "--output", path, node=node, token=token)[0] == 0
+        code, out, err = self.resume(path, target.port)
+        assert code == 0, err
+        assert json.loads(out)["rows"] < ROWS
+        assert gets(target, "zzz")[2] == "z"
+        self.expect_all(target)
+
+    @pytest.mark.parametrize("text", ["1234", "", "martlet-restore 1\noffset 10\ndigest 7\n"])
+    def test_a_file_of_another_form_is_refused(self, broken, text):
+        path, target, _ = broken
+        Path(f"{path}.restored").write_text(text)
+        code, _, err = self.resume(path, target.port)
+        assert code == 65, err
+        assert "holds no place of a restore" in err
+
+
 class TestBackup:
     def test_a_backup_becomes_a_store(self, tmp_path, node, token):
         fill(node)
