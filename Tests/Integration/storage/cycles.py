@@ -53,6 +53,8 @@ class Pending(NamedTuple):
 class Writer:
     """One client and the keys that only it writes."""
 
+    may_be_silent = True
+
     def __init__(self, number, source):
         self.random = source
         self.keys = [f"c{number}.{kind}{n}" for n in range(KEYS // 3) for kind in ("v", "n", "t")]
@@ -70,7 +72,7 @@ class Writer:
         self.serial += 1
         now = time.time()
         roll = self.random.random()
-        silent = b" noreply" if self.random.random() < 0.15 else b""
+        silent = b" noreply" if self.random.random() < 0.15 and self.may_be_silent else b""
         name = key.encode()
         if kind == "t":  # a short time to live: only what does not depend on whether it is over
             value = b"t%d" % self.serial
@@ -298,6 +300,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cycles", type=int, default=15)
     parser.add_argument("--durability", default="sync")
+    parser.add_argument("--trouble", choices=("node", "database"), default="node", help="what crashes under load")
     options = parser.parse_args()
     disturb = None
     if BACKEND == "postgres":
@@ -308,7 +311,12 @@ def main():
             if source.random() < 0.5:
                 database.shared().crash()
 
-    result = run_cycles(options.seed, options.cycles, options.durability, disturb=disturb)
+    if options.trouble == "database":
+        from .database_cycles import run_database_cycles
+
+        result = run_database_cycles(options.seed, options.cycles)
+    else:
+        result = run_cycles(options.seed, options.cycles, options.durability, disturb=disturb)
     print(json.dumps(result))
     return 1 if result["failures"] else 0
 

@@ -14,8 +14,10 @@ from bed import free_port
 from storage import database
 from storage.cycles import run_cycles
 from storage.database import PASSWORD, control, until
+from storage.database_cycles import CarefulWriter, compare, run_database_cycles
 from storage.node import Node
 from storage.rounds import run_round
+from streams.region import RegionNode
 
 pytestmark = [
     pytest.mark.ours,
@@ -557,6 +559,34 @@ class TestUnderLoad:
 
     def test_crashes_of_node_and_server_together(self, tmp_path, server):
         judge(run_cycles(SEED, 5, directory=tmp_path, backend="postgres", disturb=lambda _: server.crash()))
+
+    def test_crashes_of_the_server_under_load_lose_nothing(self, tmp_path):
+        """A sample of `make soak-clients`: rows, versions that clients were told, and the records of changes agree."""
+        counts = judge(run_database_cycles(SEED, 6, directory=tmp_path))
+        assert counts["cycles"] == 6
+        assert counts["acked"] > 100 and counts["records"] > 100
+
+    def test_records_that_are_lost_are_noticed(self, tmp_path, server):
+        """The comparison itself: a record, a row or a number that is gone is named."""
+        writers = [CarefulWriter(0, random.Random(SEED))]
+        directory = tmp_path / "node"
+        regions = [{"name": "us-east", "role": "home"}]
+        with RegionNode(directory, "us-east", regions, backend="postgres") as node, node.client(30) as client:
+            for key in ("a", "b", "c"):
+                version = client.ask(f"ms {key} 1 c\r\nv").split()[1][1:]
+                writers[0].versions.add((key, int(version)))
+            assert client.ask("delete c") == "DELETED"
+            until(lambda: server.sql("SELECT count(*) FROM martlet_outbox", node.name) == "0")
+            assert compare(server, node.name, writers) == (4, [])
+            server.sql("UPDATE martlet_kv SET ver = ver + 1 WHERE k = 'a'", node.name)
+            server.sql("DELETE FROM martlet_stream WHERE k = 'b'", node.name)
+            server.sql("DELETE FROM martlet_kv WHERE k = 'c'", node.name)
+            _, failures = compare(server, node.name, writers)
+            text = "\n".join(failures)
+            for part in ("a: the row is", "b: the row is", "b: no record of version", "has gaps"):
+                assert part in text, text
+            server.sql("DELETE FROM martlet_kv WHERE k = 'a'", node.name)
+            assert "a: a record of" in "\n".join(compare(server, node.name, writers)[1])
 
     def test_crashes_of_the_server_and_ended_sessions(self, tmp_path):
         """Nothing acknowledged is lost, every unknown outcome becomes known, every key is linearizable."""
