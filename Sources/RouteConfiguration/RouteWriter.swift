@@ -225,6 +225,7 @@ struct RouteWriter {
         case .allMajority(let children): return [("allMajority", list(children))]
         case .random(let children): return [("random", list(children))]
         case .failover(let route): return failover(route)
+        case .hedge(let route): return hedge(route)
         case .missFailover(let children, let returnsBest):
             return [("missFailover", list(children))] + (returnsBest ? [("bestOnError", .plain("true"))] : [])
         case .error(let text, let result):
@@ -277,6 +278,24 @@ struct RouteWriter {
             }
             if policy.avoidsFailedDomains { add("avoidFailedDomains", "true") }
             if policy.ignoresNormalIndex { add("ignoreFirstIndex", "true") }
+        }
+        return entries
+    }
+
+    private func hedge(_ route: HedgeRoute) -> [(key: String, value: YAMLText)] {
+        let ordinary = HedgeRoute(route.first, route.second)
+        var entries = [("hedge", handle(route.first.index))]
+        switch tree[route.second] {
+        case .copy: break
+        default: entries.append(("to", handle(route.second.index)))
+        }
+        if route.quantile != ordinary.quantile { entries.append(("after", .plain(Self.number(route.quantile)))) }
+        if route.minimumMilliseconds != ordinary.minimumMilliseconds {
+            entries.append(("minimum", .plain("\(route.minimumMilliseconds)ms")))
+        }
+        if route.limit != ordinary.limit {
+            let limit = [("rate", route.limit.rate), ("burst", route.limit.burst)]
+            entries.append(("limit", .mapping(limit.map { ($0, .plain(Self.number($1))) })))
         }
         return entries
     }

@@ -10,10 +10,10 @@ extension YAMLRoutes {
         "pool": "a pool", "server": "a pool", "hash": "handles", "prefixes": "handles by prefix",
         "operations": "handles by operation", "allSync": "handles", "allAsync": "handles", "allFastest": "handles",
         "allInitial": "handles", "allMajority": "handles", "random": "handles", "failover": "handles",
-        "missFailover": "handles", "warmUp": "cold and warm", "slowWarmUp": "a handle", "migrate": "from and to",
-        "shadow": "a handle", "keySplit": "a handle", "rateLimit": "a handle", "outstandingLimit": "a handle",
-        "bigValue": "a handle", "modifyKey": "a handle", "modifyTTL": "a handle", "twoLevels": "l1 and l2",
-        "sizeSplit": "l1 and l2", "latency": "a handle", "error": "a text",
+        "missFailover": "handles", "hedge": "a handle", "warmUp": "cold and warm", "slowWarmUp": "a handle",
+        "migrate": "from and to", "shadow": "a handle", "keySplit": "a handle", "rateLimit": "a handle",
+        "outstandingLimit": "a handle", "bigValue": "a handle", "modifyKey": "a handle", "modifyTTL": "a handle",
+        "twoLevels": "l1 and l2", "sizeSplit": "l1 and l2", "latency": "a handle", "error": "a text",
     ]
 
     /// Two handles by their names.
@@ -33,7 +33,7 @@ extension YAMLRoutes {
         case "pool", "server":
             guard let name = try fields.text(kind) else { throw fields.problem("the name of a pool is expected") }
             let index = try pool(name, place)
-            guard kind == "server" else { return try add(.pool(index), place) }
+            guard kind == "server" else { return try pooled(name, place) }
             let count = tree.pools[index].servers.count
             guard let number = try Self.whole("index", 0...65_535, &fields), number < count else {
                 throw fields.problem("index: the pool \(name) has \(count) servers, counted from 0")
@@ -47,6 +47,11 @@ extension YAMLRoutes {
             guard !children.isEmpty else { throw fields.problem("handles are expected") }
             return try add(Self.gathering(kind, children), place)
         case "failover": return try failover(&fields)
+        case "hedge":
+            let first = try handle(try fields.required(kind))
+            var second: RouteTree.ID?
+            if let node = fields.value("to") { second = try handle(node) }
+            return try hedge(first, second, &fields)
         case "missFailover":
             let children = try list(fields.value(kind), fields)
             guard !children.isEmpty else { throw fields.problem("handles are expected") }
@@ -195,6 +200,42 @@ extension YAMLRoutes {
         let numbers = elements.compactMap { Self.number($0) }
         guard numbers.count == elements.count else { throw fields.problem("\(name): numbers are expected") }
         return numbers
+    }
+
+    // MARK: Hedged reads
+
+    /// Reads of `first` that are asked a second time of `second`; nil where any server of a pool may answer.
+    mutating func hedge(
+        _ first: RouteTree.ID, _ second: RouteTree.ID?, _ fields: inout FieldReader
+    ) throws(RouteProblem) -> RouteTree.ID {
+        var other = second
+        if other == nil {
+            guard case .pool(let index) = tree[first], case .bounded = tree.pools[index].consistency,
+                !tree.pools[index].followsOwners
+            else {
+                throw fields.problem(
+                    """
+                    to is missing: the pool that has the same keys. Only another server of a pool with storage, \
+                    consistency: bounded and without followOwners may answer in place of a key's own
+                    """)
+            }
+            other = try add(.copy(pool: index, number: 1), fields.place)
+        }
+        guard let other else { throw fields.problem("to is missing") }
+        guard other != first, tree[other] != tree[first] else {
+            throw fields.problem("to: a second request to the same servers")
+        }
+        var route = HedgeRoute(first, other)
+        if let after = try Self.number("after", 0.5...0.999, &fields) { route.quantile = after }
+        if let minimum = try Self.milliseconds("minimum", &fields) { route.minimumMilliseconds = minimum }
+        if let limit = try fields.object("limit") {
+            var inner = FieldReader("\(fields.what): limit", limit.object, at: limit.place)
+            let rate = try Self.number("rate", 0...0.5, &inner) ?? route.limit.rate
+            route.limit = FailoverLimit(
+                rate: rate, burst: try Self.number("burst", 1...1e6, &inner) ?? route.limit.burst)
+            try inner.finish()
+        }
+        return try add(.hedge(route), fields.place)
     }
 
     // MARK: Failover

@@ -11,6 +11,8 @@ struct YAMLRoutes {
     let problems: ProblemList
     private var pools: [String: JSONNode] = [:]
     private var poolIndexes: [String: Int] = [:]
+    /// What `hedge` says of pools.
+    private var hedges: [String: JSONNode] = [:]
     private var handles: [String: JSONNode] = [:]
     private var made: [String: RouteTree.ID] = [:]
     private var making: Set<String> = []
@@ -52,6 +54,7 @@ struct YAMLRoutes {
         let (route, routes) = (fields.value("route"), try fields.object("routes"))
         try fields.finish()
         for entry in poolEntries { _ = try pool(entry.key, entry.value.place) }
+        for name in hedges.keys.sorted() { _ = try named(name, root.place) }
         guard (route == nil) != (routes == nil) else {
             throw RouteProblem("either route or routes is expected", at: root.place)
         }
@@ -222,6 +225,7 @@ struct YAMLRoutes {
         if pool.consistency != .lookAside, pool.spool != nil {
             throw fields.problem("spool: the pool has storage, and a delete that it missed is an error")
         }
+        if let hedge = fields.value("hedge") { hedges[name] = hedge }
         pool.isErrorWhenEmpty = try Self.word("whenEmpty", ["error", "miss"], &fields) != "miss"
         if let ejection = try fields.object("ejection") {
             var inner = FieldReader("\(fields.what): ejection", ejection.object, at: ejection.place)
@@ -284,6 +288,26 @@ struct YAMLRoutes {
         }
     }
 
+    /// The handle of a pool's name: the pool, or what hedges its reads.
+    mutating func pooled(_ name: String, _ place: JSONNode.Place) throws(RouteProblem) -> RouteTree.ID {
+        if let known = made[name] { return known }
+        let raw = try add(.pool(try pool(name, place)), place)
+        var id = raw
+        if let hedge = hedges[name] {
+            guard let object = hedge.object else {
+                throw RouteProblem("the pool \(name): hedge: a mapping (key: value) is expected", at: hedge.place)
+            }
+            var fields = FieldReader("the pool \(name): hedge", object, at: hedge.place)
+            var other: RouteTree.ID?
+            // Reads of the other pool are not asked twice in their turn.
+            if let to = try fields.text("to") { other = try add(.pool(try pool(to, hedge.place)), hedge.place) }
+            id = try self.hedge(raw, other, &fields)
+            try fields.finish()
+        }
+        made[name] = id
+        return id
+    }
+
     private mutating func named(_ name: String, _ place: JSONNode.Place) throws(RouteProblem) -> RouteTree.ID {
         if let known = made[name] { return known }
         if let definition = handles[name] {
@@ -302,9 +326,7 @@ struct YAMLRoutes {
             let near = suggestion(for: name, among: names).map { " (did you mean \($0)?)" } ?? ""
             throw RouteProblem("there is no pool or handle \(name)\(near)", at: place)
         }
-        let id = try add(.pool(try pool(name, place)), place)
-        made[name] = id
-        return id
+        return try pooled(name, place)
     }
 
     /// The handle that a value stands for.

@@ -28,6 +28,8 @@ enum BackendCounter: Int, CounterIndex {
     case waiting, waitingBinary, limit, limitBinary
     /// Replies that came too late and were discarded.
     case lateReplies
+    /// How often the server was taken out for its part of errors, and whether it is taken out now, for whatever.
+    case circuitOpens, ejected
     /// Connections that came to stand, attempts that failed, connections that broke.
     case connects, connectFailures, disconnects
     /// Commands whose replies are to come.
@@ -50,10 +52,15 @@ enum RouterCounter: Int, CounterIndex {
     case routed
     /// Commands that were sent again because another server owned their key.
     case moved
+    /// Reads that were asked of a second server because the first dawdled, those that it answered first, and those that
+    /// were not asked because servers are busy or too many were.
+    case hedges, hedgeWins, hedgesWithheld
     /// Requests refused for their form or because the router does not pass them on.
     case refused
     /// Gets that were answered with what another one had read; and keys that are hot now.
     case hotHits, hotKeys
+    /// Gets of hot keys that went to a copy, and copies that were made.
+    case hotSpread, hotFills
     /// Values and replies refused because there was no room for them.
     case overflowed
     /// Bytes of replies that had to wait for earlier ones.

@@ -10,6 +10,13 @@ package struct HotKeySettings: Sendable, Equatable {
     package var cacheNanoseconds: UInt64 = 0
     /// Reads a second, of one thread, that make a key hot.
     package var threshold = 1000
+    /// Servers that a hot key of a look-aside pool is read from, its own among them; 1 for no other.
+    package var copies = 1
+    /// How long a copy lives that was made on another one: at least 1. Seconds.
+    package var copySeconds = 1
+
+    /// Copies at most.
+    package static var mostCopies: Int { 16 }
 
     /// None are served.
     package init() {}
@@ -104,6 +111,14 @@ struct HotCache: ~Copyable {
     private func find(_ hash: UInt64) -> Int {
         let place = Self.place(hash)
         return entries[place].isHot && entries[place].hash == hash ? place : -1
+    }
+
+    /// Which of so many copies of a key is read now, by chance: 0 for its owner's.
+    mutating func choose(of copies: Int) -> Int {
+        state ^= state << 13
+        state ^= state >> 7
+        state ^= state << 17
+        return Int(state % UInt64(copies))
     }
 
     @inline(never)

@@ -45,6 +45,10 @@ final class RoutedRequest {
     var entry = -1
     /// Of a write that a hot key's value must not outlive: the key's hash; 0 for others.
     var writeHash: UInt64 = 0
+    /// Of a read of a copy of a hot key: the key's hash, what ``WriteVersions`` said of it, and which copy; 0 for none.
+    var copyHash: UInt64 = 0
+    var copyVersion: UInt64 = 0
+    var copy = 0
     /// Bytes that are kept for it.
     var heldBytes = 0
     /// What was sent for it, by token.
@@ -62,6 +66,10 @@ final class RoutedRequest {
         /// Flags of a meta get that the route asked for and the client did not.
         var added: [UInt8] = []
         let destination: Int
+        /// Whether it is a read that was asked of another server before.
+        var isHedge = false
+        /// Whether it makes a copy of a hot key.
+        var isFill = false
         /// What was sent, where its server may say that another one owns the key; how often that was said, and who.
         var command: SubRequest?
         var hops = 0

@@ -17,6 +17,7 @@ package final class Router: Sendable {
     /// How hot keys are found; and writes that the router knows of, for what is kept of such keys.
     let hotKeys: HotKeySettings
     let writes = WriteVersions()
+    let copies = HotCopies()
     /// Users and passwords; nil when nobody must log in.
     let users: AuthenticationStore?
     /// Who may do what; without tenants, everybody everything.

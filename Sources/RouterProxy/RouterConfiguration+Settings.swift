@@ -115,6 +115,15 @@ extension RouterConfiguration {
             "health.timeouts", .integer(1...1000), default: "3",
             "Requests without an answer, one after the other, until a server is taken out."),
         Setting(
+            "health.errorShare", .integer(1...100), default: "50",
+            "Of a hundred requests, how many without an answer take a server out, though it answers others."),
+        Setting(
+            "health.errorSamples", .integer(1...1_000_000), default: "20",
+            "Requests of which that many are without an answer, at least."),
+        Setting(
+            "health.errorWindow", .duration(100_000_000...3_600_000_000_000), default: "5s",
+            "About how long a request counts for that."),
+        Setting(
             "health.firstProbe", .duration(1_000_000...60_000_000_000), default: "250ms",
             "Time until a server that was taken out is asked whether it is back."),
         Setting(
@@ -129,6 +138,12 @@ extension RouterConfiguration {
         Setting(
             "hotKeys.threshold", .integer(1...1_000_000_000), default: "1000",
             "Gets a second, of one thread, that make a key hot."),
+        Setting(
+            "hotKeys.copies", .integer(1...Int64(HotKeySettings.mostCopies)), default: "1",
+            "Servers that a hot key of a look-aside pool is read from, its own among them; 1 is its own only."),
+        Setting(
+            "hotKeys.copyTTL", .duration(1_000_000_000...60_000_000_000), default: "1s",
+            "How long a copy on another server lives, in whole seconds."),
         Setting("limits.value", .size(1024...64 << 20), default: "16MiB", "The largest value that clients may store."),
         Setting(
             "limits.incomingValues", .size(1 << 20...1 << 40), default: "256MiB",
@@ -301,10 +316,15 @@ extension RouterConfiguration {
     private mutating func readLimits(_ values: SettingsValues) {
         health.isEnabled = values.boolean("health.enabled")
         health.softFailures = values.integer("health.timeouts")
+        health.errorShare = Double(values.integer("health.errorShare")) / 100
+        health.errorSamples = values.integer("health.errorSamples")
+        health.errorWindowMilliseconds = Self.milliseconds(values, "health.errorWindow")
         health.firstProbeMilliseconds = Self.milliseconds(values, "health.firstProbe")
         health.longestProbeMilliseconds = Self.milliseconds(values, "health.longestProbe")
         health.revivalMilliseconds = Self.milliseconds(values, "health.revival")
         hotKeys.cacheNanoseconds = values.duration("hotKeys.cacheTTL")
+        hotKeys.copies = values.integer("hotKeys.copies")
+        hotKeys.copySeconds = max(Int(values.duration("hotKeys.copyTTL") / 1_000_000_000), 1)
         hotKeys.threshold = values.integer("hotKeys.threshold")
         limits.laneRequests = values.integer("upstream.requestLimit")
         limits.backend.limit.targetNanoseconds = values.duration("overload.target")

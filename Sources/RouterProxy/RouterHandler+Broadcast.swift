@@ -15,6 +15,7 @@ extension RouterHandler {
         guard request.error.isNone else { return refuse(slot, request, request.error, &output) }
         guard let ticket = openTicket(slot, request) else { return }
         router.writes.bumpAll()
+        if spreadsHotKeys { router.copies.distrustAll(until: copyEnd) }
         tickets[ticket].remaining = Int32(laneOfDestination.count)
         if request.isQuiet { tickets[ticket].traits.insert(.silent) }
         for lane in laneOfDestination {
@@ -63,6 +64,11 @@ extension RouterHandler {
 
     /// One server's answer came.
     func finishPart(_ lane: Int, _ call: Int, _ input: Span<UInt8>, at start: Int) {
+        if calls[call].isInvalidation {
+            invalidated(calls[call], succeeded: isGone(input, at: start))
+            lanes[lane].meter.counters.add(.replies)
+            return removeFirst(lane, call)
+        }
         let isDone =
             calls[call].shape == .binary
             ? input.bigEndian(at: start &+ 6, as: UInt16.self) == BinaryStatus.success.rawValue

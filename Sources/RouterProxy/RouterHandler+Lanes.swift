@@ -45,6 +45,8 @@ extension RouterHandler {
         dropEngines()
         engines.append(engine)
         context = PlanContext(fresh, engine, lanes: laneOfDestination)
+        // Which servers have copies may be another matter now.
+        if spreadsHotKeys { router.copies.distrustAll(until: copyEnd) }
         plan = fresh
         spoolEpoch = 0
         mindHealth()
@@ -184,7 +186,9 @@ extension RouterHandler {
     private func note(_ lane: Int, _ failure: RouteFailure) {
         let destination = Int(lanes[lane].destination)
         guard destination >= 0 else { return }
-        _ = health.record(destination, failure.result, nowNanoseconds: now)
+        let change = health.record(
+            destination, failure.result, answered: lanes[lane].meter.counters.load(.replies), nowNanoseconds: now)
+        if change == .ejectedShare { lanes[lane].meter.counters.add(.circuitOpens) }
         mindHealth()
     }
 
@@ -227,6 +231,8 @@ extension RouterHandler {
             let entry = calls[call]
             next = entry.next
             calls.give(call)
+            // A connection that came not to stand is noted once; one that broke, by what it cost.
+            if failure == .lost, entry.isAwaited, !entry.isProbe { note(lane, .lost) }
             giveUp(lane, entry, failure)
         }
         if lanes[lane].state == .waiting { failWaiting(lane, failure) }
@@ -235,6 +241,7 @@ extension RouterHandler {
 
     /// Whoever waits for a call hears that it failed.
     func giveUp(_ lane: Int, _ call: Call, _ failure: RouteFailure) {
+        if call.isInvalidation { return invalidated(call, succeeded: false) }
         if call.hash != 0 { hotDone(call) }
         guard call.isAwaited else { return }
         if call.isProbe {

@@ -163,8 +163,8 @@ extension RouterHandler {
         guard lane >= 0 else { return route(slot, request, key: key, input, operation) }
         var hotHash: UInt64 = 0
         // A server that is not read from is not read from here either.
-        if servesHotKeys, operation == .get, !lanes[lane].withholdsReads {
-            let hot = answerHot(slot, request, key: key, &output)
+        if findsHotKeys, operation == .get, !lanes[lane].withholdsReads {
+            let hot = answerHot(slot, request, key: key, input, &output)
             if hot.isAnswered { return }
             hotHash = hot.hash
         }
@@ -265,10 +265,11 @@ extension RouterHandler {
         let shape: ReplyShape = isBinary ? .binary : request.form == .meta ? .meta : .line
         let requestClass = request.requestClass(operation, input)
         guard let call = openCall(lane, ticket, shape, isRead: operation.readsValue, requestClass) else { return }
-        if servesHotKeys, operation.group != .get { noteWrite(call, key) }
+        if findsHotKeys, operation.group != .get { noteWrite(call, key) }
         calls[call].hides = request.hideRule
         calls[call].opcode = request.opcode
         lanes[lane].pending.appendForwarded(request, key: key, input)
+        if spreadsHotKeys, operation.group != .get { dropCopies(key, stableHash(key)) }
     }
 
     private func count(_ request: Request) {
@@ -394,7 +395,7 @@ extension RouterHandler {
     private func admit(_ lane: Int, isRead: Bool) -> RouteFailure {
         if isRead, lanes[lane].withholdsReads { return .unavailable }
         let destination = Int(lanes[lane].destination)
-        if destination >= 0, !health.allows(destination) { return .unavailable }
+        if destination >= 0, !health.allows(destination), !health.admitsTrial(destination) { return .unavailable }
         if lanes[lane].state == .waiting {
             guard now >= lanes[lane].retryAt else { return .unavailable }
             lanes[lane].state = .idle

@@ -14,7 +14,7 @@ extension RouterHandler {
     /// Begins a request that a machine handles.
     func route(
         _ slot: Int, _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ operation: RouteOperation,
-        isPartOfGet: Bool = false
+        isPartOfGet: Bool = false, copy: HotCopyRead? = nil
     ) {
         meter.counters.add(.routed)
         guard let ticket = openTicket(slot, request) else { return }
@@ -28,10 +28,12 @@ extension RouterHandler {
         let routed = routedRequests[index]
         tickets[ticket].routed = Int32(truncatingIfNeeded: index)
         routed.begin(request, key: key, input, ticket: ticket, context: context, operation: operation)
-        if servesHotKeys, operation.group != .get {
+        if findsHotKeys, operation.group != .get {
             routed.writeHash = stableHash(key)
             router.writes.begin(routed.writeHash)
+            if spreadsHotKeys { dropCopies(key, routed.writeHash) }
         }
+        (routed.copyHash, routed.copyVersion, routed.copy) = (copy?.hash ?? 0, copy?.version ?? 0, copy?.number ?? 0)
         routed.started = now
         routed.entry = Int(context.plan.routes.entry(of: key))
         hold(routed, routed.bytes.count)
@@ -39,8 +41,10 @@ extension RouterHandler {
         routed.sender = sender
         let (keyBytes, bytes, range) = (routed.key, routed.bytes, routed.storedRange)
         drive(index) { routed, engine, actions in
+            var asked = routed.routeRequest(id: index, sender: sender)
+            (asked.copy, asked.copyTTL) = (routed.copy, router.hotKeys.copySeconds)
             routed.machine.start(
-                routed.routeRequest(id: index, sender: sender), key: keyBytes.span,
+                asked, key: keyBytes.span,
                 value: bytes.span.extracting(request.verb.stores ? range : 0..<0), engine: engine, clock: clock,
                 actions: &actions)
         }
@@ -157,7 +161,21 @@ extension RouterHandler {
         if planFollowsOwners, context.plan.routes.pools[sub.pool].followsOwners {
             routed.parts[sub.token].command = sub
         }
-        sendPart(index, sub, to: context.lanes[sub.destination] + (form == .binary ? 1 : 0))
+        let lane = context.lanes[sub.destination] + (form == .binary ? 1 : 0)
+        if sub.kind == .hedge, !beginHedge(routed, sub.token, lane, context.engine) {
+            return fail(routed: index, sub.token, .unavailable)
+        }
+        if sub.kind == .fill, !beginFill(routed, sub.token) { return fail(routed: index, sub.token, .local) }
+        sendPart(index, sub, to: lane)
+    }
+
+    /// Whether a read is sent to a second server: not while servers have too much to do.
+    private func beginHedge(_ routed: RoutedRequest, _ token: Int, _ lane: Int, _ engine: RouteEngine) -> Bool {
+        let isBusy =
+            engine.isBusy(nowNanoseconds: now) || lanes[lane].gate.isLimiting || mustWait(lane)
+        meter.counters.add(isBusy ? .hedgesWithheld : .hedges)
+        routed.parts[token].isHedge = !isBusy
+        return !isBusy
     }
 
     /// Sends the command of the part that `sub` names.
@@ -247,6 +265,7 @@ extension RouterHandler {
 
     /// A server's reply is whole.
     func answered(routed index: Int, _ token: Int) {
+        if routedRequests[index].parts[token].isFill { endFill(routedRequests[index], isKnown: true) }
         if routedRequests[index].parts[token].isOverflowing {
             routedRequests[index].parts[token].reply = RouteReply(.busy)
         } else {
@@ -260,6 +279,7 @@ extension RouterHandler {
 
     /// There is no reply of a server.
     func fail(routed index: Int, _ token: Int, _ failure: RouteFailure) {
+        if routedRequests[index].parts[token].isFill { endFill(routedRequests[index], isKnown: false) }
         routedRequests[index].parts[token].bytes = []
         routedRequests[index].parts[token].value = 0..<0
         routedRequests[index].parts[token].reply = RouteReply(failure.result)
@@ -302,6 +322,7 @@ extension RouterHandler {
         if let meter = routed.context?.plan.routeMeters[routed.entry] {
             meter.latencies[reactor.index].histogram.record(nanoseconds: now &- routed.started)
         }
+        if case .token(let token) = final.source, routed.parts[token].isHedge { meter.counters.add(.hedgeWins) }
         let scratch = takeBuffer()
         let isPart = tickets[ticket].traits.contains(.partOfGet)
         write(final, routed, isPartOfGet: isPart, to: &buffers[Int(scratch)].bytes)

@@ -164,6 +164,7 @@ extension RouterHandler {
             lanes[lane].isRefusal = false
             lanes[lane].meter.counters.add(.refusals)
             lanes[lane].gate.refused(calls[call].requestClass, now: time)
+            context.engine.noteBusy(nowNanoseconds: time)
         } else {
             let waited = UInt64(calls[call].waitedMicroseconds) &* 1000
             lanes[lane].gate.answered(

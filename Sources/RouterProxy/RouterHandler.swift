@@ -39,6 +39,9 @@ final class RouterHandler: ReactorHandler {
     /// Replies of hot keys.
     let hotCache: FixedArray<HotCache>
     let servesHotKeys: Bool
+    /// Whether hot keys are read from copies; whether hot keys are looked for at all, and writes with them.
+    let spreadsHotKeys: Bool
+    let findsHotKeys: Bool
 
     var dirtyLanes: [Int] = []
     var dirtyClients: [Int] = []
@@ -81,6 +84,8 @@ final class RouterHandler: ReactorHandler {
         spool = router.spool
         let settings = router.hotKeys
         servesHotKeys = settings.cacheNanoseconds > 0
+        spreadsHotKeys = settings.copies > 1
+        findsHotKeys = servesHotKeys || spreadsHotKeys
         hotCache = FixedArray(count: 1) { _ in HotCache(settings) }
         plan = router.plan
         laneOfDestination = []
@@ -148,12 +153,17 @@ final class RouterHandler: ReactorHandler {
         retireLanes(&loop)
         mindSpool()
         takeSpool()
-        if servesHotKeys { chooseHotKeys() }
+        if findsHotKeys { chooseHotKeys() }
         for lane in 0..<laneCount where lanes[lane].meter !== Backend.nobody.meters[0] {
             let key: BackendCounter = lanes[lane].isBinary ? .outstandingBinary : .outstanding
             lanes[lane].meter.counters.set(key, to: UInt64(lanes[lane].outstanding))
             showGate(lane)
+            let destination = Int(lanes[lane].destination)
+            if destination >= 0, !lanes[lane].isBinary {
+                lanes[lane].meter.counters.set(.ejected, to: health.allows(destination) ? 0 : 1)
+            }
         }
+        meter.counters.add(.hedgesWithheld, context.engine.takeWithheldHedges())
     }
 
     private func chooseHotKeys() {

@@ -15,6 +15,14 @@ extension Router {
             "martlet_router_server_limit", .gauge,
             help: "Commands that may be with the server at once, of all threads; 0 before it was first used.")
         for server in servers { page.sample(server.totals[.limit], ("server", server.name)) }
+        page.family(
+            "martlet_router_server_taken_out", .gauge,
+            help: "Threads of the router that do not use the server, because it failed.")
+        for server in servers { page.sample(server.totals[.ejected], ("server", server.name)) }
+        page.family(
+            "martlet_router_server_circuit_opens_total", .counter,
+            help: "How often a thread took the server out because too large a part of its requests got no answer.")
+        for server in servers { page.sample(server.totals[.circuitOpens], ("server", server.name)) }
         page.family("martlet_router_server_waiting", .gauge, help: "Commands that wait for room with the server.")
         for server in servers {
             page.sample(server.totals[.waiting] + server.totals[.waitingBinary], ("server", server.name))

@@ -121,6 +121,12 @@ extension Router {
             "martlet_router_moved_total", .counter,
             help: "Commands sent again because another server than the one asked owned their key.")
         page.sample(sums[.moved])
+        page.family(
+            "martlet_router_hedges_total", .counter,
+            help: "Reads that were asked of a second server, and those that were not though the first dawdled.")
+        page.sample(sums[.hedges] - min(sums[.hedgeWins], sums[.hedges]), ("result", "lost"))
+        page.sample(sums[.hedgeWins], ("result", "won"))
+        page.sample(sums[.hedgesWithheld], ("result", "withheld"))
         page.family("martlet_router_refused_total", .counter, help: "Requests that the router refused.")
         page.sample(sums[.refused])
         page.family("martlet_router_hot_keys", .gauge, help: "Keys that are hot, counted by thread.")
@@ -128,6 +134,11 @@ extension Router {
         page.family(
             "martlet_router_hot_hits_total", .counter, help: "Gets of hot keys that were answered from memory.")
         page.sample(sums[.hotHits])
+        page.family(
+            "martlet_router_hot_spread_total", .counter, help: "Gets of hot keys that went to a copy of theirs.")
+        page.sample(sums[.hotSpread])
+        page.family("martlet_router_hot_fills_total", .counter, help: "Copies of hot keys that were made.")
+        page.sample(sums[.hotFills])
         page.family(
             "martlet_router_overflowed_total", .counter, help: "Values and replies refused for want of room.")
         page.sample(sums[.overflowed])

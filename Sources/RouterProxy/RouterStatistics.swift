@@ -77,10 +77,15 @@ extension Router {
         list.add("get_parts", sums[.fragments])
         list.add("routed", sums[.routed])
         list.add("moved", sums[.moved])
+        list.add("hedges", sums[.hedges])
+        list.add("hedge_wins", sums[.hedgeWins])
+        list.add("hedges_withheld", sums[.hedgesWithheld])
         list.add("refused", sums[.refused])
         list.add("overflowed", sums[.overflowed])
         list.add("hot_keys", sums[.hotKeys])
         list.add("hot_hits", sums[.hotHits])
+        list.add("hot_spread", sums[.hotSpread])
+        list.add("hot_fills", sums[.hotFills])
         list.add("plan_epoch", plan.epoch)
         list.add("deletes_kept", spool.counters.kept.load(ordering: .relaxed))
         list.add("deletes_repeated", spool.counters.replayed.load(ordering: .relaxed))
@@ -115,6 +120,7 @@ extension Router {
                     + "outstanding:\(totals[.outstanding] + totals[.outstandingBinary]) "
                     + "limit:\(totals[.limit]) waiting:\(totals[.waiting] + totals[.waitingBinary]) "
                     + "refusals:\(totals[.refusals]) throttled:\(totals[.throttled]) expired:\(totals[.expired]) "
+                    + "circuit_opens:\(totals[.circuitOpens]) taken_out:\(totals[.ejected]) "
                     + "missed_deletes:\(pending[backend.name] ?? 0) "
                     + "reads:\(withheld.contains(backend.name) ? "withheld" : "yes") "
                     + "p50_us:\(p50) p99_us:\(p99)")

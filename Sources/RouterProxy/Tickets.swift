@@ -75,6 +75,8 @@ struct Call: BitwiseCopyable {
     /// Of a write, and of a read whose reply is kept because its key is hot: the key's hash; 0 for others.
     var hash: UInt64 = 0
     var isHotRead = false
+    /// Whether it deletes a copy of a hot key because the key is written.
+    var isInvalidation = false
 }
 
 extension Call {

@@ -5,6 +5,16 @@
 package struct HealthConfiguration: Sendable, Equatable {
     /// Requests without an answer, one after the other, until a destination is taken out: at least 1.
     package var softFailures = 3
+    /// The part of a destination's requests that got no answer, from which on it is taken out: from 0 to 1.
+    package var errorShare = 0.5
+    /// Requests of which that part is, at least.
+    package var errorSamples = 20
+    /// About how long a request counts for that part.
+    package var errorWindowMilliseconds = 5_000
+    /// Requests that a destination taken out for its part of errors has to answer before it gets all again.
+    package var trialRequests = 10
+    /// After what time it is given as many to answer again, when it did not answer them all.
+    package var trialMilliseconds = 1_000
     /// Before the first probe of one that was taken out.
     package var firstProbeMilliseconds = 250
     /// Between later probes at most; each time it is half as long again.
@@ -32,6 +42,8 @@ package enum HealthState: UInt8, Sendable, Equatable {
     case hardEjected
     /// Taken out: it answered a probe and is used again soon.
     case reviving
+    /// Taken out but for a few requests: it answered a probe, and is used again when it answers those.
+    case trial
 }
 
 /// What a report changed.
@@ -39,6 +51,8 @@ package enum HealthChange: Sendable, Equatable {
     case none
     /// The destination is taken out because it does not answer.
     case ejectedSoft
+    /// It is taken out because too large a part of its requests got no answer.
+    case ejectedShare
     /// It is taken out because it cannot be reached.
     case ejectedHard
     /// It should be taken out, but too many of its pool are.
@@ -49,8 +63,11 @@ package enum HealthChange: Sendable, Equatable {
 
 /// Which destinations of a plan are used: a state machine without a clock. One for each thread that routes.
 ///
-/// A destination is taken out after some requests without an answer, or when it cannot be reached, and is used again
-/// when it answers a probe. Where a pool has limits, no more of its destinations are taken out than that.
+/// A destination is taken out after some requests without an answer one after the other, when too large a part of its
+/// requests got none, or when it cannot be reached; and is used again when it answers a probe. One that was taken out
+/// for its part of errors has to answer some requests first: it may answer probes as well as half of its requests. An
+/// answer that says busy, or another error, is an answer. Where a pool has limits, no more of its destinations are taken
+/// out than that.
 package struct HealthTable: ~Copyable {
     private let configuration: HealthConfiguration
     private var entries: [Entry]
@@ -67,6 +84,12 @@ package struct HealthTable: ~Copyable {
         var due: UInt64 = 0
         var delayMilliseconds = 0
         var isProbing = false
+        var errors = ErrorShare()
+        /// Whether it was taken out for its part of errors; of the requests that it is tried with, how many were sent
+        /// and answered.
+        var isTried = false
+        var trialsSent = 0
+        var trialsAnswered = 0
     }
 
     private struct Pool {
@@ -110,13 +133,31 @@ package struct HealthTable: ~Copyable {
         entries[destination].isWithheld = isWithheld
     }
 
-    /// How a request there ended; not a probe's.
+    /// Whether one of the requests may be sent there that a destination is tried with, which is counted then. Does not
+    /// allocate.
+    package mutating func admitsTrial(_ destination: Int) -> Bool {
+        guard entries[destination].state == .trial, entries[destination].trialsSent < configuration.trialRequests else {
+            return false
+        }
+        entries[destination].trialsSent += 1
+        return true
+    }
+
+    /// How a request there ended; not a probe's. `answered` is how many were answered by now in all, where it is known.
     package mutating func record(
-        _ destination: Int, _ result: RouteResult, nowNanoseconds now: UInt64
+        _ destination: Int, _ result: RouteResult, answered: UInt64? = nil, nowNanoseconds now: UInt64
     ) -> HealthChange {
         guard configuration.isEnabled, result != .tko else { return .none }
         if result.isHardFailure { return failHard(destination, now) }
-        if result == .timeout { return failSoft(destination, now) }
+        if result == .timeout || result == .remoteError {
+            return failSoft(destination, answered, isInRow: result == .timeout, now)
+        }
+        if entries[destination].state == .trial, !result.isError {
+            entries[destination].trialsAnswered += 1
+            guard entries[destination].trialsAnswered >= configuration.trialRequests else { return .none }
+            revive(destination)
+            return .revived
+        }
         // Other errors are answers too; but they are no reason to forget what was not answered.
         guard allows(destination), !result.isError, entries[destination].failures > 0 else { return .none }
         entries[destination].failures = 0
@@ -131,7 +172,7 @@ package struct HealthTable: ~Copyable {
         case .softEjected:
             entries[destination].state = .hardEjected
             return .none
-        case .reviving:
+        case .reviving, .trial:
             entries[destination].state = .hardEjected
             schedule(destination, now, isFirst: true)
             return .ejectedHard
@@ -139,14 +180,34 @@ package struct HealthTable: ~Copyable {
         }
     }
 
-    private mutating func failSoft(_ destination: Int, _ now: UInt64) -> HealthChange {
+    private mutating func failSoft(
+        _ destination: Int, _ answered: UInt64?, isInRow: Bool, _ now: UInt64
+    ) -> HealthChange {
+        if entries[destination].state == .trial {
+            entries[destination].state = .softEjected
+            schedule(destination, now, isFirst: false)
+            return .ejectedShare
+        }
         guard allows(destination) else { return .none }
-        entries[destination].failures &+= 1
-        guard entries[destination].failures >= configuration.softFailures else {
+        if isInRow {
+            entries[destination].failures &+= 1
             entries[destination].state = .suspect
+            if entries[destination].failures >= configuration.softFailures {
+                return eject(destination, .softEjected, now)
+            }
+        }
+        guard let answered else { return .none }
+        let window = UInt64(configuration.errorWindowMilliseconds) * 1_000_000
+        let (share, samples) = entries[destination].errors.failed(
+            answered: answered, windowNanoseconds: window, now: now)
+        // What decays a little with each failure would never be quite the number.
+        guard samples.rounded() >= Double(configuration.errorSamples), share >= configuration.errorShare else {
             return .none
         }
-        return eject(destination, .softEjected, now)
+        let change = eject(destination, .softEjected, now)
+        guard change == .ejectedSoft else { return change }
+        entries[destination].isTried = true
+        return .ejectedShare
     }
 
     private mutating func eject(_ destination: Int, _ state: HealthState, _ now: UInt64) -> HealthChange {
@@ -184,26 +245,41 @@ package struct HealthTable: ~Copyable {
                 place += 1
                 continue
             }
-            guard entries[destination].state == .reviving else {
+            switch entries[destination].state {
+            case .reviving where entries[destination].isTried, .trial:
+                beginTrial(destination, now)
+                place += 1
+            case .reviving: revive(destination)
+            default:
                 entries[destination].isProbing = true
                 return destination
             }
-            revive(destination)
         }
         return nil
+    }
+
+    /// Lets some requests through, of which none may fail.
+    private mutating func beginTrial(_ destination: Int, _ now: UInt64) {
+        if entries[destination].state == .reviving { entries[destination].trialsAnswered = 0 }
+        entries[destination].state = .trial
+        // As long as there are failures, answers are told.
+        entries[destination].failures = max(entries[destination].failures, 1)
+        entries[destination].trialsSent = entries[destination].trialsAnswered
+        entries[destination].due = now &+ UInt64(configuration.trialMilliseconds) * 1_000_000
     }
 
     /// How a probe ended.
     package mutating func probeDone(
         _ destination: Int, succeeded: Bool, nowNanoseconds now: UInt64
     ) -> HealthChange {
-        guard !allows(destination), entries[destination].state != .reviving else { return .none }
+        let state = entries[destination].state
+        guard state == .softEjected || state == .hardEjected else { return .none }
         guard succeeded else {
             schedule(destination, now, isFirst: false)
             return .none
         }
         entries[destination].isProbing = false
-        guard configuration.revivalMilliseconds > 0 else {
+        guard configuration.revivalMilliseconds > 0 || entries[destination].isTried else {
             revive(destination)
             return .revived
         }
@@ -217,6 +293,8 @@ package struct HealthTable: ~Copyable {
         entries[destination].state = .healthy
         entries[destination].failures = 0
         entries[destination].delayMilliseconds = 0
+        entries[destination].isTried = false
+        entries[destination].errors.reset()
         ejected.removeAll { $0 == destination }
         for index in pools.indices where pools[index].members.contains(destination) {
             pools[index].ejected -= 1
@@ -239,10 +317,12 @@ package struct HealthTable: ~Copyable {
             guard let place = places[destination] else { continue }
             entries[index].isWithheld = old.entries[place].isWithheld
             entries[index].failures = old.entries[place].failures
+            entries[index].errors = old.entries[place].errors
+            entries[index].isTried = old.entries[place].isTried
             switch old.entries[place].state {
             case .healthy: break
             case .suspect: entries[index].state = .suspect
-            case .softEjected, .reviving: _ = eject(index, .softEjected, now)
+            case .softEjected, .reviving, .trial: _ = eject(index, .softEjected, now)
             case .hardEjected: _ = eject(index, .hardEjected, now)
             }
         }

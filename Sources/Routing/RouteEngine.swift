@@ -36,6 +36,7 @@ package final class RouteEngine {
     private var outstanding: [Int: Outstanding] = [:]
     private var hits: [Int: Hits] = [:]
     private var countdowns: [Int: Int] = [:]
+    var hedging = Hedging()
     private var tickets: [RouteTicket] = []
     private var leases = LeaseMap()
     private var shadowLeases: [UInt64: UInt64] = [:]

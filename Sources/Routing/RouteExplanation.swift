@@ -147,6 +147,10 @@ struct RouteWalk {
             if choice >= 0 { selected = bareIndex(choice, key) }
             if !plan.pools[pool].destinations.isEmpty { destination(pool, choice >= 0 ? selected : 0, depth + 1) }
             return
+        case .copy(let pool, let number):
+            line("\(route.title)\(name)", depth)
+            if let index = plan.copy(number, ofKey: key, pool: pool) { destination(pool, index, depth + 1) }
+            return
         default: break
         }
         line(route.title + name, depth)
@@ -221,6 +225,8 @@ extension RouteHandle {
     var title: String {
         switch self {
         case .pool, .server: "host"
+        case .copy(_, let number): "copy|\(number)"
+        case .hedge: "hedge"
         case .hash(_, _, _, let hash): "selection|hash|\(hash.text)"
         case .prefixes: "prefix-selector"
         case .operations: "operation-selector"

@@ -7,6 +7,10 @@ package indirect enum RouteHandle: Sendable, Equatable {
     case pool(Int)
     /// To one server of a pool.
     case server(pool: Int, index: Int)
+    /// To another server of the pool than the key's own, always the same: the first, second, … copy's.
+    case copy(pool: Int, number: Int)
+    /// To the first; a read that is not answered in the time that nearly all are, to the second as well.
+    case hedge(HedgeRoute)
     /// To the child that the key belongs to.
     case hash([RouteTree.ID], names: [String], weights: [Double], HashChoice)
     /// To the child whose prefix is the longest that the key begins with.
@@ -63,7 +67,8 @@ package indirect enum RouteHandle: Sendable, Equatable {
     /// The handles below it.
     package var children: [RouteTree.ID] {
         switch self {
-        case .pool, .server, .error, .null: []
+        case .pool, .server, .copy, .error, .null: []
+        case .hedge(let route): [route.first, route.second]
         case .hash(let children, _, _, _), .allSync(let children), .allAsync(let children), .allFastest(let children),
             .allInitial(let children), .allMajority(let children), .random(let children),
             .missFailover(let children, _):
@@ -86,6 +91,7 @@ package indirect enum RouteHandle: Sendable, Equatable {
     /// What a read may meet here that its key's owner would not say; nil where it goes to the owner, or nowhere.
     var weakening: String? {
         switch self {
+        case .hedge: "hedged reads"
         case .allFastest: "the fastest of several answers"
         case .allMajority: "the answer of most"
         case .random: "any of several"
@@ -145,6 +151,26 @@ package struct FailoverRoute: Sendable, Equatable {
 
     /// Failover among children.
     package init(_ children: [RouteTree.ID]) { self.children = children }
+}
+
+/// A ``RouteHandle/hedge(_:)``.
+package struct HedgeRoute: Sendable, Equatable {
+    /// Where to go.
+    package var first: RouteTree.ID
+    /// Where the same keys are.
+    package var second: RouteTree.ID
+    /// The part of requests that is answered in the time after which the second is asked: from 0 to 1.
+    package var quantile = 0.95
+    /// That time at least. Milliseconds.
+    package var minimumMilliseconds = 1
+    /// How many of all requests may be asked twice.
+    package var limit = FailoverLimit(rate: 0.05, burst: 10)
+
+    /// Reads from one, and now and then from another as well.
+    package init(_ first: RouteTree.ID, _ second: RouteTree.ID) {
+        self.first = first
+        self.second = second
+    }
 }
 
 /// After which results another destination is asked; nil for ``RouteResult/isFailoverError``.

@@ -230,6 +230,7 @@ extension RouteMachine {
     /// A time that a frame waited for has come.
     mutating func woken(_ frame: Int, _ turn: inout Turn) {
         if let outcome = frames[frame].best { return finish(frame, outcome, &turn) }
+        if case .hedge = frames[frame].work { return hedge(frame, &turn) }
         guard case .latency(let next, _) = turn.plan.tree.handles[frames[frame].handle] else { return }
         begin(next.index, frames[frame].form, child(of: frame), &turn)
     }

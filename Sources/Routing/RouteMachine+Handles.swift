@@ -27,6 +27,7 @@ extension RouteMachine {
         case .pool(let pool): beginPool(pool, form, place, &turn)
         case .server(let pool, let index):
             send(form, to: turn.plan.pools[pool].destinations[index], pool: pool, place, &turn)
+        case .copy(let pool, let number): beginCopy(number, pool, form, place, &turn)
         case .hash(let children, _, _, _): beginHash(handle, children, form, place, &turn)
         case .prefixes:
             let key = key(of: form)
@@ -87,6 +88,7 @@ extension RouteMachine {
             for next in children.dropFirst() { begin(next.index, form, place.nobody, &turn) }
             begin(first.index, form, place, &turn)
         case .failover(let route): beginFailover(handle, route, form, place, &turn)
+        case .hedge(let route): beginHedge(handle, route, form, place, &turn)
         case .missFailover(let children, _):
             guard let first = children.first else {
                 return deliver(.made(forms[form].operation.defaultResult), to: place, &turn)
@@ -122,12 +124,14 @@ extension RouteMachine {
     mutating func childDone(_ frame: Int, _ slot: Int, _ outcome: Outcome, _ turn: inout Turn) {
         let handle = frames[frame].handle
         if case .chain(let chain) = frames[frame].work { return continueChain(frame, chain, slot, outcome, &turn) }
+        if case .spread = frames[frame].work { return continueSpread(frame, slot, outcome, &turn) }
         if case .pieces = frames[frame].work { return continuePieces(frame, slot, outcome, &turn) }
         switch turn.plan.tree.handles[handle] {
         case .allSync: gatherWorst(frame, outcome, &turn)
         case .allFastest: gatherFirst(frame, outcome, isGood: !outcome.result.isFailoverError, &turn)
         case .allMajority(let children): gatherMajority(frame, of: children.count, outcome, &turn)
         case .failover(let route): continueFailover(frame, route, outcome, &turn)
+        case .hedge: continueHedge(frame, slot, outcome, &turn)
         case .missFailover(let children, let returnsBest):
             continueMissFailover(frame, children, returnsBest, outcome, &turn)
         case .keySplit:
@@ -155,6 +159,7 @@ extension RouteMachine {
 
     private mutating func beginPool(_ pool: Int, _ form: Int, _ place: Place, _ turn: inout Turn) {
         let plan = turn.plan
+        if request.copy > 0, forms[form].operation == .get, beginSpread(pool, form, place, &turn) { return }
         let choice = Int(plan.poolChoice[pool])
         if choice >= 0 {
             let index = chosen(plan.choices[choice], form)

@@ -16,7 +16,7 @@ package struct RouteMachine: ~Copyable {
     var valueHash: UInt32 = 0
     var forms: [Form] = []
     var frames: [Frame] = []
-    private var sends: [Send] = []
+    var sends: [Send] = []
     /// The child that the last hash chose: what failover policies pass over.
     var selected = -1
     private var pending = 0
@@ -56,10 +56,15 @@ package struct RouteMachine: ~Copyable {
     }
 
     /// What was sent, and who waits for its reply.
-    private struct Send {
+    struct Send {
         let place: Place
         let failureDomain: UInt32
+        let destination: Int
+        let pool: Int
         var isReplied = false
+        /// The handle that wants to know how long it takes, and when it was sent, in nanoseconds; below 0 for none.
+        var timedBy = -1
+        var started: UInt64 = 0
     }
 
     /// A handle that waits for its children.
@@ -79,12 +84,20 @@ package struct RouteMachine: ~Copyable {
         case none
         case counts([UInt8])
         case failover(FailoverProgress)
+        case hedge(HedgeProgress)
+        /// Of no handle, too: a read of a copy.
+        case spread(SpreadRead)
         case pieces(Pieces)
         case found(Outcome)
         case times(start: UInt64, total: UInt64)
         case sizeSplit(number: UInt32, retries: Int)
         /// A frame of no handle: what is done behind a client's back.
         case chain(Chain)
+
+        var isHedge: Bool {
+            if case .hedge = self { return true }
+            return false
+        }
     }
 
     /// What came of a request.
@@ -154,6 +167,7 @@ package struct RouteMachine: ~Copyable {
         let sent = sends[token].place
         sends[token].isReplied = true
         pending -= 1
+        if sends[token].timedBy >= 0 { time(sends[token], reply.result, engine, clock) }
         var outcome = Outcome(
             result: reply.result, source: .token(token), flags: reply.flags, casToken: reply.casToken,
             exptime: reply.exptime, hasLease: reply.hasLease)
@@ -166,7 +180,8 @@ package struct RouteMachine: ~Copyable {
     /// The time of a ``RouteAction/wait(token:untilNanoseconds:)`` has come.
     package mutating func wake(_ token: Int, engine: RouteEngine, clock: RouteClock, actions: inout [RouteAction]) {
         precondition(frames.indices.contains(token), "a time that nobody waits for")
-        pending -= 1
+        // Nothing that is over waits until it would be time to ask twice.
+        if !frames[token].work.isHedge { pending -= 1 }
         perform(engine, clock, &actions) { machine, turn in machine.woken(token, &turn) }
     }
 
@@ -205,7 +220,10 @@ package struct RouteMachine: ~Copyable {
             return deliver(.made(.localError, "one request became too many"), to: place, &turn)
         }
         let token = sends.count
-        sends.append(Send(place: place, failureDomain: turn.plan.destinations[destination].failureDomain))
+        sends.append(
+            Send(
+                place: place, failureDomain: turn.plan.destinations[destination].failureDomain,
+                destination: destination, pool: pool))
         pending += 1
         let keeps = turn.plan.pools[pool].keepsRoutingPrefix
         let form = forms[form]

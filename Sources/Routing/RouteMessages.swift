@@ -17,6 +17,10 @@ package struct RouteRequest: Sendable {
     package var casToken: UInt64
     /// Whether it is a read whose replies come without the value.
     package var isValueless: Bool
+    /// Of a `get` of a hot key: the copy to read, 1 for the first; 0 for what the key's owner has. And how long a copy
+    /// that is made lives, in seconds.
+    package var copy = 0
+    package var copyTTL = 1
 
     /// A request.
     package init(
@@ -37,7 +41,9 @@ package struct RouteRequest: Sendable {
 package struct SubRequest: Sendable, Equatable {
     /// What it is for.
     package enum Kind: UInt8, Sendable {
-        case normal, failover, shadow
+        /// Ordinary ones, those after an error or a miss, copies of requests for others, reads that are asked a second
+        /// time, and copies of hot keys that are made.
+        case normal, failover, shadow, hedge, fill
     }
 
     /// The key to send.

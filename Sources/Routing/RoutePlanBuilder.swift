@@ -150,6 +150,7 @@ extension RouteHandle {
             .random(let children):
             return children.count == 1 ? children[0] : nil
         case .failover(let route): return route.children.count == 1 ? route.children[0] : nil
+        case .hedge(let route): return operation.isHedged ? nil : route.first
         case .missFailover(let children, _):
             let asksOthers = operation.group == .get || operation.group == .delete
             return children.count == 1 || !asksOthers ? children.first : nil

@@ -94,7 +94,8 @@ package struct RouteTree: Sendable, Equatable {
 
     private func strictPool(below handle: RouteHandle) -> Int? {
         switch handle {
-        case .pool(let index), .server(let index, _): pools[index].consistency == .strict ? index : nil
+        case .pool(let index), .server(let index, _), .copy(let index, _):
+            pools[index].consistency == .strict ? index : nil
         default: handle.children.lazy.compactMap { strictPools[$0.index] }.first
         }
     }

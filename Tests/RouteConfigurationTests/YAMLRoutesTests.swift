@@ -82,6 +82,7 @@ struct YAMLRoutesTests {
         ("{bigValue: main, threshold: 1MiB, batch: 4}", 1), ("{modifyKey: main, prefix: \"p:\"}", 1),
         ("{modifyTTL: main, atMost: 1h}", 1), ("{sizeSplit: {l1: main, l2: gutter}, threshold: 64k}", 1),
         ("{latency: main, before: 5ms, percentiles: [[50, 1], [100, 5]]}", 1), ("{error: closed, result: busy}", 0),
+        ("{hedge: main, to: gutter, after: 0.9, minimum: 2ms, limit: {rate: 0.1, burst: 5}}", 2),
         ("nothing", 0), ("{pool: main}", 1), ("{server: main, index: 1}", 1),
     ])
     func everyHandleRoutes(_ route: String, _ count: Int) throws {
@@ -116,6 +117,9 @@ struct YAMLRoutesTests {
         ("route: main\nrout: main", "rout is not known (did you mean route?)"),
         ("handles: {a: {allSync: [b]}, b: {allSync: [a]}}\nroute: a", "contains itself"),
         ("handles: {main: nothing}\nroute: main", "that is taken"),
+        ("route: {hedge: main}", "to is missing"), ("route: {hedge: main, to: main}", "to the same servers"),
+        ("route: {hedge: main, to: gutter, after: 1}", "after: expected a number from 0.5 to 0.999"),
+        ("route: {hedge: main, to: gutter, limit: {rate: 0.6}}", "rate: expected a number from 0.0 to 0.5"),
         ("route: {operations: {got: main}}", "there is no operation got"), ("route:", "a name of a pool"),
     ])
     func problemsAreNamedWithTheirPlace(_ text: String, _ expected: String) {
@@ -135,7 +139,7 @@ struct YAMLRoutesTests {
         "{failover: [cache, store]}", "{failover: [{modifyTTL: store, atMost: 1m}, cache]}",
         "{missFailover: [cache, store]}", "{allFastest: {servers: store}}", "{allMajority: [cache, {pool: store}]}",
         "{random: [cache, {server: store, index: 1}]}", "{warmUp: {cold: cache, warm: store}}",
-        "{slowWarmUp: store, otherwise: cache}", "{keySplit: store, replicas: 2}",
+        "{slowWarmUp: store, otherwise: cache}", "{keySplit: store, replicas: 2}", "{hedge: cache, to: store}",
         "{twoLevels: {l1: cache, l2: store}, ttl: 1m}", "{prefixes: {k: {failover: [store, cache]}}, otherwise: cache}",
     ])
     func nothingWeakensAPoolWithStorageUnlessItSaysSo(_ route: String) throws {
@@ -234,5 +238,46 @@ struct YAMLRoutesTests {
         } catch {
             #expect(error.description.contains(expected), "\(error)")
         }
+    }
+
+    @Test func aPoolsReadsAreHedgedWhereverItIsNamed() throws {
+        let text = """
+            pools:
+              main: {servers: [10.0.0.1], hedge: {to: replica, minimum: 5ms}}
+              replica: {servers: [10.0.1.1], hedge: {to: main}}
+            route: {operations: {reads: main}, otherwise: {allSync: [main, replica]}}
+            """
+        #expect(try Self.destinations(text) == ["10.0.0.1:11211", "10.0.1.1:11211"])
+        let configuration = try Loading.load(text, .martlet)
+        #expect(configuration.tree.handles.contains { $0.title == "hedge" })
+        #expect(try Loading.load(configuration.yaml, .martlet).yaml == configuration.yaml)
+        #expect(try Loading.behaviour(Loading.load(configuration.yaml, .martlet)) == Loading.behaviour(configuration))
+    }
+
+    @Test func anyServerOfABoundedPoolMayAnswer() throws {
+        let text = """
+            pools:
+              store:
+                {servers: [a, b, c], storage: true, consistency: bounded, staleness: 2s, hedge: {after: 0.99}}
+            route: store
+            """
+        let configuration = try Loading.load(text, .martlet)
+        let both = try Self.destinations(text)
+        #expect(both.count == 2 && Set(both).count == 2)
+        #expect(try Self.destinations(text, .set).count == 1)
+        #expect(try Loading.load(configuration.yaml, .martlet).yaml == configuration.yaml)
+    }
+
+    @Test(arguments: [
+        ("{servers: [a, b], storage: true, hedge: {to: other}}", "hedged reads over the pool store, which has storage"),
+        ("{servers: [a, b], hedge: {}}", "to is missing"), ("{servers: [a, b], hedge: yes}", "a mapping"),
+        ("{servers: [a, b], hedge: {to: store}}", "to the same servers"),
+        ("{servers: [a, b], hedge: {to: othr}}", "there is no pool othr"),
+        ("{servers: [a], followOwners: true, consistency: bounded, staleness: 1s, hedge: {}}", "to is missing"),
+    ])
+    func poolsWhoseReadsMayNotBeHedgedAreRefused(_ pool: String, _ problem: String) {
+        let text = "pools:\n  other: {servers: [c]}\n  store: \(pool)\nroute: other\n"
+        let said = Loading.problem(text, .martlet)
+        #expect(said.contains(problem), "\(said)")
     }
 }

@@ -177,8 +177,137 @@ struct HealthTests {
     }
 }
 
+/// Destinations that answer some requests and others not, in virtual time.
+struct ErrorShareTests {
+    static let millisecond: UInt64 = 1_000_000
+
+    /// A destination that does not answer `failing` of ten requests; how many it took until it was taken out, if so.
+    private static func run(
+        _ table: HealthSubject, failing: Int, requests: Int, every: UInt64 = millisecond, from start: UInt64 = 0,
+        answered: inout UInt64
+    ) -> Int? {
+        for number in 0..<requests {
+            let now = start + UInt64(number) * every
+            // Spread: not two in a row unless more than half fail.
+            if number * failing % 10 < failing {
+                if table.record(0, .timeout, answered: answered, nowNanoseconds: now) == .ejectedShare { return number }
+            } else {
+                answered += 1
+                _ = table.record(0, .found, nowNanoseconds: now)
+            }
+        }
+        return nil
+    }
+
+    private static func table(_ change: (inout HealthConfiguration) -> Void = { _ in }) -> HealthSubject {
+        var configuration = HealthConfiguration()
+        configuration.probeJitter = 0
+        change(&configuration)
+        return HealthSubject(plan: HealthTests.plan(1), configuration: configuration, seed: 1)
+    }
+
+    @Test func halfOfItsRequestsWithoutAnswerTakeADestinationOut() {
+        let table = Self.table()
+        var answered: UInt64 = 0
+        let taken = Self.run(table, failing: 5, requests: 1_000, answered: &answered)
+        #expect(18...60 ~= taken ?? 0, "\(taken ?? -1)")
+        #expect(table.state(0) == .softEjected)
+    }
+
+    @Test func aThirdDoesNot() {
+        let table = Self.table()
+        var answered: UInt64 = 0
+        #expect(Self.run(table, failing: 3, requests: 20_000, answered: &answered) == nil)
+        #expect(table.allows(0))
+    }
+
+    @Test func fewRequestsDoNot() {
+        let table = Self.table()
+        var answered: UInt64 = 0
+        #expect(Self.run(table, failing: 5, requests: 18, answered: &answered) == nil)
+        // Later ones do not add up with those.
+        #expect(Self.run(table, failing: 5, requests: 18, from: 60_000 * Self.millisecond, answered: &answered) == nil)
+    }
+
+    @Test func aGoodPastDelaysItByAWindowAtMost() {
+        let table = Self.table()
+        var answered: UInt64 = 0
+        #expect(Self.run(table, failing: 1, requests: 30_000, answered: &answered) == nil)
+        let taken = Self.run(
+            table, failing: 7, requests: 30_000, from: 30_000 * Self.millisecond, answered: &answered)
+        // `timeouts` in a row are another rule: seven of ten are never three in a row here but at the end of tens.
+        #expect(taken.map { $0 < 7_000 } ?? !table.allows(0))
+    }
+
+    @Test(arguments: [RouteResult.busy, .overloaded, .tryAgain, .clientError, .localError, .badCommand])
+    func errorsThatAreAnswersNeverCount(_ result: RouteResult) {
+        let table = Self.table()
+        for number in 0..<1_000 {
+            _ = table.record(0, result, answered: 0, nowNanoseconds: UInt64(number) * Self.millisecond)
+        }
+        #expect(table.state(0) == .healthy && table.failures(0) == 0)
+    }
+
+    @Test func brokenConnectionsCountOnlyByTheirPart() {
+        let table = Self.table()
+        for number in 0..<19 {
+            #expect(table.record(0, .remoteError, answered: 1, nowNanoseconds: UInt64(number)) == .none)
+        }
+        #expect(table.state(0) == .healthy)
+        #expect(table.record(0, .remoteError, answered: 1, nowNanoseconds: 20) == .ejectedShare)
+    }
+
+    /// Takes it out, and has it answer a probe.
+    private static func tried() -> (HealthSubject, UInt64) {
+        let table = table()
+        var answered: UInt64 = 0
+        #expect(run(table, failing: 5, requests: 1_000, answered: &answered) != nil)
+        var now = table.nextProbeNanoseconds ?? 0
+        #expect(table.probeDue(nowNanoseconds: now) == 0)
+        #expect(table.probeDone(0, succeeded: true, nowNanoseconds: now) == .revived)
+        now = table.nextProbeNanoseconds ?? 0
+        #expect(table.probeDue(nowNanoseconds: now) == nil)
+        #expect(table.state(0) == .trial && !table.allows(0))
+        return (table, now)
+    }
+
+    @Test func itGetsAFewRequestsThenAllWhenItAnswersThem() {
+        let (table, now) = Self.tried()
+        for _ in 0..<10 { #expect(table.admitsTrial(0)) }
+        #expect(!table.admitsTrial(0))
+        for _ in 0..<9 { #expect(table.record(0, .found, nowNanoseconds: now) == .none) }
+        #expect(!table.allows(0))
+        #expect(table.record(0, .notFound, nowNanoseconds: now) == .revived)
+        #expect(table.state(0) == .healthy && table.ejectedCount == 0 && !table.admitsTrial(0))
+    }
+
+    @Test func oneThatFailsTakesItOutForLonger() {
+        let (table, now) = Self.tried()
+        #expect(table.admitsTrial(0))
+        #expect(table.record(0, .timeout, answered: 5, nowNanoseconds: now) == .ejectedShare)
+        #expect(table.state(0) == .softEjected && !table.admitsTrial(0))
+        #expect(table.nextProbeNanoseconds == now + 375 * Self.millisecond)
+    }
+
+    @Test func requestsThatNobodyAnsweredAreTriedAgainLater() {
+        let (table, now) = Self.tried()
+        for _ in 0..<10 { #expect(table.admitsTrial(0)) }
+        for _ in 0..<4 { _ = table.record(0, .found, nowNanoseconds: now) }
+        #expect(table.nextProbeNanoseconds == now + 1_000 * Self.millisecond)
+        #expect(table.probeDue(nowNanoseconds: now + 1_000 * Self.millisecond) == nil)
+        for _ in 0..<6 { #expect(table.admitsTrial(0)) }
+        #expect(!table.admitsTrial(0))
+    }
+
+    @Test func oneThatCannotBeReachedInItsTrialIsTakenOut() {
+        let (table, now) = Self.tried()
+        #expect(table.record(0, .connectError, nowNanoseconds: now) == .ejectedHard)
+        #expect(!table.allows(0))
+    }
+}
+
 /// A table that expectations can look at.
-private final class HealthSubject {
+final class HealthSubject {
     private var table: HealthTable
 
     init(plan: RoutePlan, configuration: HealthConfiguration = HealthConfiguration(), seed: UInt64) {
@@ -194,9 +323,13 @@ private final class HealthSubject {
     func withholdReads(_ destination: Int, _ isWithheld: Bool) { table.withholdReads(destination, isWithheld) }
     func probeDue(nowNanoseconds now: UInt64) -> Int? { table.probeDue(nowNanoseconds: now) }
 
-    func record(_ destination: Int, _ result: RouteResult, nowNanoseconds now: UInt64) -> HealthChange {
-        table.record(destination, result, nowNanoseconds: now)
+    func record(
+        _ destination: Int, _ result: RouteResult, answered: UInt64? = nil, nowNanoseconds now: UInt64
+    ) -> HealthChange {
+        table.record(destination, result, answered: answered, nowNanoseconds: now)
     }
+
+    func admitsTrial(_ destination: Int) -> Bool { table.admitsTrial(destination) }
 
     func probeDone(_ destination: Int, succeeded: Bool, nowNanoseconds now: UInt64) -> HealthChange {
         table.probeDone(destination, succeeded: succeeded, nowNanoseconds: now)

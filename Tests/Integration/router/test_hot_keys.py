@@ -120,3 +120,100 @@ def test_without_the_setting_every_read_reaches_its_server(route, node):
         while one.line() != "MN":
             pass
         assert int(direct.stats()["cmd_get"]) - before == 3000
+
+
+SPREAD = "--hot-keys-copies=3 --hot-keys-threshold=200"
+
+
+@pytest.fixture
+def three(start):
+    return [start("-m 64 -t 1") for _ in range(3)]
+
+
+def await_spread(client, reads=300, seconds=15):
+    end = time.monotonic() + seconds
+    while int(client.stats()["hot_spread"]) < reads:
+        assert time.monotonic() < end, "the key was never read from a copy"
+        time.sleep(0.1)
+
+
+def test_a_hot_key_is_read_from_several_servers(route, three):
+    router = route(three, f"-t 2 {SPREAD}")
+    with router.client() as one:
+        one.set("hot", "1")
+        directs = [node.client() for node in three]
+        with Readers(router, "hot"):
+            await_spread(one)
+            before = [int(direct.stats()["get_hits"]) for direct in directs]
+            time.sleep(2)
+            hits = [int(direct.stats()["get_hits"]) - past for direct, past in zip(directs, before)]
+        print("hits by server", hits, "copies made", one.stats()["hot_fills"])
+        assert min(hits) > sum(hits) * 0.2
+        # Copies are not for ever, and what is not hot has none.
+        time.sleep(3.5)
+        assert sum(direct.get("hot") is not None for direct in directs) == 1
+        assert one.get("hot") == b"1"
+
+
+def test_who_wrote_reads_it_from_every_copy(route, three):
+    """Each write is read back at once, over connections of every thread, many times: so from every copy."""
+    router = route(three, f"-t 2 {SPREAD}")
+    with router.client() as writer:
+        writer.set("hot", "0")
+        readers = [router.client() for _ in range(4)]
+        with Readers(router, "hot"):
+            await_spread(writer)
+            fills = int(writer.stats()["hot_fills"])
+            end, number = time.monotonic() + 5, 0
+            while time.monotonic() < end:
+                number += 1
+                said = (writer.ask(f"set hot 0 0 {len(str(number))}\r\n{number}") if number % 3 else
+                        writer.ask(f"ms hot {len(str(number))}\r\n{number}"))  # fmt: skip
+                assert said in ("STORED", "HD")
+                for one in readers * 3:
+                    assert int(one.get("hot")) == number
+                if number % 4 == 0:
+                    assert writer.ask("incr hot 1") == str(number + 1)
+                    number += 1
+                    assert all(int(one.get("hot")) == number for one in readers)
+                # Now and then long enough for copies to be made anew.
+                time.sleep(0.05 if number % 10 else 0.2)
+            assert number > 20 and int(writer.stats()["hot_fills"]) > fills
+        assert writer.ask("delete hot") == "DELETED"
+        assert all(one.get("hot") is None for one in readers * 3)
+
+
+def test_what_others_write_is_read_when_copies_have_expired(route, three):
+    router = route(three, f"-t 1 {SPREAD}")
+    with router.client() as one:
+        one.set("hot", "1")
+        owner = next(node for node in three if node.client().get("hot") is not None)
+        with Readers(router, "hot"), owner.client() as direct:
+            await_spread(one)
+            direct.set("hot", "2")
+            time.sleep(3)
+            assert {one.get("hot") for _ in range(50)} == {b"2"}
+
+
+def test_a_copy_on_a_server_that_is_gone_costs_nothing(route, three):
+    router = route(three, f"-t 1 {SPREAD}")
+    with router.client() as one:
+        one.set("hot", "1")
+        gone = next(node for node in three if node.client().get("hot") is None)
+        with Readers(router, "hot"):
+            await_spread(one)
+            gone.stop()
+            time.sleep(0.5)
+            for number in range(2, 30):
+                assert one.ask(f"set hot 0 0 {len(str(number))}\r\n{number}") == "STORED"
+                assert {int(one.get("hot")) for _ in range(5)} == {number}
+
+
+def test_pools_with_storage_have_no_copies(route, three):
+    router = route(three, f"-t 1 {SPREAD} --storage")
+    with router.client() as one:
+        one.set("hot", "1")
+        with Readers(router, "hot"):
+            await_hot(router)
+            time.sleep(1)
+        assert one.stats()["hot_spread"] == "0"
