@@ -70,6 +70,19 @@ enum Etcd {
         return number(range?["kvs"]?.array?.first?.object?["lease"]) ?? 0
     }
 
+    /// The value of the key that somebody has, by the same answer; nil if it was written.
+    static func heldValue(_ bytes: [UInt8]) -> [UInt8]? {
+        guard let object = parse(bytes), object["succeeded"]?.boolean != true else { return nil }
+        let range = object["responses"]?.array?.first?.object?["response_range"]?.object
+        return range?["kvs"]?.array?.first?.object?["value"]?.text.flatMap { Base64.decoded($0) }
+    }
+
+    /// Whether a member's value says that it is where `member` is.
+    static func isAlike(_ value: [UInt8], _ member: Member) -> Bool {
+        guard let object = parse(value) else { return false }
+        return object["host"]?.text == member.host && object["port"]?.integer == Int64(member.port)
+    }
+
     /// A whole number, which the gateway writes as a text.
     private static func number(_ node: JSONNode?) -> Int64? { node?.integer ?? node?.text.flatMap { Int64($0) } }
 

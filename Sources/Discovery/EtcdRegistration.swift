@@ -105,8 +105,19 @@ package final class EtcdRegistration: Sendable {
         private func register(_ call: HTTPCall, _ base: String) throws(HTTPCall.Failure) -> Int64 {
             let granted = try send(call, base, "/v3/lease/grant", "{\"TTL\":\"\(configuration.ttlSeconds)\"}")
             guard let lease = Etcd.lease(granted) else { throw HTTPCall.Failure(reason: "etcd grants no lease") }
-            let put = Etcd.putRequest(key, Etcd.value(of: configuration.member), lease: lease.id)
-            _ = try send(call, base, "/v3/kv/put", put)
+            let value = Etcd.value(of: configuration.member)
+            let answer = try send(call, base, "/v3/kv/txn", Etcd.restoreRequest(key, value, lease: lease.id))
+            guard let holder = Etcd.holder(answer), holder != lease.id else { return lease.id }
+            let held = Etcd.heldValue(answer) ?? []
+            // A process that was started in the place of the one before has its key at once. What holds no member is
+            // nobody's, and so is what has no lease: it would never go.
+            guard holder == 0 || Etcd.isAlike(held, configuration.member) else {
+                _ = try send(call, base, "/v3/lease/revoke", "{\"ID\":\"\(lease.id)\"}")
+                throw HTTPCall.Failure(
+                    reason: "the key \(key) in etcd is a living server's elsewhere, "
+                        + "\(String(decoding: held, as: UTF8.self)): each needs a register.name of its own")
+            }
+            _ = try send(call, base, "/v3/kv/put", Etcd.putRequest(key, value, lease: lease.id))
             return lease.id
         }
 

@@ -34,6 +34,8 @@ final class NodeOwnership: WriteFence {
     private let fingerprint: UInt64
     /// Whether requests for keys of others are passed on.
     let forwards: Bool
+    /// Why the process ends that another one, which lives, has the name of; nil while it does not.
+    private let refused = Guarded<String?>(nil)
     /// Where members are, looked up when a ring comes.
     private let addresses = Guarded<[String: SocketAddress]>([:])
 
@@ -50,7 +52,8 @@ final class NodeOwnership: WriteFence {
         forwards = settings.forwards
         fingerprint = settings.fingerprint
         let machine = OwnershipStateMachine(
-            name: own.name, token: UInt64.random(in: 1...UInt64.max), configuration: settings.configuration
+            // The lower half tells processes from each other, the upper one where they listen, once that is known.
+            name: own.name, token: UInt64(UInt32.random(in: 1...UInt32.max)), configuration: settings.configuration
         ) { settings.place($0) }
         self.machine = Guarded(machine)
     }
@@ -134,14 +137,32 @@ final class NodeOwnership: WriteFence {
     /// Whether copies may be shown.
     var isLeased: Bool { Clock.bootNanoseconds() < leaseUntil.load(ordering: .acquiring) }
 
-    /// Starts to ask the authority, once the store was started.
-    func start(_ storage: NodeStorage, _ engine: CacheEngine, _ clock: NodeClock, log: Log?) throws(SystemError) {
+    /// Starts to ask the authority, once the store was started. `listener` is what the node listens on that no other
+    /// process can, before it has ended; nil where there is nothing.
+    func start(
+        _ storage: NodeStorage, _ engine: CacheEngine, _ clock: NodeClock, listener: String?, log: Log?
+    ) throws(SystemError) {
+        let place = listener.flatMap(Self.place) ?? UInt32.random(in: 0...UInt32.max)
+        machine.withLock { $0.listens(atPlace: place) }
         work.withLock { $0 = Work(storage: storage, engine: engine, clock: clock, log: log) }
         let asking = try Thread(name: "martlet-lease") { [self] in ask() }
         threads.withLock { $0 = [asking] }
         let sweeper = try Thread(name: "martlet-strays") { [self] in sweep() }
         threads.withLock { $0.append(sweeper) }
     }
+
+    /// A number for a listener of this boot of this machine, in this namespace of its network: a process that finds it
+    /// used before was started in the place of the one that used it. nil where the system does not say.
+    private static func place(of listener: String) -> UInt32? {
+        guard let boot = try? readFile("/proc/sys/kernel/random/boot_id", limitBytes: 4096), !boot.isEmpty,
+            let network = fileStamp("/proc/self/ns/net")
+        else { return nil }
+        let text = boot + Array(" \(network[2]) \(listener)".utf8)
+        return UInt32(truncatingIfNeeded: stableHash(text.span))
+    }
+
+    /// Why the process ends; nil where it does so for other reasons.
+    var refusal: String? { refused.withLock { $0 } }
 
     /// Shows no copies any more, and has the store give the name back when it stops. Blocks.
     func stop() {
@@ -184,10 +205,12 @@ final class NodeOwnership: WriteFence {
 
     /// Shows everybody what a reply says, and only then counts the lease.
     private func take(_ reply: LeaseReply, sentAt sent: UInt64, _ tier: StorageTier?, _ log: Log?) {
-        let (change, isSuperseded) = machine.withLock { machine in
-            let change = machine.replied(reply, at: Clock.bootNanoseconds())
-            return (change, machine.isSuperseded)
+        let now = Clock.bootNanoseconds()
+        let (change, isSuperseded, wasRefused) = machine.withLock { machine in
+            let wasRefused = machine.refusedSince != nil
+            return (machine.replied(reply, at: now), machine.isSuperseded, wasRefused)
         }
+        noteRefusal(reply, at: now, isFirst: !wasRefused, log)
         // What was read before the change may be as old as that: neither is it cached, nor does anybody join it who
         // comes behind the change.
         if change.ring { tier?.noteFlush() }
@@ -215,6 +238,28 @@ final class NodeOwnership: WriteFence {
         sweeping.announce()
         // Others wait until this node says that it answers by the new ring.
         wantsExchange.store(true, ordering: .releasing)
+    }
+
+    /// A process that never had its name, because another one has it: waits until that one's lease is over, and ends when
+    /// it is certain that it lives.
+    private func noteRefusal(_ reply: LeaseReply, at now: UInt64, isFirst: Bool, _ log: Log?) {
+        let (name, isRefused, isOver) = machine.withLock { machine in
+            (machine.name, machine.refusedSince != nil, machine.isRefused(at: now))
+        }
+        guard isRefused, refusal == nil else { return }
+        let age = reply.nodes.first { $0.name == name }?.ageMilliseconds ?? 0
+        if isFirst {
+            log?.warning(
+                "another process has this node's name: it is waited for until its lease is over",
+                ["name": .text(name), "said_ms_ago": .count(Int(age)), "setting": "register.name"])
+        }
+        guard isOver else { return }
+        let reason =
+            "another process that lives has the name \(name) in the ring (it renewed its lease \(age) ms ago); "
+            + "each node needs a register.name of its own"
+        refused.withLock { $0 = reason }
+        log?.error("this node's name is taken", ["reason": .text(reason)])
+        ProcessControl.signalSelf(.interrupt)
     }
 
     /// Shows everybody what the machine knows. Of the asking thread only: nobody may see a ring before reads under way

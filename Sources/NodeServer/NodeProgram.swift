@@ -70,6 +70,9 @@ package struct NodeProgram {
         admin?.stop()
         ProcessSetup.removePIDFile(configuration.process)
         log.info("stopped")
+        if let reason = service.node.ownership?.refusal {
+            throw StartRefusal(code: StartRefusal.Code.system, errors: reason + "\n")
+        }
     }
 
     private func openBackend() throws(StartRefusal) -> (any StorageBackend)? {

@@ -173,7 +173,9 @@ package final class NodeService: Sendable {
             try group.start()
             try node.stream?.start()
             if let ownership = node.ownership, let storage = node.storage {
-                try ownership.start(storage, node.engine, node.clock, log: log)
+                let own = listeners.first { !$0.isUnix && !$0.isDatagram }
+                try ownership.start(
+                    storage, node.engine, node.clock, listener: own.map { "\($0.address) \($0.port)" }, log: log)
             }
             let thread = try Thread(name: "martlet-expire") { [self] in sweep() }
             sweeper.withLock { $0 = thread }

@@ -68,7 +68,8 @@ final class FleetNode: StorageReceiver, @unchecked Sendable {
         self.cache = cache
         configuration = ownership
         machine = OwnershipStateMachine(
-            name: name, token: world.random.next() | 1, configuration: ownership, guards: store.guards
+            // All are started in each other's place: the last one has the name, which is what is hard.
+            name: name, token: world.random.next() & 0xffff_ffff | 1, configuration: ownership, guards: store.guards
         ) { members in members.isEmpty ? nil : SimulatedPlacement(names: members.map(\.name)) }
         let receiver = Receiver()
         tier = StorageTier(

@@ -39,9 +39,7 @@ final class FleetStore {
         if request.joins {
             let known = leases[request.name] ?? Lease(token: 0, adopted: 0, seenMilliseconds: now)
             hadPredecessor = known.token != 0
-            if known.token == 0 || known.token == request.token
-                || now - known.seenMilliseconds >= request.silenceMilliseconds
-            {
+            if request.takesName(from: known.token, ageMilliseconds: now - known.seenMilliseconds) {
                 leases[request.name] = Lease(token: request.token, adopted: 0, seenMilliseconds: now)
             }
         }

@@ -5,12 +5,16 @@
 package struct LeaseRequest: Sendable, Equatable {
     /// Who asks.
     package var name: String
-    /// Which process of that name: the one that came last holds the name.
+    /// Which process of that name holds it. Its upper half tells where the process listens: two that are there one after
+    /// the other have it alike, two that live at once do not.
     package var token: UInt64
     /// Whether the process takes the name over, from whoever held it.
     package var joins: Bool
     /// A process that joins takes the name only from one that has said nothing for so many milliseconds; 0: from any.
     package var silenceMilliseconds: Int64
+    /// Whether it takes the name at once from a process whose token has the same upper half: from the one that it was
+    /// started in the place of.
+    package var isRestart = false
     /// The epoch that the node answers by; 0 for none. Whoever hears of it may take that the node shows no copy any
     /// more of a key that is not its own under that epoch.
     package var adopted: UInt64
@@ -19,6 +23,12 @@ package struct LeaseRequest: Sendable, Equatable {
     /// Tells the settings of the node's that all nodes must have alike from any others: who does not have what the
     /// others have gets no lease.
     package var settings: UInt64 = 0
+
+    /// Whether the process takes the name from one with that token that said something `ageMilliseconds` ago; 0 for one
+    /// that was given back.
+    package func takesName(from holder: UInt64, ageMilliseconds age: Int64) -> Bool {
+        holder == 0 || holder == token || age >= silenceMilliseconds || (isRestart && holder >> 32 == token >> 32)
+    }
 
     /// A request.
     package init(

@@ -41,6 +41,9 @@ package struct OwnershipStateMachine: Sendable {
     /// Whether another process has the name: this one serves nothing, until that one has been silent for so long that
     /// this one may take the name back.
     package private(set) var isSuperseded = false
+    /// Since when a process that never had its name is refused it, because another one that lives has it; nil while it is
+    /// not.
+    package private(set) var refusedSince: UInt64?
 
     /// A node that has not asked yet. `place` spreads keys over members; nil where it cannot. `guards` is for tests.
     package init(
@@ -73,6 +76,8 @@ package struct OwnershipStateMachine: Sendable {
 
     /// How long until the next exchange, in nanoseconds.
     package var pauseNanoseconds: UInt64 {
+        // Who joins has writes wait: one that is refused asks no more often than others.
+        if refusedSince != nil { return configuration.renewNanoseconds }
         if isJoining || proposal != nil || view.isClosing { return configuration.hurryNanoseconds }
         let isWaiting = rings.isEmpty && !wanted.isEmpty && !isSuperseded
         return isWaiting ? configuration.hurryNanoseconds : configuration.renewNanoseconds
@@ -80,15 +85,26 @@ package struct OwnershipStateMachine: Sendable {
 
     // MARK: Events
 
+    /// Where the process listens is known: see ``LeaseRequest/token``. Before the first request.
+    package mutating func listens(atPlace place: UInt32) { token = UInt64(place) << 32 | token & 0xffff_ffff }
+
     /// Membership wants this ring from now on.
     package mutating func want(_ members: [RingMember]) { wanted = members }
 
     /// What to ask next.
     package var request: LeaseRequest {
-        LeaseRequest(
+        var request = LeaseRequest(
             name: name, token: token, joins: isJoining,
-            silenceMilliseconds: isReturning ? configuration.silenceMilliseconds : 0, adopted: epoch,
-            proposal: proposal)
+            silenceMilliseconds: isReturning ? configuration.silenceMilliseconds : configuration.takeoverMilliseconds,
+            adopted: epoch, proposal: proposal)
+        request.isRestart = !isReturning
+        return request
+    }
+
+    /// Whether it is certain that the process that has the name lives: it has said something since this one was first
+    /// refused.
+    package func isRefused(at now: UInt64) -> Bool {
+        refusedSince.map { now &- $0 >= UInt64(configuration.silenceMilliseconds) * 1_000_000 } ?? false
     }
 
     /// Of the nodes that say something, the one with the least name proposes rings: two that see different members do
@@ -114,7 +130,8 @@ package struct OwnershipStateMachine: Sendable {
     /// The authority answered a request that was sent at `sent`. The lease counts once the caller has shown the new
     /// view to everybody: see ``extendLease(sentAt:)``.
     package mutating func replied(_ reply: LeaseReply, at now: UInt64) -> Change {
-        guard reply.isHolder else { return lost(reply) }
+        guard reply.isHolder else { return lost(reply, at: now) }
+        refusedSince = nil
         if isJoining {
             (isJoining, isSuperseded) = (false, false)
             if reply.hadPredecessor, guards.contains(.predecessors) { quietUntil = now &+ wait }
@@ -133,7 +150,12 @@ package struct OwnershipStateMachine: Sendable {
 
     /// Another process has the name. It may be gone: one that died while its request was on its way takes the name from
     /// the one that was started in its place.
-    private mutating func lost(_ reply: LeaseReply) -> Change {
+    private mutating func lost(_ reply: LeaseReply, at now: UInt64) -> Change {
+        if isJoining, !isReturning {
+            // It never had the name, so there is nothing to take back.
+            refusedSince = refusedSince ?? now
+            return Change()
+        }
         guard isSuperseded else {
             (isSuperseded, isJoining) = (true, false)
             leaseUntil = 0
@@ -149,7 +171,8 @@ package struct OwnershipStateMachine: Sendable {
     /// Begins anew, as another process of the name would, but for the copies that are there.
     private mutating func begin() {
         // Writes that left under the token before must not count when the name is taken back.
-        token = max(1, token &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407)
+        let next = token &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        token = token >> 32 << 32 | max(1, next >> 32)
         (rings, nodes, isReturning) = ([], [], true)
         (cleanFrom, openFrom) = (0, 0)
         era += 1

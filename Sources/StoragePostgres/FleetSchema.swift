@@ -41,8 +41,7 @@ enum FleetSchema {
     static let fencedState = "2201E"
 
     /// A process takes its name; the last statement gives a row where the name was taken and not given back: by the
-    /// process itself, too, which then was not told who had it before. Where the request says so, the name is taken
-    /// only from a process that has been silent for long.
+    /// process itself, too, which then was not told who had it before. See ``LeaseRequest/takesName(from:ageMilliseconds:)``.
     /// Fails with SQLSTATE 2201E where nodes with other settings say something: such count only once all have been
     /// silent for longer than any lease.
     static func join(_ request: LeaseRequest) -> [String] {
@@ -54,7 +53,9 @@ enum FleetSchema {
         let silence = "interval '\(request.silenceMilliseconds) milliseconds'"
         let condition =
             request.silenceMilliseconds == 0
-            ? "" : " WHERE l.token IN (0, \(token)) OR l.seen <= clock_timestamp() - \(silence)"
+            ? ""
+            : " WHERE l.token IN (0, \(token)) OR l.seen <= clock_timestamp() - \(silence)"
+                + (request.isRestart ? " OR l.token >> 32 = \(token) >> 32" : "")
         return [
             "DELETE FROM martlet_lease WHERE NOT \(areAlike) AND NOT \(isAnyAwake)",
             "INSERT INTO martlet_meta VALUES ('ring_settings', \(settings)) ON CONFLICT (name) DO UPDATE "

@@ -37,6 +37,29 @@ struct LeaseTests {
         #expect(again.isHolder && again.hadPredecessor)
     }
 
+    @Test func aSecondProcessThatLivesElsewhereIsRefused() throws {
+        let bed = try SQLBed { $0.isShared = true }
+        let authority = bed.backend.authority
+        let (here, elsewhere): (UInt64, UInt64) = (7 << 32, 0xffff_fff0 << 32)
+        func first(_ token: UInt64) -> LeaseRequest {
+            var request = join(token, silence: 1_050)
+            request.isRestart = true
+            return request
+        }
+        #expect(try authority.exchange(first(here | 1)).isHolder)
+        let refused = try authority.exchange(first(elsewhere | 2))
+        #expect(!refused.isHolder && refused.nodes.contains { $0.name == "a" && $0.ageMilliseconds < 1_050 })
+        #expect(try authority.exchange(say(here | 1)).isHolder)
+        // What was started in its place has it at once, also where the place is a number below 0 to the database.
+        let restarted = try authority.exchange(first(here | 3))
+        #expect(restarted.isHolder && restarted.hadPredecessor)
+        #expect(try !authority.exchange(say(here | 1)).isHolder)
+        try bed.server.sql("UPDATE martlet_lease SET seen = clock_timestamp() - interval '2 seconds'")
+        #expect(try authority.exchange(first(elsewhere | 4)).isHolder)
+        #expect(try authority.exchange(first(elsewhere | 5)).isHolder)
+        #expect(try !authority.exchange(first(here | 6)).isHolder)
+    }
+
     @Test func aNameIsTakenBackFromOneThatIsSilentOnly() throws {
         let bed = try SQLBed { $0.isShared = true }
         let authority = bed.backend.authority

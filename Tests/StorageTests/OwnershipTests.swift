@@ -227,6 +227,60 @@ struct OwnershipTests {
         #expect(machine.request.joins)
     }
 
+    /// A second process of a name, started by mistake.
+    @Test func aNameIsNotTakenFromAProcessThatLives() {
+        var machine = node("a")
+        let configuration = OwnershipConfiguration()
+        #expect(machine.request.joins && machine.request.isRestart)
+        #expect(machine.request.silenceMilliseconds == configuration.takeoverMilliseconds)
+        let refusal = LeaseReply(isHolder: false, nodes: [said("a", 4, age: 100)])
+        #expect(machine.replied(refusal, at: 5 * second) == OwnershipStateMachine.Change())
+        #expect(machine.refusedSince == 5 * second && !machine.isSuperseded && !machine.isRefused(at: 5 * second))
+        #expect(machine.request.joins && machine.request.isRestart, "it asks again, and takes nothing for its own")
+        #expect(machine.pauseNanoseconds == configuration.renewNanoseconds)
+        #expect(machine.view.verdict(of: even) == .unknown)
+        _ = machine.replied(refusal, at: 7 * second)
+        #expect(!machine.isRefused(at: 8 * second - 1) && machine.isRefused(at: 8 * second))
+        // Its lease is over after all.
+        let rings = [ring(1, "a")]
+        _ = machine.replied(
+            LeaseReply(isHolder: true, hadPredecessor: true, rings: rings, nodes: [said("a", 0)]), at: 8 * second)
+        #expect(machine.refusedSince == nil && !machine.isRefused(at: 99 * second))
+        #expect(machine.view.verdict(of: even) == .unknown, "a copy may be shown elsewhere yet")
+        _ = machine.replied(LeaseReply(isHolder: true, rings: rings, nodes: [said("a", 0)]), at: 10 * second)
+        #expect(machine.view.verdict(of: even) == .own)
+    }
+
+    @Test func whoTakesANameBackIsNoRestart() {
+        var machine = settled("a")
+        let long = LeaseReply(isHolder: false, nodes: [said("a", 0, age: 3_000)])
+        for _ in 0..<2 { _ = machine.replied(long, at: 2 * second) }
+        #expect(machine.request.joins && !machine.request.isRestart)
+    }
+
+    @Test func aTokensUpperHalfIsThePlaceForGood() {
+        var machine = node("a")
+        machine.listens(atPlace: 0xabcd_1234)
+        let first = machine.token
+        #expect(first >> 32 == 0xabcd_1234 && first & 0xffff_ffff == 7)
+        _ = machine.replied(LeaseReply(isHolder: true, rings: [ring(1, "a")], nodes: [said("a", 1)]), at: second)
+        let long = LeaseReply(isHolder: false, nodes: [said("a", 0, age: 3_000)])
+        for _ in 0..<2 { _ = machine.replied(long, at: 2 * second) }
+        #expect(machine.token != first && machine.token >> 32 == 0xabcd_1234 && machine.token & 0xffff_ffff != 0)
+    }
+
+    @Test(arguments: [
+        (0, 0, false, true), (5, 0, false, true), (6, 999, false, false), (6, 1_000, false, true),
+        (6, 0, true, true), (1 << 32 | 5, 0, true, false), (1 << 32 | 5, 1_000, true, true),
+    ] as [(UInt64, Int64, Bool, Bool)])
+    func aNameIsTakenFromTheSilentAndFromTheOneBefore(
+        _ holder: UInt64, _ age: Int64, _ isRestart: Bool, _ isTaken: Bool
+    ) {
+        var request = LeaseRequest(name: "a", token: 5, joins: true, silenceMilliseconds: 1_000, adopted: 0)
+        request.isRestart = isRestart
+        #expect(request.takesName(from: holder, ageMilliseconds: age) == isTaken)
+    }
+
     @Test func ringsThatNobodyNeedsAreForgotten() {
         var machine = settled("a")
         for epoch in UInt64(2)...500 {

@@ -374,3 +374,27 @@ def test_settings_of_a_registration_are_checked():
             [default_command().split()[0], *arguments, "--check-config"], capture_output=True, text=True, timeout=30,
             check=False, stdin=subprocess.DEVNULL)
         assert done.returncode != 0 and text in done.stderr + done.stdout
+
+
+def test_a_key_is_not_taken_from_a_server_that_lives(etcd):
+    """A second server with a name that is taken is not registered while the first one lives, and says why."""
+    from bed import Server as Node
+
+    source, key = f"etcd://127.0.0.1:{etcd.port}/martlet/names", "/martlet/names/cache"
+
+    def node(number):
+        return Node([f"--register-at={source}", "--register-name=cache", f"--register-address=10.0.0.{number}:11211",
+                     "--register-ttl=2s"])  # fmt: skip
+
+    first = node(1)
+    try:
+        eventually(lambda: etcd.keys("/martlet/names/").get(key, {}).get("host"), "10.0.0.1")
+        with node(2) as second:
+            eventually(lambda: "a register.name of its own" in second.output(), True)
+            time.sleep(3)
+            assert etcd.keys("/martlet/names/")[key]["host"] == "10.0.0.1"
+            # Killed, its name is free when its lease is over.
+            first.process.kill()
+            eventually(lambda: etcd.keys("/martlet/names/").get(key, {}).get("host"), "10.0.0.2", timeout=15)
+    finally:
+        first.stop()

@@ -212,6 +212,31 @@ def test_a_node_with_another_lease_is_not_let_in(fleet, tmp_path):
     fleet.settle()
 
 
+def test_a_name_is_not_taken_from_a_node_that_lives(fleet, tmp_path):
+    """A second process with a node's name, elsewhere, ends with an error that says so; the first one notices nothing."""
+    first = fleet.nodes[0]
+    before = first.statistics()
+    twin = Member(tmp_path / "twin", "twin", fleet.url, fleet.members, "--register-name", first.address)
+    with twin:
+        with twin.client() as client:
+            assert client.ask("get twin").startswith("SERVER_ERROR storage: nobody is known to own the key")
+        database.until(lambda: twin.server.process.poll() is not None, what="its end", seconds=20)
+        said = twin.server.output()
+        assert twin.server.process.poll() == 71, said
+        assert f"another process that lives has the name {first.address} in the ring" in said, said
+        assert "each node needs a register.name of its own" in said, said
+    after = first.statistics()
+    assert after["ring_is_leased"] and after["ring_epoch"] == before["ring_epoch"]
+    # Started again where it was, a node has its name at once, however it ended.
+    asked = time.monotonic()
+    first.kill()
+    first.start()
+    database.until(lambda: first.statistics()["ring_is_leased"], what="its lease")
+    assert "another process has this node's name" not in first.server.output()
+    print(f"serving again after {time.monotonic() - asked:.1f} s")
+    fleet.settle()
+
+
 def test_what_does_not_go_together_is_refused(tmp_path):
     from .node import Node
 
