@@ -3,6 +3,7 @@
 
 internal import MemcacheProtocol
 internal import Memory
+internal import Overload
 internal import Reactor
 internal import Routing
 internal import Telemetry

@@ -56,5 +56,5 @@ package struct LatencyQuantile: Sendable {
         return min(shift * 8 + Int(units >> UInt64(shift)) - 8, bucketCount - 1)
     }
 
-    private static func upper(_ bucket: Int) -> UInt64 { UInt64(9 + bucket % 8) << UInt64(bucket / 8) << 10 }
+    private static func upper(_ bucket: Int) -> UInt64 { UInt64(9 + bucket % 8) << UInt64(10 + bucket / 8) }
 }

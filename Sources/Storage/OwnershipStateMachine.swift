@@ -172,7 +172,7 @@ package struct OwnershipStateMachine: Sendable {
     private mutating func begin() {
         // Writes that left under the token before must not count when the name is taken back.
         let next = token &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-        token = token >> 32 << 32 | max(1, next >> 32)
+        token = (token & ~0xffff_ffff) | max(1, next >> 32)
         (rings, nodes, isReturning) = ([], [], true)
         (cleanFrom, openFrom) = (0, 0)
         era += 1
