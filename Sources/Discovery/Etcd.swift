@@ -140,6 +140,7 @@ enum Etcd {
         if member.weight != 1 { fields.append("\"weight\":\(member.weight)") }
         if let name = member.name { fields.append("\"name\":\(JSONString.quoted(name))") }
         if let zone = member.zone { fields.append("\"zone\":\(JSONString.quoted(zone))") }
+        if member.isWarming { fields.append("\"state\":\"warming\"") }
         return "{\(fields.joined(separator: ","))}"
     }
 
@@ -162,7 +163,8 @@ enum Etcd {
             members.append(
                 Member(
                     host: host, address: object["address"]?.text, port: Int(port), weight: weight > 0 ? weight : 1,
-                    name: object["name"]?.text ?? String(key.dropFirst(prefix.count)), zone: object["zone"]?.text))
+                    name: object["name"]?.text ?? String(key.dropFirst(prefix.count)), zone: object["zone"]?.text,
+                    isWarming: object["state"]?.text == "warming"))
         }
         return (members, problems)
     }

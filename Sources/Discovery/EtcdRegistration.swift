@@ -28,6 +28,8 @@ package final class EtcdRegistration: Sendable {
 
     private let reporter: MemberReporter
     private let thread: Guarded<Thread?>
+    /// The member as it is to be written.
+    private let member: Guarded<Member>
 
     /// Registers, on a thread of its own, and keeps the key there. `log` gets a line when that begins to fail, and when
     /// it works (again).
@@ -38,8 +40,16 @@ package final class EtcdRegistration: Sendable {
                 tellsTheFirst: true), log: log)
         self.reporter = reporter
         thread = Guarded(nil)
-        let made = try Thread(name: "members-register") { Keeper(configuration, reporter).run() }
+        let member = Guarded(configuration.member)
+        self.member = member
+        let made = try Thread(name: "members-register") { Keeper(configuration, member, reporter).run() }
         thread.withLock { $0 = made }
+    }
+
+    /// Says that the member serves all that is its own. Soon, and as often as it takes.
+    package func finishWarming() {
+        member.withLock { $0.isWarming = false }
+        reporter.hurry()
     }
 
     /// Takes the key away, and waits until that is done.
@@ -51,10 +61,12 @@ package final class EtcdRegistration: Sendable {
     /// Grants a lease, writes the key, and keeps the lease.
     private struct Keeper {
         private let configuration: Configuration
+        private let member: Guarded<Member>
         private let reporter: MemberReporter
 
-        init(_ configuration: Configuration, _ reporter: MemberReporter) {
+        init(_ configuration: Configuration, _ member: Guarded<Member>, _ reporter: MemberReporter) {
             self.configuration = configuration
+            self.member = member
             self.reporter = reporter
         }
 
@@ -62,19 +74,23 @@ package final class EtcdRegistration: Sendable {
             var endpoint = 0
             var pause = Backoff(milliseconds: 100...UInt64(configuration.ttlSeconds) * 500)
             var lease: Int64?
+            var written: Member?
             while !reporter.isStopped {
                 let endpoints = configuration.address.endpoints
                 let base = endpoints[endpoint % endpoints.count]
                 do throws(HTTPCall.Failure) {
                     let call = try HTTPCall()
+                    let wanted = member.withLock { $0 }
                     if let kept = lease {
-                        if try !keep(call, base, kept) { lease = nil }
+                        if try !keep(call, base, kept, wanted, isNew: written != wanted) { lease = nil }
                     } else {
-                        lease = try register(call, base)
+                        lease = try register(call, base, wanted)
                     }
                     guard lease != nil else { continue }
+                    written = wanted
                     reporter.found()
                     pause.reset()
+                    guard member.withLock({ $0 }) == wanted else { continue }
                     reporter.wait(milliseconds: UInt64(configuration.ttlSeconds) * 1_000 / 3)
                 } catch {
                     if reporter.isStopped { break }
@@ -102,10 +118,12 @@ package final class EtcdRegistration: Sendable {
             return answer.body
         }
 
-        private func register(_ call: HTTPCall, _ base: String) throws(HTTPCall.Failure) -> Int64 {
+        private func register(
+            _ call: HTTPCall, _ base: String, _ member: Member
+        ) throws(HTTPCall.Failure) -> Int64 {
             let granted = try send(call, base, "/v3/lease/grant", "{\"TTL\":\"\(configuration.ttlSeconds)\"}")
             guard let lease = Etcd.lease(granted) else { throw HTTPCall.Failure(reason: "etcd grants no lease") }
-            let value = Etcd.value(of: configuration.member)
+            let value = Etcd.value(of: member)
             let answer = try send(call, base, "/v3/kv/txn", Etcd.restoreRequest(key, value, lease: lease.id))
             guard let holder = Etcd.holder(answer), holder != lease.id else { return lease.id }
             let held = Etcd.heldValue(answer) ?? []
@@ -124,12 +142,18 @@ package final class EtcdRegistration: Sendable {
         private var key: String { configuration.address.prefix + configuration.member.identity }
 
         /// Whether the lease is still there; writes the key again if it is not.
-        private func keep(_ call: HTTPCall, _ base: String, _ lease: Int64) throws(HTTPCall.Failure) -> Bool {
+        private func keep(
+            _ call: HTTPCall, _ base: String, _ lease: Int64, _ member: Member, isNew: Bool
+        ) throws(HTTPCall.Failure) -> Bool {
             let kept = try send(call, base, "/v3/lease/keepalive", "{\"ID\":\"\(lease)\"}")
             guard let seconds = Etcd.lease(kept)?.seconds, seconds > 0 else { return false }
-            let request = Etcd.restoreRequest(key, Etcd.value(of: configuration.member), lease: lease)
+            let request = Etcd.restoreRequest(key, Etcd.value(of: member), lease: lease)
             let holder = Etcd.holder(try send(call, base, "/v3/kv/txn", request))
             let isOurs = holder == nil || holder == lease
+            if holder == lease, isNew {
+                _ = try send(
+                    call, base, "/v3/kv/put", Etcd.putRequest(key, Etcd.value(of: member), lease: lease))
+            }
             reporter.remark(isOurs ? nil : "the key \(key) in etcd is another server's: two have one register.name")
             return true
         }

@@ -72,9 +72,10 @@ struct FileSource {
             var texts: [String: String] = [:]
             for entry in entries {
                 guard case .scalar(let text, _) = entry.value.content,
-                    ["address", "host", "port", "weight", "name", "zone"].contains(entry.key)
+                    ["address", "host", "port", "weight", "name", "zone", "state"].contains(entry.key)
                 else {
-                    throw problem("\(entry.key): address, host, port, weight, name and zone are allowed, each a text")
+                    throw problem(
+                        "\(entry.key): address, host, port, weight, name, zone and state are allowed, each a text")
                 }
                 texts[entry.key] = text
             }
@@ -93,7 +94,12 @@ struct FileSource {
                 }
                 weight = number
             }
-            return Member(host: host, port: port, weight: weight, name: texts["name"], zone: texts["zone"])
+            guard [nil, "up", "warming"].contains(texts["state"]) else {
+                throw problem("state: up or warming is expected")
+            }
+            return Member(
+                host: host, port: port, weight: weight, name: texts["name"], zone: texts["zone"],
+                isWarming: texts["state"] == "warming")
         case .sequence: throw problem("a member is host:port, or a mapping")
         }
     }

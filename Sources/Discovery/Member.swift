@@ -17,11 +17,15 @@ package struct Member: Sendable, Hashable {
     package let name: String?
     /// The zone it runs in; nil when nobody says.
     package let zone: String?
+    /// Whether it is fetching its share of the keys from the others: it is not to be read from yet.
+    package var isWarming: Bool
 
     /// A member.
     package init(
-        host: String, address: String? = nil, port: Int, weight: Double = 1, name: String? = nil, zone: String? = nil
+        host: String, address: String? = nil, port: Int, weight: Double = 1, name: String? = nil, zone: String? = nil,
+        isWarming: Bool = false
     ) {
+        self.isWarming = isWarming
         self.host = host
         self.address = address
         self.port = port

@@ -30,6 +30,7 @@ final class MemberReporter: Sendable {
     private let last = Guarded(Outcome.none)
     private let remarked = Guarded<String?>(nil)
     private let stopped = Atomic<Bool>(false)
+    private let isHurried = Atomic<Bool>(false)
     private let parking = Parking()
 
     init(
@@ -83,13 +84,19 @@ final class MemberReporter: Sendable {
         parking.announce()
     }
 
-    /// Rests; ends early when it is all over.
+    /// Has who rests go on at once.
+    func hurry() {
+        isHurried.store(true, ordering: .releasing)
+        parking.announce()
+    }
+
+    /// Rests; ends early when it is all over, or ``hurry()`` was called.
     func wait(milliseconds: UInt64) {
         let end = Clock.monotonicNanoseconds() &+ milliseconds &* 1_000_000
         while !isStopped {
             let ticket = parking.ticket
             let now = Clock.monotonicNanoseconds()
-            guard !isStopped, now < end else { return }
+            guard !isStopped, !isHurried.exchange(false, ordering: .acquiring), now < end else { return }
             parking.wait(ticket, timeoutNanoseconds: end - now)
         }
     }

@@ -48,6 +48,20 @@ extension Node {
         page.gauge(
             "martlet_restored_items", "Items that a memory file brought back at the start.",
             restoredItems.load(ordering: .relaxed))
+        if let warmUp {
+            page.gauge(
+                "martlet_warming_up", "Whether the node fetches its share of the keys, and is not read from.",
+                warmUp.isWarming ? 1 : 0)
+            page.counter(
+                "martlet_warm_up_stored_total", "Keys that the node fetched from others when it joined.",
+                warmUp.counters.stored.load(ordering: .relaxed))
+            page.counter(
+                "martlet_warm_up_left_out_total", "Keys that it did not keep: written meanwhile, or gone.",
+                warmUp.counters.leftOut.load(ordering: .relaxed))
+            page.counter(
+                "martlet_warm_up_failures_total", "Nodes that it could not fetch all keys from.",
+                warmUp.counters.failures.load(ordering: .relaxed))
+        }
         page.gauge("martlet_engine_used_bytes", "Bytes that items and index take, of the limit.", engine.usedBytes)
         page.gauge("martlet_engine_dead_bytes", "Bytes in segments that no item uses.", engine.deadBytes)
         page.gauge("martlet_engine_index_bytes", "Bytes of the index.", engine.indexBytes)

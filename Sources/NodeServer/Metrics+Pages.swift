@@ -37,6 +37,9 @@ extension Node {
             HealthCheck("listeners", failure: isListening ? nil : "nothing is listened on"),
             HealthCheck("serving", failure: drain.obstacle.map { "the node is \($0)" }),
         ]
+        if let warmUp, warmUp.isWarming {
+            checks.append(HealthCheck("warm-up", failure: "the node fetches its share of the keys"))
+        }
         if let health = storage?.tier.health {
             let isShared = configuration.storage.backend != .rocksdb
             checks.append(HealthCheck("storage", failure: health == .ready ? nil : health.text, isAdvisory: isShared))

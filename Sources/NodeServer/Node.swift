@@ -31,6 +31,8 @@ package final class Node: Sendable {
     let stream: NodeStream?
     /// Which keys are the node's; nil where it is the only one with its store.
     let ownership: NodeOwnership?
+    /// What fetches its share of the keys when it joins a fleet; nil where nothing is fetched.
+    let warmUp: PeerWarmUp?
     /// What operators do with it; nil without one.
     let operations: StorageOperations?
     /// `verbosity`; log lines of level debug are written from 2 on.
@@ -105,6 +107,11 @@ package final class Node: Sendable {
             self.ownership = ownership
         } else {
             ownership = nil
+        }
+        if let own = configuration.fleet.ownMember, configuration.warmUp.hash != nil {
+            warmUp = PeerWarmUp(configuration.warmUp, own: own)
+        } else {
+            warmUp = nil
         }
         operations = storage.map { StorageOperations($0, hashSeed: cache.hashSeed) }
         tenants = TenantDirectory(configuration.tenants, reactors: configuration.threads)

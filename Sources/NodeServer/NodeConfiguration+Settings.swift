@@ -10,7 +10,7 @@ extension NodeConfiguration {
     static let schema = SettingsSchema(
         networkSettings + cacheSettings + storageSettings + RegionSettings.settings + overloadSettings
             + commandSettings + statisticsSettings + ServerTLS.settings + FleetSettings.settings
-            + OwnershipSettings.settings + processSettings + DrainConfiguration.settings)
+            + OwnershipSettings.settings + WarmUpSettings.settings + processSettings + DrainConfiguration.settings)
 
     private static let networkSettings: [Setting] = [
         Setting("listen", .list, "Addresses to listen on, as -l takes them. Loopback when none is given."),
@@ -110,6 +110,10 @@ extension NodeConfigurationDraft {
         configuration.ownership = OwnershipSettings(
             values, configuration.fleet, backend: configuration.storage.backend,
             hasMembers: !configuration.fleet.source.isEmpty || !configuration.members.isEmpty, problems: &problems)
+        configuration.warmUp = WarmUpSettings(
+            values, configuration.fleet, backend: configuration.storage.backend,
+            hasMembers: !configuration.fleet.source.isEmpty || !configuration.members.isEmpty, problems: &problems)
+        configuration.fleet.isWarming = configuration.warmUp.hash != nil
         configuration.storage.isShared = configuration.ownership.hash != nil
         readOverload(values, &problems)
         readStatistics(values, &problems)

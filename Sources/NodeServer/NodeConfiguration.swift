@@ -131,6 +131,8 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var fleet = FleetSettings()
     /// How nodes that share the store agree on who owns what.
     package var ownership = OwnershipSettings()
+    /// How it fetches its share of the keys when it joins.
+    package var warmUp = WarmUpSettings()
     /// The version of that list, which must grow when it changes; 0 lets the time of loading count.
     package var membersVersion = 0
 

@@ -23,6 +23,8 @@ package struct FleetSettings: Sendable, Equatable {
     package var ttlSeconds = 10
     /// Certificates that etcd's or Kubernetes's is checked by.
     package var caFile: String?
+    /// Whether it is to be registered as one that warms up.
+    package var isWarming = false
 
     /// Settings of it, for the table.
     static let settings: [Setting] = [
@@ -76,7 +78,7 @@ package struct FleetSettings: Sendable, Equatable {
         guard case .fixed(let members) = try MemberSource([address]), let own = members.first else {
             throw MemberSource.Problem(description: "register.address: expected host:port")
         }
-        let member = Member(host: own.host, port: own.port, name: name, zone: zone)
+        let member = Member(host: own.host, port: own.port, name: name, zone: zone, isWarming: isWarming)
         var configuration = try EtcdRegistration.Configuration(member, at: try MemberSource([registerAt]))
         configuration.ttlSeconds = ttlSeconds
         configuration.caFile = caFile
@@ -108,8 +110,10 @@ final class NodeFleet: Sendable {
                 source, configuration: configuration, log: { log.warning("members", ["what": .text($0)]) },
                 onChange: { set in
                     log.info("members changed", ["count": .of(set.members.count), "epoch": .of(set.epoch)])
+                    // Clients are not sent to who has nothing yet, unless nobody has.
+                    let up = set.members.filter { !$0.isWarming }
                     onChange(
-                        set.members.map { member in
+                        (up.isEmpty ? set.members : up).map { member in
                             ClusterMember(
                                 host: member.host, address: member.address ?? "", port: UInt16(clamping: member.port))
                         }, set.members.map { RingMember($0) })
@@ -121,6 +125,9 @@ final class NodeFleet: Sendable {
             state.withLock { $0.registration = registration }
         }
     }
+
+    /// Says that the node may be read from.
+    func finishWarming() { state.withLock { $0.registration }?.finishWarming() }
 
     /// Takes the node from among the members, on a thread of its own: etcd may be slow. False when there is nothing to
     /// take away, or it has begun already.

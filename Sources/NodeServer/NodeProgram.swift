@@ -66,7 +66,9 @@ package struct NodeProgram {
         admin?.start(log: log)
         let fleet = startFleet(service)
         announce(service)
+        startWarming(service.node, fleet)
         serve(service, fleet)
+        service.node.warmUp?.stop()
         admin?.stop()
         ProcessSetup.removePIDFile(configuration.process)
         log.info("stopped")
@@ -137,10 +139,24 @@ package struct NodeProgram {
             return try NodeFleet(configuration.fleet, environment: Environment.all(), log: log) { members, ring in
                 node.setMembers(members, version: 0)
                 node.ownership?.want(ring)
+                node.warmUp?.setMembers(ring)
             }
         } catch {
             log.error("the members are not looked up", ["reason": .of(error)])
             return nil
+        }
+    }
+
+    /// Fetches the node's share of the keys, where the settings say so.
+    private func startWarming(_ node: Node, _ fleet: NodeFleet?) {
+        guard let warmUp = node.warmUp else { return }
+        if configuration.fleet.source.isEmpty { warmUp.setMembers(configuration.members.map { RingMember($0) }) }
+        log.info("warming up: the node fetches its share of the keys")
+        do throws(SystemError) {
+            try warmUp.start(hashSeed: node.engine.hashSeed, log: log) { fleet?.finishWarming() }
+        } catch {
+            log.error("nothing is fetched", ["reason": .of(error)])
+            fleet?.finishWarming()
         }
     }
 

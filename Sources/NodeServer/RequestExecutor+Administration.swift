@@ -51,6 +51,7 @@ extension RequestExecutor {
     }
 
     private func flushAll(_ request: Request, _ output: inout OutputBuffer) {
+        node.warmUp?.keys.noteFlush()
         if request.form != .binary { counters.commands.add(.cmdFlush) }
         guard node.configuration.allowsFlush else { return refuse(.flushNotAllowed, request, &output) }
         guard request.error.isNone else { return refuse(request.error, request, &output) }

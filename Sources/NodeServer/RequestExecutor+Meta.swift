@@ -389,6 +389,7 @@ extension RequestExecutor {
     ) {
         count(.delete)
         let hash = hash(request, key)
+        node.warmUp?.keys.noteDelete(hash)
         let opaque = Self.opaque(of: request, in: input)
         if let pool = storagePool(key) {
             // x leaves an empty value behind, which only the store may do; I alone is about the copy.

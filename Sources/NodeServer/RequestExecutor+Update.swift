@@ -12,6 +12,7 @@ extension RequestExecutor {
         count(.delete)
         if countsPrefixes { node.prefixes.noteDelete(key) }
         let hash = hash(request, key)
+        node.warmUp?.keys.noteDelete(hash)
         if let pool = storagePool(key) {
             return deleteThrough(request, key: key, hash, opaque: Span(), pool: pool, &output)
         }

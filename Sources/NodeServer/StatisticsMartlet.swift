@@ -16,6 +16,12 @@ extension Node {
         var list = StatisticsList()
         list.add("martlet_version", ProductVersion.martlet)
         addEngine(figures, to: &list)
+        if let warmUp {
+            list.add("warm_up", warmUp.phaseText)
+            list.add("warm_up_stored", warmUp.counters.stored.load(ordering: .relaxed))
+            list.add("warm_up_left_out", warmUp.counters.leftOut.load(ordering: .relaxed))
+            list.add("warm_up_failures", warmUp.counters.failures.load(ordering: .relaxed))
+        }
         addMemory(to: &list)
         addReactors(figures, to: &list)
         addLatencies(to: &list)

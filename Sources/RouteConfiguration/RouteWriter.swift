@@ -146,6 +146,7 @@ struct RouteWriter {
         if let name = own.alias { entries.append(("name", .text(name))) }
         if server.failureDomain != 0 { entries.append(("domain", .plain("\(server.failureDomain)"))) }
         if let usesTLS = server.usesTLS { entries.append(("tls", .plain("\(usesTLS)"))) }
+        if server.isWarming { entries.append(("state", .plain("warming"))) }
         return entries.count == 1 ? .text(address) : .mapping(entries)
     }
 

@@ -274,10 +274,11 @@ struct YAMLRoutes {
             UInt32(text) ?? UInt32(truncatingIfNeeded: ConfigurationHash.value(of: text))
         }
         let usesTLS = try Self.flag("tls", &fields)
+        let isWarming = try Self.word("state", ["up", "warming"], &fields) == "warming"
         try fields.finish()
         return PoolServer(
             Server(host: found.host, port: found.port, weight: weight, alias: name), failureDomain: domain ?? 0,
-            usesTLS: usesTLS ?? found.usesTLS)
+            usesTLS: usesTLS ?? found.usesTLS, isWarming: isWarming)
     }
 
     // MARK: Handles

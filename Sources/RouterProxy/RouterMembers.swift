@@ -68,9 +68,9 @@ final class RouterMembers: Sendable {
     }
 
     /// The servers that were found at a source, and how often they changed; none when nothing was found.
-    func found(at source: String) -> (servers: [Server], epoch: UInt64) {
+    func found(at source: String) -> (servers: [PoolServer], epoch: UInt64) {
         guard let set = watches.withLock({ $0[source] })?.state.members else { return ([], 0) }
-        return (set.members.map(\.server), set.epoch)
+        return (set.members.map { PoolServer($0.server, isWarming: $0.isWarming) }, set.epoch)
     }
 
     /// Why texts name no source; nil when they do.

@@ -15,7 +15,8 @@ extension Router {
         for pool in plan.routes.pools {
             let up = pool.destinations.count { plan.backends[$0].state == .open }
             let source = pool.members.map { " members:\($0) epoch:\(plan.memberEpochs[$0] ?? 0)" } ?? ""
-            list.add(pool.name, "servers:\(pool.destinations.count) up:\(up)\(source)")
+            let warming = pool.warming.isEmpty ? "" : " warming:\(pool.warming.count)"
+            list.add(pool.name, "servers:\(pool.destinations.count) up:\(up)\(warming)\(source)")
         }
         for (source, state) in members.states {
             let age = state.ageSeconds.map { "\(Int($0))" } ?? "-"
@@ -34,6 +35,10 @@ extension Router {
         page.sample(plan.epoch)
         page.family("martlet_router_pool_servers", .gauge, help: "Servers of a pool.")
         for pool in plan.routes.pools { page.sample(UInt64(pool.destinations.count), ("pool", pool.name)) }
+        page.family(
+            "martlet_router_pool_warming_servers", .gauge,
+            help: "Servers of a pool that are warming up: they are not read from.")
+        for pool in plan.routes.pools { page.sample(UInt64(pool.warming.count), ("pool", pool.name)) }
         page.family(
             "martlet_router_pool_seconds", .histogram,
             help: "Time from a request's arrival to the reply of a server of the pool.")
@@ -70,7 +75,7 @@ extension RouterPlan {
         var places: [String: EtcdAddress] = [:]
         for pool in routes.pools {
             guard let source = pool.members, case .etcd(let address)? = try? MemberSource([source]) else { continue }
-            for destination in pool.destinations { places[backends[destination].name] = address }
+            for destination in pool.servers { places[backends[destination].name] = address }
         }
         return places
     }

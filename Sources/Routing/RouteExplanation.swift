@@ -119,8 +119,8 @@ struct RouteWalk {
         }
     }
 
-    private mutating func destination(_ pool: Int, _ index: Int, _ depth: Int) {
-        let number = plan.pools[pool].destinations[index]
+    private mutating func destination(_ pool: Int, _ number: Int, _ depth: Int) {
+        let index = plan.pools[pool].servers.firstIndex(of: number) ?? 0
         destinations.append(number)
         let destination = plan.destinations[number]
         line(
@@ -140,16 +140,21 @@ struct RouteWalk {
         let route = plan.tree.handles[handle]
         let name = plan.tree.names[RouteTree.ID(index: handle)].map { " (\($0))" } ?? ""
         switch route {
-        case .server(let pool, let index): return destination(pool, index, depth)
+        case .server(let pool, let index): return destination(pool, plan.pools[pool].servers[index], depth)
         case .pool(let pool):
             line("pool|\(plan.pools[pool].name)|\(plan.tree.pools[pool].hash.text)\(name)", depth)
             let choice = plan.poolChoice[pool]
             if choice >= 0 { selected = bareIndex(choice, key) }
-            if !plan.pools[pool].destinations.isEmpty { destination(pool, choice >= 0 ? selected : 0, depth + 1) }
+            if !plan.pools[pool].destinations.isEmpty {
+                destination(pool, plan.pools[pool].destinations[choice >= 0 ? selected : 0], depth + 1)
+            }
+            if operation.group != .get, let next = plan.joining(key, pool: pool) { destination(pool, next, depth + 1) }
             return
         case .copy(let pool, let number):
             line("\(route.title)\(name)", depth)
-            if let index = plan.copy(number, ofKey: key, pool: pool) { destination(pool, index, depth + 1) }
+            if let index = plan.copy(number, ofKey: key, pool: pool) {
+                destination(pool, plan.pools[pool].destinations[index], depth + 1)
+            }
             return
         default: break
         }

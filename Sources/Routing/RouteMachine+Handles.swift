@@ -26,7 +26,7 @@ extension RouteMachine {
         switch route {
         case .pool(let pool): beginPool(pool, form, place, &turn)
         case .server(let pool, let index):
-            send(form, to: turn.plan.pools[pool].destinations[index], pool: pool, place, &turn)
+            send(form, to: turn.plan.pools[pool].servers[index], pool: pool, place, &turn)
         case .copy(let pool, let number): beginCopy(number, pool, form, place, &turn)
         case .hash(let children, _, _, _): beginHash(handle, children, form, place, &turn)
         case .prefixes:
@@ -159,6 +159,7 @@ extension RouteMachine {
 
     private mutating func beginPool(_ pool: Int, _ form: Int, _ place: Place, _ turn: inout Turn) {
         let plan = turn.plan
+        if !plan.pools[pool].warming.isEmpty { deleteAhead(pool, form, place, &turn) }
         if request.copy > 0, forms[form].operation == .get, beginSpread(pool, form, place, &turn) { return }
         let choice = Int(plan.poolChoice[pool])
         if choice >= 0 {

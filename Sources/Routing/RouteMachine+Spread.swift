@@ -43,3 +43,16 @@ extension RouteMachine {
         send(fill, to: destinations[read.copy], pool: read.pool, nobody, &turn)
     }
 }
+
+/// Servers that are warming up.
+extension RouteMachine {
+    /// Has the server that a key will belong to forget what it fetched of it, whatever is done to the key now. A delete
+    /// rather than the write itself: two writes may come to two servers in two orders.
+    mutating func deleteAhead(_ pool: Int, _ form: Int, _ place: Place, _ turn: inout Turn) {
+        guard forms[form].operation.group != .get, let next = turn.plan.joining(key(of: form), pool: pool) else {
+            return
+        }
+        let delete = add(Form(operation: .delete, key: forms[form].key, isSame: false))
+        send(delete, to: next, pool: pool, place.nobody, &turn)
+    }
+}

@@ -46,8 +46,11 @@ package struct Destination: Sendable, Hashable {
 package struct PoolInfo: Sendable, Equatable {
     /// Its name.
     package let name: String
-    /// Numbers of its destinations, in the order of its servers.
+    /// Numbers of the destinations that keys belong to, in the order of its servers.
     package let destinations: [Int]
+    /// Numbers of the destinations of all its servers, and of those among them that are warming up.
+    package let servers: [Int]
+    package let warming: [Int]
     /// Whether servers see keys with their routing prefix.
     package let keepsRoutingPrefix: Bool
     /// Whether servers say who owns a key that is not theirs, and are asked again there.
@@ -117,6 +120,8 @@ package final class RoutePlan: Sendable {
     /// For each handle and for each pool, which choice; -1 where there is no choice.
     let handleChoice: [Int32]
     let poolChoice: [Int32]
+    /// For each pool in which servers are warming up: the choice that holds when all are in; -1 for others.
+    let joinedChoice: [Int32]
     let clusters: ClusterTable
     /// Whether values are cut up before anything else.
     let cutsValues: Bool
@@ -181,6 +186,7 @@ package final class RoutePlan: Sendable {
         prefixIndex = builder.prefixIndex
         handleChoice = builder.handleChoice
         poolChoice = builder.poolChoice
+        joinedChoice = builder.joinedChoice
         clusters = try ClusterTable(tree, defaults)
         let cutsValues = defaults.bigValues != nil
         self.cutsValues = cutsValues
@@ -217,6 +223,15 @@ package final class RoutePlan: Sendable {
         let isCut = cutsValues && RouteHandle.isCut(operation)
         guard handle >= 0, !isCut else { return .composite }
         return walk(from: handle, bare, operation, offset)
+    }
+
+    /// The server that a key will belong to when those are in that are warming up; nil where it stays where it is.
+    func joining(_ key: [UInt8], pool: Int) -> Int? {
+        let choice = Int(joinedChoice[pool])
+        guard choice >= 0 else { return nil }
+        let bare = key.span.extracting(RoutingPrefix.length(in: key.span)..<key.count)
+        let destination = Int(choosable[choices[choice].first + choices[choice].index(of: bare)])
+        return pools[pool].warming.contains(destination) ? destination : nil
     }
 
     /// The handle that takes a key first, as a number of the tree's; below 0 when there are several or none.

@@ -14,6 +14,7 @@ struct RoutePlanBuilder {
     private(set) var prefixIndex: [Int32] = []
     private(set) var handleChoice: [Int32] = []
     private(set) var poolChoice: [Int32] = []
+    private(set) var joinedChoice: [Int32] = []
     private var numbers: [Destination: Int] = [:]
 
     init(tree: RouteTree, defaults: RouteDefaults) {
@@ -28,7 +29,7 @@ struct RoutePlanBuilder {
 
     private mutating func add(_ pool: RoutePool) throws(RouteError) {
         let timeout = pool.requestTimeoutMilliseconds ?? defaults.requestTimeoutMilliseconds
-        var members: [Int] = []
+        var all: [Int] = []
         for server in pool.servers {
             let destination = Destination(
                 host: server.server.host, port: server.server.port, usesTLS: server.usesTLS ?? pool.usesTLS,
@@ -40,18 +41,26 @@ struct RoutePlanBuilder {
                 numbers[destination] = number
                 destinations.append(destination)
             }
-            members.append(number)
+            all.append(number)
         }
         let index = pools.count
+        // Where none serves yet, somebody has to.
+        let isSplit = pool.servers.contains { $0.isWarming } && pool.servers.contains { !$0.isWarming }
+        let places = pool.servers.indices.filter { !isSplit || !pool.servers[$0].isWarming }
+        let members = places.map { all[$0] }
+        let warming = isSplit ? all.indices.filter { pool.servers[$0].isWarming }.map { all[$0] } : []
         pools.append(
             PoolInfo(
-                name: pool.name, destinations: members, keepsRoutingPrefix: pool.keepsRoutingPrefix,
+                name: pool.name, destinations: members, servers: all, warming: warming, keepsRoutingPrefix: pool.keepsRoutingPrefix,
                 followsOwners: pool.followsOwners, spool: pool.spool, health: pool.health, members: pool.members))
-        guard members.count > 1 else { return poolChoice.append(-1) }
         do throws(SelectorError) {
-            let choice = try choice(
-                pool.servers.map(\.server), pool.hash, members.map { Int32($0) }, pool: Int32(index))
-            poolChoice.append(choice)
+            let servers = places.map { pool.servers[$0].server }
+            poolChoice.append(
+                members.count > 1
+                    ? try choice(servers, pool.hash, members.map { Int32($0) }, pool: Int32(index)) : -1)
+            joinedChoice.append(
+                isSplit
+                    ? try choice(pool.servers.map(\.server), pool.hash, all.map { Int32($0) }, pool: Int32(index)) : -1)
         } catch {
             throw RouteError("pool \(pool.name): \(error.description)")
         }
@@ -116,9 +125,11 @@ struct RoutePlanBuilder {
         of handle: RouteHandle, _ operation: RouteOperation, _ choice: Int32, _ prefixes: Int32
     ) -> RoutePlan.Step {
         switch handle {
-        case .pool(let pool): return step(pool: pool)
+        case .pool(let pool):
+            // What is written is deleted where it is going to be.
+            return operation.group != .get && !pools[pool].warming.isEmpty ? Self.composite : step(pool: pool)
         case .server(let pool, let index):
-            return RoutePlan.Step(kind: .server, pool: UInt16(pool), value: Int32(pools[pool].destinations[index]))
+            return RoutePlan.Step(kind: .server, pool: UInt16(pool), value: Int32(pools[pool].servers[index]))
         case .hash(let children, _, _, _):
             if children.isEmpty { return Self.composite }
             return choice >= 0 ? RoutePlan.Step(kind: .choice, value: choice) : step(of: children[0], operation)

@@ -131,11 +131,11 @@ package struct RouteTree: Sendable, Equatable {
 
     /// The same tree with servers in the pools whose servers are looked up: those that `found` knows where. Hash and
     /// timeouts stay as the pool says.
-    package func replacingMembers(_ found: (String) -> [Server]) -> RouteTree {
+    package func replacingMembers(_ found: (String) -> [PoolServer]) -> RouteTree {
         var tree = self
         for index in tree.pools.indices {
             if let source = tree.pools[index].members {
-                tree.pools[index].servers = found(source).map { PoolServer($0) }
+                tree.pools[index].servers = found(source)
             }
         }
         return tree

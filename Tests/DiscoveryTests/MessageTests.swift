@@ -145,6 +145,11 @@ struct MessageTests {
         let read = Etcd.members(values, prefix: "/a/")
         #expect(read.members == [member])
         #expect(read.problems.count == 1)
+        let warming = Member(host: "h", port: 5, name: "n", isWarming: true)
+        let told = Etcd.members(["/a/n": Self.bytes(Etcd.value(of: warming))], prefix: "/a/")
+        #expect(told.members == [warming] && told.members.first != Member(host: "h", port: 5, name: "n"))
+        #expect(Etcd.isAlike(Self.bytes(Etcd.value(of: warming)), Member(host: "h", port: 5)))
+        #expect(!Etcd.isAlike(Self.bytes(Etcd.value(of: warming)), Member(host: "h", port: 6)))
         let plain = Etcd.members(["/a/one": Self.bytes(#"{"host":"h","port":1}"#)], prefix: "/a/").members
         #expect(plain == [Member(host: "h", port: 1, name: "one")])
     }
@@ -219,16 +224,19 @@ struct MessageTests {
               - 10.0.0.1:5
               - {host: cache.example, port: 6, weight: 2, name: two, zone: a}
               - {address: "[::1]:7"}
+              - {address: "a:8", state: warming}
+              - {address: "b:9", state: up}
             """
         #expect(
             try FileSource.members(Self.bytes(yaml), file: "m") == [
                 Member(host: "10.0.0.1", port: 5),
                 Member(host: "cache.example", port: 6, weight: 2, name: "two", zone: "a"),
-                Member(host: "::1", port: 7),
+                Member(host: "::1", port: 7), Member(host: "a", port: 8, isWarming: true), Member(host: "b", port: 9),
             ])
         #expect(try FileSource.members(Self.bytes(#"["a:1"]"#), file: "m") == [Member(host: "a", port: 1)])
         for bad in [
             "a: b", "- {port: 5}", "- {host: a, port: x}", "- {host: a, weight: 0}", "- [a]", "- {host: a, x: 1}",
+            "- {host: a, state: down}",
         ] {
             #expect(throws: (any Error).self) { try FileSource.members(Self.bytes(bad), file: "m") }
         }

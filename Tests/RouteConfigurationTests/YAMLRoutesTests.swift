@@ -59,7 +59,7 @@ struct YAMLRoutesTests {
         #expect(plan.destinations[main.destinations[1]].usesTLS)
         #expect(plan.pools.contains { $0.members == "dns+cache.example:11211" && $0.destinations.isEmpty })
         let found = configuration.tree.replacingMembers { source in
-            source == "dns+cache.example:11211" ? [Server(host: "z", port: 1)] : []
+            source == "dns+cache.example:11211" ? [PoolServer(Server(host: "z", port: 1))] : []
         }
         let later = try RoutePlan(found, defaults: configuration.defaults)
         #expect(later.destinations.contains { $0.name == "z:1" })

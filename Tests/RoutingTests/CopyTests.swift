@@ -110,3 +110,67 @@ struct CopyTests {
         #expect(outcome.answer == "found@owner" && outcome.sent == ["get k@copy", "get k@owner"])
     }
 }
+
+/// Pools in which a server fetches its share of the keys.
+struct WarmingServerTests {
+    static func plan(warming: Set<Int>, of count: Int = 4) -> RoutePlan {
+        var bench = RouteBench()
+        let pool = RoutePool(
+            "p",
+            servers: (0..<count).map {
+                PoolServer(Server(host: "s\($0)", port: 1), isWarming: warming.contains($0))
+            })
+        bench.root(bench.handle(.pool(bench.index(pool))))
+        return bench.plan()
+    }
+
+    private static func asked(_ plan: RoutePlan, _ operation: RouteOperation, _ key: String) -> [String] {
+        let clock = RouteClock(nowNanoseconds: 0, unixSeconds: 0)
+        return plan.explain(operation, key: bytes(key), clock: clock).destinations
+    }
+
+    @Test func readsGoWhereTheyWentBefore() {
+        let (before, during) = (Self.plan(warming: [], of: 3), Self.plan(warming: [3]))
+        for number in 0..<500 {
+            let key = "key-\(number)"
+            #expect(Self.asked(during, .get, key) == Self.asked(before, .get, key))
+            #expect(during.target(of: bytes(key).span, for: .get).kind == .destination)
+            #expect(Self.asked(during, .gat, key).count == 1)
+        }
+    }
+
+    @Test(arguments: [RouteOperation.set, .add, .cas, .append, .delete, .increment, .touch])
+    func whatIsWrittenIsDeletedWhereItIsGoingToBe(_ operation: RouteOperation) {
+        let (before, during, after) =
+            (Self.plan(warming: [], of: 3), Self.plan(warming: [3]), Self.plan(warming: []))
+        var moving = 0
+        for number in 0..<500 {
+            let key = "key-\(number)"
+            let (old, new) = (Self.asked(before, operation, key), Self.asked(after, operation, key))
+            #expect(Set(Self.asked(during, operation, key)) == Set(old + new))
+            #expect(Self.asked(during, operation, key).last == old[0], "whose answer counts")
+            if old != new { moving += 1 }
+        }
+        #expect(80...170 ~= moving, "\(moving)")
+    }
+
+    @Test func theDeleteIsOneWhateverTheWriteIs() {
+        var bench = RouteBench()
+        let servers = [false, true].enumerated().map { index, isWarming in
+            PoolServer(Server(host: "s\(index)", port: 1), isWarming: isWarming)
+        }
+        bench.root(bench.handle(.pool(bench.index(RoutePool("p", servers: servers)))))
+        var sent: Set<String> = []
+        for number in 0..<50 { sent.formUnion(bench.route(.set, "k\(number)", ["s0": "stored"]).sent.map { $0 }) }
+        #expect(sent.contains { $0.hasPrefix("delete k") && $0.hasSuffix("@s1 *") })
+        #expect(sent.allSatisfy { $0.hasPrefix("set k") && $0.hasSuffix("@s0") || $0.hasSuffix("@s1 *") })
+    }
+
+    @Test func whereAllAreWarmingUpAllServe() {
+        let (plan, ordinary) = (Self.plan(warming: [0, 1, 2, 3]), Self.plan(warming: []))
+        for number in 0..<50 {
+            #expect(Self.asked(plan, .get, "\(number)") == Self.asked(ordinary, .get, "\(number)"))
+            #expect(Self.asked(plan, .set, "\(number)").count == 1)
+        }
+    }
+}

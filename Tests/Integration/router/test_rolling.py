@@ -21,8 +21,8 @@ from .bed import keys_by_node
 class Users:
     """Threads with a pymemcache each, which set and get keys of their own and know what they may find there."""
 
-    def __init__(self, port, threads=4):
-        self.port, self.over = port, threading.Event()
+    def __init__(self, port, threads=4, name="user"):
+        self.port, self.name, self.over = port, name, threading.Event()
         self.lost, self.wrong, self.errors, self.times = [], [], [], []
         self.threads = [threading.Thread(target=self.run, args=(number,)) for number in range(threads)]
 
@@ -31,13 +31,13 @@ class Users:
         count = 0
         while not self.over.is_set():
             count += 1
-            key = f"user-{number}-{count % 200}"
+            key = f"{self.name}-{number}-{count % 200}"
             began = time.monotonic()
             try:
                 if count % 2:
                     client.set(key, f"{key}={count}")
                 else:
-                    self.check(key, count, client.get_many([key, f"user-{number}-{(count + 100) % 200}"]))
+                    self.check(key, count, client.get_many([key, f"{self.name}-{number}-{(count + 100) % 200}"]))
             except MemcacheServerError as error:
                 self.errors.append((time.monotonic(), error))
             except Exception as error:  # noqa: BLE001 - whatever it is, a request had no reply

@@ -1,0 +1,31 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Memory
+internal import Platform
+internal import Synchronization
+
+/// When keys were deleted last while a node warms up, by hash: what was fetched of them before is not kept. Safe to use
+/// from any thread.
+final class WarmingKeys: Sendable {
+    private static var places: Int { 1 << 16 }
+    private let deleted = FixedArray<Atomic<UInt64>>(count: WarmingKeys.places) { _ in Atomic(0) }
+    private let flushed = Atomic<UInt64>(0)
+
+    /// A key was, or is about to be, deleted.
+    @inline(__always)
+    func noteDelete(_ hash: UInt64) {
+        deleted[Self.place(hash)].store(Clock.monotonicNanoseconds(), ordering: .sequentiallyConsistent)
+    }
+
+    /// All keys were, or are about to be.
+    func noteFlush() { flushed.store(Clock.monotonicNanoseconds(), ordering: .sequentiallyConsistent) }
+
+    /// Whether the key was deleted at that time or later.
+    func isDeleted(_ hash: UInt64, since time: UInt64) -> Bool {
+        deleted[Self.place(hash)].load(ordering: .sequentiallyConsistent) >= time
+            || flushed.load(ordering: .sequentiallyConsistent) >= time
+    }
+
+    private static func place(_ hash: UInt64) -> Int { Int(truncatingIfNeeded: hash & UInt64(places - 1)) }
+}
