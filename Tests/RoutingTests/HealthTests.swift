@@ -250,7 +250,7 @@ struct ErrorShareTests {
 
     @Test func brokenConnectionsCountOnlyByTheirPart() {
         let table = Self.table()
-        for number in 0..<19 {
+        for number in 0..<18 {
             #expect(table.record(0, .remoteError, answered: 1, nowNanoseconds: UInt64(number)) == .none)
         }
         #expect(table.state(0) == .healthy)
