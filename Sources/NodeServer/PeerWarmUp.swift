@@ -55,10 +55,11 @@ final class PeerWarmUp: Sendable {
         let made = try Thread(name: "martlet-warm-up") { [self] in
             let began = Clock.monotonicNanoseconds()
             run(hashSeed, log, until: began &+ UInt64(settings.timeoutSeconds) * 1_000_000_000)
-            guard phase.withLock({ phase in
+            let isUp = phase.withLock { phase in
                 if phase == .warming { phase = .up }
                 return phase == .up
-            }) else { return }
+            }
+            guard isUp else { return }
             log?.info(
                 "warmed up",
                 [

@@ -60,7 +60,8 @@ struct RoutePlanBuilder {
                     ? try choice(servers, pool.hash, members.map { Int32($0) }, pool: Int32(index)) : -1)
             joinedChoice.append(
                 isSplit
-                    ? try choice(pool.servers.map(\.server), pool.hash, all.map { Int32($0) }, pool: Int32(index)) : -1)
+                    ? try choice(pool.servers.map(\.server), pool.hash, all.map { Int32($0) }, pool: Int32(index))
+                    : -1)
         } catch {
             throw RouteError("pool \(pool.name): \(error.description)")
         }
