@@ -36,7 +36,7 @@ fleet: build ## a router, three nodes and one PostgreSQL on loopback (ARGS='--no
 	@Scripts/install-dependencies test
 	@Scripts/run-fleet $(ARGS)
 
-regions: build ## a home region and a replica that follows its stream, on loopback (ARGS='--port 22000')
+regions: build ## a home region, and a replica that follows its stream and writes there, on loopback (ARGS='--port 22000')
 	@Scripts/run-regions $(ARGS)
 
 test: ## everything a change must pass: build, Swift tests, style, Python suites with real clients and sockets

@@ -96,6 +96,12 @@ let package = Package(
             ]),
 
         .target(
+            name: "StorageRegion",
+            dependencies: [
+                "Storage", "MartletClient", "MemcacheProtocol", "Reactor", "Telemetry", "Memory", "Platform",
+            ]),
+
+        .target(
             name: "MartletClient",
             dependencies: ["MemcacheProtocol", "Memory", "Platform", "Reactor", "Routing", "Discovery", "Telemetry"]),
 
@@ -130,7 +136,8 @@ let package = Package(
         .executableTarget(
             name: "martlet-server",
             dependencies: [
-                "NodeServer", "Hosting", "Storage", "StorageRocksDB", "StoragePostgres", "Settings", "Platform",
+                "NodeServer", "Hosting", "Storage", "StorageRocksDB", "StoragePostgres", "StorageRegion", "Settings",
+                "Platform",
             ]),
         .executableTarget(name: "martlet-router", dependencies: ["RouterProxy", "Hosting", "Platform"]),
         .executableTarget(name: "martletctl", dependencies: ["Control", "Platform"]),
@@ -182,6 +189,9 @@ let package = Package(
                 "Storage", "Telemetry", "Reactor",
             ]),
         .testTarget(name: "StoragePostgresTests", dependencies: ["StoragePostgres", "Storage", "Memory", "Platform"]),
+        .testTarget(
+            name: "StorageRegionTests",
+            dependencies: ["StorageRegion", "Storage", "MemcacheProtocol", "Memory", "Platform"]),
         .testTarget(name: "StorageRocksDBTests", dependencies: ["StorageRocksDB", "Storage", "Memory", "Platform"]),
         .testTarget(
             name: "AllocationTests",

@@ -6,15 +6,26 @@
 /// *idle* → *connecting* when somebody wants it → *open*, or *resting* when that failed → *idle* when the rest is over.
 /// An open connection that is lost becomes idle, or resting if it never brought a reply. One that owes replies and has
 /// been silent for too long is closed: whatever it is, it does not get over it.
-struct ConnectionStateMachine: Sendable {
-    struct Configuration: Sendable {
-        var connectNanoseconds: UInt64
+package struct ConnectionStateMachine: Sendable {
+    /// Its times.
+    package struct Configuration: Sendable {
+        /// How long connecting may take.
+        package var connectNanoseconds: UInt64
         /// How long a connection that owes replies may be silent.
-        var silenceNanoseconds: UInt64
-        var backoff: Backoff
+        package var silenceNanoseconds: UInt64
+        /// The rest after a failure.
+        package var backoff: Backoff
+
+        /// These times.
+        package init(connectNanoseconds: UInt64, silenceNanoseconds: UInt64, backoff: Backoff) {
+            self.connectNanoseconds = connectNanoseconds
+            self.silenceNanoseconds = silenceNanoseconds
+            self.backoff = backoff
+        }
     }
 
-    enum State: Equatable, Sendable {
+    /// How it stands.
+    package enum State: Equatable, Sendable {
         case idle
         case connecting(deadline: UInt64)
         case open
@@ -22,7 +33,7 @@ struct ConnectionStateMachine: Sendable {
     }
 
     /// What is to be done for somebody who wants to send.
-    enum Want: Equatable, Sendable {
+    package enum Want: Equatable, Sendable {
         /// Nothing: it is open, or being made.
         case nothing
         /// Connect; the deadline is the machine's to watch.
@@ -32,18 +43,19 @@ struct ConnectionStateMachine: Sendable {
     }
 
     private let configuration: Configuration
-    private(set) var state = State.idle
+    package private(set) var state = State.idle
     /// Failures in a row.
-    private(set) var failures = 0
+    package private(set) var failures = 0
     /// Requests whose replies are to come.
-    private(set) var owed = 0
+    package private(set) var owed = 0
     private var hasAnswered = false
     private var lastHeard: UInt64 = 0
 
-    init(_ configuration: Configuration) { self.configuration = configuration }
+    /// A connection that nobody has wanted yet.
+    package init(_ configuration: Configuration) { self.configuration = configuration }
 
     /// Somebody has something to send.
-    mutating func wanted(nowNanoseconds now: UInt64) -> Want {
+    package mutating func wanted(nowNanoseconds now: UInt64) -> Want {
         switch state {
         case .open, .connecting: return .nothing
         case .resting(let until) where now < until: return .refuse
@@ -53,37 +65,42 @@ struct ConnectionStateMachine: Sendable {
         }
     }
 
+    /// The attempt goes on with another address, which has its own time.
+    package mutating func triesAnother(nowNanoseconds now: UInt64) {
+        state = .connecting(deadline: now &+ configuration.connectNanoseconds)
+    }
+
     /// Whether a request may be given to it now.
-    func accepts(nowNanoseconds now: UInt64) -> Bool {
+    package func accepts(nowNanoseconds now: UInt64) -> Bool {
         if case .resting(let until) = state { return now >= until }
         return true
     }
 
     /// It stands.
-    mutating func opened(nowNanoseconds now: UInt64) {
+    package mutating func opened(nowNanoseconds now: UInt64) {
         state = .open
         hasAnswered = false
         lastHeard = now
     }
 
     /// A request was given to it.
-    mutating func asked(nowNanoseconds now: UInt64) {
+    package mutating func asked(nowNanoseconds now: UInt64) {
         if owed == 0 { lastHeard = now }
         owed += 1
     }
 
     /// Something arrived.
-    mutating func heard(nowNanoseconds now: UInt64) { lastHeard = now }
+    package mutating func heard(nowNanoseconds now: UInt64) { lastHeard = now }
 
     /// A whole reply arrived.
-    mutating func answered() {
+    package mutating func answered() {
         owed = max(0, owed - 1)
         hasAnswered = true
         failures = 0
     }
 
     /// It is gone, or never came to stand.
-    mutating func lost(nowNanoseconds now: UInt64, random: Double) {
+    package mutating func lost(nowNanoseconds now: UInt64, random: Double) {
         owed = 0
         if state == .open, hasAnswered {
             state = .idle
@@ -94,7 +111,7 @@ struct ConnectionStateMachine: Sendable {
     }
 
     /// When ``isOverdue(nowNanoseconds:)`` may become true; nil when it cannot.
-    var dueNanoseconds: UInt64? {
+    package var dueNanoseconds: UInt64? {
         switch state {
         case .connecting(let deadline): deadline
         case .open: owed > 0 ? lastHeard &+ configuration.silenceNanoseconds : nil
@@ -103,5 +120,5 @@ struct ConnectionStateMachine: Sendable {
     }
 
     /// Whether it is to be closed: connecting took too long, or replies do.
-    func isOverdue(nowNanoseconds now: UInt64) -> Bool { dueNanoseconds.map { now >= $0 } ?? false }
+    package func isOverdue(nowNanoseconds now: UInt64) -> Bool { dueNanoseconds.map { now >= $0 } ?? false }
 }

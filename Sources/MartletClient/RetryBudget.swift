@@ -38,12 +38,20 @@ struct RetryBudget: Sendable {
 
 /// How long is waited before an attempt: exponential, with full jitter between the shortest wait and what would have
 /// been the whole one.
-struct Backoff: Sendable {
-    var firstNanoseconds: UInt64
-    var longestNanoseconds: UInt64
+package struct Backoff: Sendable {
+    /// The whole wait after the first failure.
+    package var firstNanoseconds: UInt64
+    /// The longest wait.
+    package var longestNanoseconds: UInt64
+
+    /// Waits between these.
+    package init(firstNanoseconds: UInt64, longestNanoseconds: UInt64) {
+        self.firstNanoseconds = firstNanoseconds
+        self.longestNanoseconds = longestNanoseconds
+    }
 
     /// The wait after so many failures (at least 1); `random` is from 0 to 1.
-    func wait(failures: Int, random: Double) -> UInt64 {
+    package func wait(failures: Int, random: Double) -> UInt64 {
         let steps = UInt64(min(max(failures, 1) - 1, 20))
         let whole = min(firstNanoseconds << steps, longestNanoseconds)
         return firstNanoseconds / 2 + UInt64(Double(whole - min(whole, firstNanoseconds / 2)) * min(max(random, 0), 1))

@@ -24,6 +24,8 @@ package struct MetaOptions: OptionSet, BitwiseCopyable, Sendable {
     @inlinable package static var invalidate: MetaOptions { MetaOptions(letter: UInt8(ascii: "I")) }
     /// `N`: make the item on a miss, for ``Request/vivifyTTL``.
     @inlinable package static var vivify: MetaOptions { MetaOptions(letter: UInt8(ascii: "N")) }
+    /// `P`: a token for proxies; see ``RegionMark``.
+    @inlinable package static var proxyToken: MetaOptions { MetaOptions(letter: UInt8(ascii: "P")) }
     /// `R`: see ``Request/recacheTTL``.
     @inlinable package static var recache: MetaOptions { MetaOptions(letter: UInt8(ascii: "R")) }
     /// `T`: set the expiry to ``Request/exptime``.

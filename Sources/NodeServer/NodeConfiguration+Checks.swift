@@ -184,7 +184,7 @@ extension NodeConfigurationDraft {
             configuration.notes.append("accepted and without effect here: \(names.joined(separator: ", "))")
         }
         if configuration.tuning.memoryFilePath != nil,
-            [.postgres, .memory].contains(configuration.storage.backend)
+            [.postgres, .memory, .region].contains(configuration.storage.backend)
         {
             configuration.notes.append(
                 "-e has no effect with this store: what is written while the node is away would not be known")

@@ -104,9 +104,10 @@ extension NodeConfigurationDraft {
         readCache(values, &problems)
         readStorage(values, &problems)
         configuration.regions = RegionSettings(
-            values, backend: configuration.storage.backend, problems: &problems)
+            values, storage: configuration.storage, problems: &problems)
         configuration.storage.changes = StorageSettings.Changes(
             configuration.regions, backend: configuration.storage.backend)
+        configuration.storage.home = StorageSettings.Home(configuration.regions, storage: configuration.storage)
         configuration.ownership = OwnershipSettings(
             values, configuration.fleet, backend: configuration.storage.backend,
             hasMembers: !configuration.fleet.source.isEmpty || !configuration.members.isEmpty, problems: &problems)

@@ -10,8 +10,8 @@ extension NodeConfiguration {
     static let storageSettings: [Setting] = [
         Setting(
             "storage.backend", .enumeration(StorageSettings.Backend.allCases.map(\.rawValue)), default: "none",
-            "The store behind the cache: none for a plain cache, memory for a trial, rocksdb in this process, postgres."
-        ),
+            "The store behind the cache: none for a plain cache, memory for a trial, rocksdb in this process, postgres, "
+                + "or the home region, from a replica region."),
         Setting("storage.path", .text, default: "data", "rocksdb: the directory of the data."),
         Setting(
             "storage.durability", .enumeration(StorageSettings.Durability.allCases.map(\.rawValue)), default: "sync",
@@ -29,7 +29,13 @@ extension NodeConfiguration {
         Setting(
             "storage.instance", .text,
             "postgres: what names this node to the database, the same over restarts; host name and port when absent."),
-        Setting("storage.connections", .integer(2...64), default: "8", "postgres: connections at most."),
+        Setting("storage.connections", .integer(2...64), default: "8", "postgres, region: connections at most."),
+        Setting(
+            "storage.tls", .boolean, default: "false",
+            "region: whether the home region is spoken to over TLS, with stream.certificate, stream.key and stream.ca."
+        ),
+        Setting(
+            "storage.tlsName", .text, "region: the name in its certificates; the host of each address when absent."),
         Setting(
             "storage.timeout", .duration(1_000_000...600_000_000_000), default: "2s",
             "How long a client waits for the store at most."),
@@ -80,6 +86,8 @@ extension NodeConfigurationDraft {
         storage.url = values.text("storage.url")
         storage.instance = values.text("storage.instance")
         storage.connections = values.integer("storage.connections")
+        storage.usesTLS = values.boolean("storage.tls")
+        storage.serverName = values.text("storage.tlsName")
         storage.timeoutMilliseconds = Int(values.duration("storage.timeout") / 1_000_000)
         storage.slowMilliseconds = Int(values.duration("storage.slowLog") / 1_000_000)
         storage.waitingRowBytes = Int(values.size("storage.waitingRows"))

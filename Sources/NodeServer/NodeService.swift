@@ -228,6 +228,9 @@ package final class NodeService: Sendable {
         var failures: [String] = []
         if case .failed(let reason) = node.refreshCertificates() { failures.append(reason) }
         if let reason = streams?.reload() { failures.append(reason) }
+        if let store = node.storage?.backend as? any CertifiedStore, let reason = store.reloadCertificates() {
+            failures.append(reason)
+        }
         if let users = node.authentication {
             do throws(AuthenticationFileError) { try users.reload() } catch { failures.append(error.description) }
         }

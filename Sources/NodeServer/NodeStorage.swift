@@ -175,7 +175,9 @@ final class CopiesInEngine: CachedCopies {
 
     func install(_ row: StoredRow, key: [UInt8], hash: UInt64, pool: Int) {
         let now = clock.now()
-        var expiry = clock.second(unixMilliseconds: row.expiryMilliseconds)
+        var expiry =
+            row.expiryMilliseconds == 0
+            ? 0 : clock.second(unixMilliseconds: max(1, row.expiryMilliseconds - row.expiryUncertaintyMilliseconds))
         let lifetime = pools.pools[pool].policy.cacheTTLMilliseconds
         if lifetime > 0 {
             let end = now &+ UInt32(clamping: max(1, lifetime / 1000))

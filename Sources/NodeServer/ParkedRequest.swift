@@ -58,7 +58,7 @@ final class ParkedRequest {
     func take(_ answer: StorageAnswer) {
         switch answer {
         case .write(let token, .stored(let row)) where !showsRow && !isCount:
-            storedBytes = row.value.count
+            storedBytes = row.valueLength
             self.answer = .write(token: token, .stored(row.withoutValue))
         case .read(_, .found(let row)), .write(_, .stored(let row)):
             rowBytes = row.value.count

@@ -22,6 +22,8 @@ package struct RegionSettings: Sendable, Equatable {
         package var role: Role
         /// Where its nodes give their stream: host and port.
         package var streams: [AdminEndpoint]
+        /// Where nodes of replica regions read and write: host and port of its routers or nodes.
+        package var serves: [AdminEndpoint]
     }
 
     /// The node's region; empty when there are none.
@@ -69,6 +71,10 @@ package struct RegionSettings: Sendable, Equatable {
                     "role", .enumeration(Role.allCases.map(\.rawValue)), default: "replica",
                     "home: its store takes the writes; there is one. replica: it follows the home region."),
                 Setting("stream", .list, "Where its nodes give their stream: host:port, several with commas."),
+                Setting(
+                    "serve", .list,
+                    "Where nodes of replica regions read and write (storage.backend region): host:port of routers or "
+                        + "nodes, each of which answers for every key; several with commas."),
             ]), "The regions of the cluster."),
         Setting("stream.listen", .text, "Where nodes of other regions follow this one's stream: host:port."),
         Setting("stream.name", .text, "What names the node to the source; host name and first address when absent."),
@@ -91,17 +97,22 @@ package struct RegionSettings: Sendable, Equatable {
 }
 
 extension RegionSettings {
-    /// Reads the settings; adds what is wrong with them. `backend` is the node's store.
-    init(_ values: SettingsValues, backend: StorageSettings.Backend, problems: inout [String]) {
+    /// Reads the settings; adds what is wrong with them, or with the node's store beside them.
+    init(_ values: SettingsValues, storage: StorageSettings, problems: inout [String]) {
         own = values.text("region") ?? ""
         for mapping in values.mappings("regions") {
             let name = mapping.text("name") ?? ""
             let role = mapping.text("role").flatMap(Role.init) ?? .replica
             let streams = Self.endpoints(mapping.list("stream"), "\(mapping.place): stream", &problems)
+            let serves = Self.endpoints(mapping.list("serve"), "\(mapping.place): serve", &problems)
             if name.isEmpty || regions.contains(where: { $0.name == name }) {
                 problems.append("\(mapping.place): name: \"\(name)\" is empty, or there twice")
+            } else if name.utf8.count > 200 || !name.utf8.allSatisfy({ (33...126).contains($0) }) {
+                problems.append(
+                    "\(mapping.place): name: \"\(name)\" is not valid; expected up to 200 printable ASCII characters "
+                        + "without spaces")
             }
-            regions.append(Region(name: name, role: role, streams: streams))
+            regions.append(Region(name: name, role: role, streams: streams, serves: serves))
         }
         if let text = values.text("stream.listen") {
             listen = Self.endpoints([text], "stream.listen", &problems).first
@@ -114,7 +125,7 @@ extension RegionSettings {
         certificatePath = values.text("stream.certificate")
         keyPath = values.text("stream.key")
         authorityPath = values.text("stream.ca")
-        check(backend, &problems)
+        check(storage, &problems)
     }
 
     private static func endpoints(
@@ -127,8 +138,17 @@ extension RegionSettings {
         }
     }
 
-    private func check(_ backend: StorageSettings.Backend, _ problems: inout [String]) {
-        guard isOn || !regions.isEmpty || listen != nil else { return }
+    private func check(_ storage: StorageSettings, _ problems: inout [String]) {
+        let backend = storage.backend
+        if backend != .region, storage.usesTLS || storage.serverName != nil {
+            problems.append("storage.tls: storage.backend is \(backend.rawValue); these settings are of region")
+        }
+        guard isOn || !regions.isEmpty || listen != nil else {
+            if backend == .region {
+                problems.append("storage.backend: region; it needs `region` and `regions`, which say where home is")
+            }
+            return
+        }
         if own.isEmpty { return problems.append("region: missing; `regions` and `stream` need the node's own region") }
         if regions.isEmpty { return problems.append("regions: missing; `region` needs the list of all regions") }
         let homes = regions.filter { $0.role == .home }.map(\.name)
@@ -140,6 +160,14 @@ extension RegionSettings {
         guard let region else {
             return problems.append("region: \"\(own)\" is none of the regions: \(known)")
         }
+        checkStore(region, backend, &problems)
+        checkSecurity(storage, &problems)
+    }
+
+    /// Which stores a region's nodes may have.
+    private func checkStore(
+        _ region: Region, _ backend: StorageSettings.Backend, _ problems: inout [String]
+    ) {
         if region.role == .home, backend != .rocksdb, backend != .postgres {
             problems.append("storage.backend: \(backend.rawValue); nodes of the home region need rocksdb or postgres")
         }
@@ -151,20 +179,32 @@ extension RegionSettings {
             if backend == .rocksdb || backend == .memory {
                 problems.append(
                     "storage.backend: \(backend.rawValue); nodes of a replica region have no store of their own: none, "
-                        + "or postgres for the home region's database")
+                        + "region for the home region's nodes, or postgres for its database")
             }
-            if backend == .none, home?.streams.isEmpty ?? false {
+            if backend == .none || backend == .region, home?.streams.isEmpty ?? false {
                 problems.append("regions: the home region has no `stream` to be followed at")
+            }
+            if backend == .region, let home, home.serves.isEmpty {
+                problems.append(
+                    "regions: \(home.name) has no `serve`, where nodes with storage.backend region read and write")
             }
             if listen != nil {
                 problems.append("stream.listen: only nodes of the home region are followed; this one is in \(own)")
             }
         }
-        checkSecurity(backend, &problems)
     }
 
-    /// Without TLS, streams stay on the machine.
-    private func checkSecurity(_ backend: StorageSettings.Backend, _ problems: inout [String]) {
+    /// Without TLS, nothing between regions leaves the machine.
+    private func checkSecurity(_ storage: StorageSettings, _ problems: inout [String]) {
+        let backend = storage.backend
+        if backend == .region, !storage.usesTLS, let open = home?.serves.first(where: { !Self.isLoopback($0.host) }) {
+            problems.append(
+                "storage.tls: false; without TLS the home region is spoken to at loopback addresses only, not "
+                    + open.host)
+        }
+        if storage.usesTLS, backend == .region, certificatePath == nil {
+            problems.append("storage.tls: needs stream.certificate and stream.ca")
+        }
         if certificatePath != nil {
             if authorityPath == nil { problems.append("stream.ca: missing; peers' certificates are checked by it") }
             return
@@ -172,7 +212,7 @@ extension RegionSettings {
         if keyPath != nil || authorityPath != nil {
             problems.append("stream.certificate: missing; stream.key and stream.ca are nothing without it")
         }
-        let followed = !isHome && backend == .none ? home?.streams ?? [] : []
+        let followed = !isHome && backend != .postgres ? home?.streams ?? [] : []
         let open = ([listen].compactMap { $0 } + followed).first { !Self.isLoopback($0.host) }
         if let open {
             problems.append(

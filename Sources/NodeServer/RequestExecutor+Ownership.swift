@@ -16,6 +16,11 @@ extension RequestExecutor {
     mutating func passesGuards(
         _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
     ) -> Bool {
+        if request.form == .meta, request.options.contains(.proxyToken),
+            !passesRegion(request, key: key, input, output)
+        {
+            return false
+        }
         if follows, !forgetDoubtful(request, key, &output) { return false }
         guard let ownership, key.count > 0, request.verb.rawValue < Verb.flushAll.rawValue, request.error.isNone,
             storagePool(key) != nil
@@ -55,10 +60,29 @@ extension RequestExecutor {
         parkFailed(request, key: key, opaque: opaque, .moved(epoch: turn.view.epoch, owner: owner), output)
     }
 
+    /// Whether a request that a replica region passed on has come to the home region; refuses it elsewhere. Where other
+    /// nodes write to the same store, and no ring says whose a key is, its reads are storage's to answer: that region
+    /// may have had a newer change's record already, and would not hear of it again.
+    private mutating func passesRegion(
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: borrowing OutputBuffer
+    ) -> Bool {
+        guard let wanted = RegionMark.region(of: request, in: input) else { return true }
+        let regions = node.configuration.regions
+        guard regions.isHome, wanted.equals(regions.own) else {
+            let opaque = input.extracting(request.opaqueOffset..<request.opaqueOffset &+ request.opaqueLength)
+            let failure = StorageFailure(
+                .refused, "this node is of the region \(regions.own), and does not answer for another")
+            parkFailed(request, key: key, opaque: opaque, failure, output)
+            return false
+        }
+        if follows, ownership == nil, request.verb == .metaGet { withhold(request, key) }
+        return true
+    }
+
     /// Forgets a copy that may be older than storage, and has nobody join a read that may be. What is cached from now
     /// on is forgotten at the next request again, until it may be shown.
     private func withhold(_ request: Request, _ key: Span<UInt8>) {
-        guard let storage else { return }
+        guard let storage, key.count > 0, storage.pools.pool(of: key) != nil else { return }
         ownership?.counts.add(.withheld)
         storage.tier.noteInvalidation(key: [UInt8](copying: key), hash: hash(request, key))
     }
@@ -70,5 +94,15 @@ extension RequestExecutor {
         output.append("OWNERS ")
         output.append(decimal: turn.view.epoch)
         output.append("\r\n")
+    }
+}
+
+extension Span<UInt8> {
+    /// Whether these are a text's bytes. Allocates nothing.
+    fileprivate func equals(_ text: String) -> Bool {
+        let bytes = text.utf8.span
+        guard bytes.count == count else { return false }
+        for index in indices where self[index] != bytes[index] { return false }
+        return true
     }
 }

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+package import Hosting
 package import Overload
 package import Storage
 
@@ -16,6 +17,8 @@ package struct StorageSettings: Sendable, Equatable {
         case rocksdb
         /// A server that speaks PostgreSQL's protocol.
         case postgres
+        /// The home region's nodes: for nodes of a replica region.
+        case region
     }
 
     /// When a write is acked.
@@ -48,7 +51,7 @@ package struct StorageSettings: Sendable, Equatable {
     package var instance: String?
     /// Where the node listens first: what tells the nodes of a host apart.
     package var address = ""
-    /// PostgreSQL: connections at most.
+    /// PostgreSQL, and the home region: connections at most.
     package var connections = 8
     /// PostgreSQL: whether nodes that share the database agree in it on who owns which key.
     package var isShared = false
@@ -62,8 +65,30 @@ package struct StorageSettings: Sendable, Equatable {
     package var tombstoneSeconds = 86_400
     /// What is kept of changes for those who follow them; nil where nobody does.
     package var changes: Changes?
+    /// The home region, for nodes of a replica region that read and write there; nil for others.
+    package var home: Home?
+    /// Whether it is spoken to over TLS.
+    package var usesTLS = false
+    /// The name in its certificates; nil for the host of each address.
+    package var serverName: String?
     /// The pools by prefix.
     package var pools: [PoolSettings] = []
+
+    /// The home region, as a replica region's node reads and writes there.
+    package struct Home: Sendable, Equatable {
+        /// Its name.
+        package var region: String
+        /// Its routers or nodes.
+        package var endpoints: [AdminEndpoint]
+        /// Whether it is spoken to over TLS.
+        package var usesTLS: Bool
+        /// Our certificate, our key where that is in another file, and who signs the home region's.
+        package var certificatePath: String?
+        package var keyPath: String?
+        package var authorityPath: String?
+        /// The name in its certificates; nil for the host of each address.
+        package var serverName: String?
+    }
 
     /// What is kept of changes for those who follow them.
     package struct Changes: Sendable, Equatable {
@@ -76,6 +101,17 @@ package struct StorageSettings: Sendable, Equatable {
     }
 
     package init() {}
+}
+
+extension StorageSettings.Home {
+    /// The home region of `regions`; nil where the node's store is another.
+    init?(_ regions: RegionSettings, storage: StorageSettings) {
+        guard storage.backend == .region, let home = regions.home else { return nil }
+        self.init(
+            region: home.name, endpoints: home.serves, usesTLS: storage.usesTLS,
+            certificatePath: regions.certificatePath, keyPath: regions.keyPath, authorityPath: regions.authorityPath,
+            serverName: storage.serverName)
+    }
 }
 
 extension StorageSettings.Changes {

@@ -15,6 +15,12 @@ package struct StoredRow: Sendable, Equatable {
     /// In the outcome of a write with ``StorageWrite/tellsEarlierExpiry``: when the row expired before it; nil where
     /// the write made the row. Nil everywhere else.
     package var earlierExpiryMilliseconds: Int64?
+    /// By how much earlier than `expiryMilliseconds` it may expire, in milliseconds: where another machine said how
+    /// many seconds are left. No copy is kept for longer than is certain.
+    package var expiryUncertaintyMilliseconds: Int64 = 0
+    /// In the outcome of a write that another region decided: how long the value is, where `value` is not all of it.
+    /// Such a row answers the write, and is not cached. Nil everywhere else.
+    package var partialLength: Int?
 
     /// A row of its four parts.
     package init(version: UInt64, expiryMilliseconds: Int64, clientFlags: UInt32, value: [UInt8]) {
@@ -28,6 +34,9 @@ package struct StoredRow: Sendable, Equatable {
     package var withoutValue: StoredRow {
         StoredRow(version: version, expiryMilliseconds: expiryMilliseconds, clientFlags: clientFlags, value: [])
     }
+
+    /// How long the value is, whether or not `value` is all of it.
+    package var valueLength: Int { partialLength ?? value.count }
 
     /// Whether the row is still there at `now`, in milliseconds of Unix time: an expired row is absent in every layer.
     package func isLive(at now: Int64) -> Bool { expiryMilliseconds == 0 || expiryMilliseconds > now }

@@ -101,6 +101,8 @@ extension WriteThroughStateMachine {
                 return drop(slot, into: &actions)
             }
             guard case .stored(let row) = outcome else { return installAbsent(slot, into: &actions) }
+            // What is not all known is read when somebody wants it.
+            guard row.partialLength == nil else { return drop(slot, into: &actions) }
             if isLive(row, now.unixMilliseconds) {
                 install(row, slot, into: &actions)
             } else if keys[slot].writes.isEmpty {
@@ -152,6 +154,7 @@ extension WriteThroughStateMachine {
     ) -> ReadOutcome? {
         switch outcome {
         case .stored(let row):
+            guard row.partialLength == nil else { return nil }
             if isLive(row, now.unixMilliseconds) { return .found(row) }
             // Expired between the reader's arrival and now: whether it was live at its commit, nobody can tell.
             return isLive(row, reader.arrivedMilliseconds) ? nil : .absent

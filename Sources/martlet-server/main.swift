@@ -6,6 +6,7 @@ import NodeServer
 import Platform
 import Storage
 import StoragePostgres
+import StorageRegion
 import StorageRocksDB
 
 /// The store that the settings name.
@@ -15,6 +16,29 @@ func makeBackend(_ settings: StorageSettings) throws(StorageStartError) -> (any 
     case .memory: return MemoryBackend()
     case .rocksdb: return RocksDBBackend(RocksDBConfiguration(settings))
     case .postgres: return PostgresBackend(PostgresConfiguration(settings))
+    case .region:
+        guard let configuration = RegionConfiguration(settings) else {
+            throw StorageStartError("storage.backend: region needs `regions` with a home that has `serve`")
+        }
+        return RegionBackend(configuration)
+    }
+}
+
+extension RegionConfiguration {
+    /// What the node's settings say about the home region; nil where they do not name one.
+    init?(_ settings: StorageSettings) {
+        guard let home = settings.home, !home.endpoints.isEmpty else { return nil }
+        self.init(home: home.region, endpoints: home.endpoints.map { Endpoint(host: $0.host, port: $0.port) })
+        connections = settings.connections
+        // Before the client gives up, so that it learns that nothing was done where nothing was sent.
+        silenceMilliseconds = max(250, settings.timeoutMilliseconds * 3 / 4)
+        guard home.usesTLS else { return }
+        var security = Security()
+        security.certificatePath = home.certificatePath
+        security.keyPath = home.keyPath
+        security.authorityPath = home.authorityPath
+        security.serverName = home.serverName
+        self.security = security
     }
 }
 

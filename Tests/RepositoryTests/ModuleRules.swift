@@ -11,7 +11,7 @@ enum ModuleRules {
         "Reactor": 2, "Admin": 2, "StorageRocksDB": 2, "StoragePostgres": 2, "Invalidation": 2,
         "RouteConfiguration": 2, "Discovery": 2, "LoadModel": 2, "ScriptEngine": 1,
         "Hosting": 3, "MartletClient": 3, "SimulationKit": 3, "StreamDirect": 3,
-        "NodeServer": 4, "RouterProxy": 4, "Control": 4, "LoadRunner": 4,
+        "NodeServer": 4, "StorageRegion": 4, "RouterProxy": 4, "Control": 4, "LoadRunner": 4,
         "martlet-server": 5, "martlet-router": 5, "martletctl": 5, "martlet-load": 5,
     ]
 

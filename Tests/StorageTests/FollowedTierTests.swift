@@ -61,4 +61,23 @@ struct FollowedTierTests {
         bed.store.answerWrite()
         #expect(bed.cached("k") == "old")
     }
+
+    /// Another region decided the write, and told its version and length only: nobody is shown the part that is known.
+    @Test func whatIsNotAllKnownIsNotCachedAndNotShown() throws {
+        let bed = try bed()
+        bed.seed("k", "old")
+        bed.read("k")
+        bed.store.answerRead()
+        let write = bed.write(.append, "k", "!")
+        let get = bed.read("k")
+        bed.store.rows[Array("k".utf8)]?.value = Array("old!".utf8)
+        var row = StoredRow(version: 1 << 40, expiryMilliseconds: 0, clientFlags: 0, value: [])
+        row.partialLength = 4
+        bed.store.answerWrite(.stored(row))
+        #expect(bed.answers.writes[write] == .stored(row))
+        #expect(bed.copy("k") == nil)
+        bed.store.answerRead()
+        #expect(bed.answer(get) == "old!")
+        #expect(bed.cached("k") == "old!")
+    }
 }

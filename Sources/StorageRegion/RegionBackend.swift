@@ -1,0 +1,154 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import MemcacheProtocol
+internal import Platform
+internal import Reactor
+package import Storage
+internal import Synchronization
+internal import Telemetry
+
+/// The home region as a store: reads and writes go to its routers or nodes, in memcached's meta protocol, and come back
+/// with the versions of its store, which is where they are decided.
+///
+/// Two reactors have a few connections each, pipelined, one for reads and one for writes. A key's writes go over one
+/// connection at a time, in their order. A connection that breaks takes what was sent over it along: reads have failed,
+/// and writes are of unknown outcome. What such a write did is told by the home region's stream, which whoever uses
+/// this backend follows; so it counts as settled at once.
+package final class RegionBackend: StorageBackend, CertifiedStore {
+    private let configuration: RegionConfiguration
+    private let state = Guarded(State())
+
+    private struct State {
+        var core: RegionCore?
+        var group: ReactorGroup?
+        var lookups: Thread?
+    }
+
+    /// A store that is not started.
+    package init(_ configuration: RegionConfiguration) { self.configuration = configuration }
+
+    deinit { stop() }
+
+    private var core: RegionCore? { state.withLock { $0.core } }
+
+    /// Loads certificates and starts the threads. The home region need not be there. Blocks while names are looked up.
+    package func start(_ sink: any StorageSink) throws(StorageStartError) {
+        precondition(core == nil, "a store is started once")
+        let core: RegionCore
+        do throws(TLSError) { core = try RegionCore(configuration) } catch {
+            throw StorageStartError("storage: the home region: \(error)")
+        }
+        core.sink = sink
+        var reactors = ReactorConfiguration()
+        reactors.threads = 2
+        reactors.threadName = "martlet-home"
+        // Rows and values of any length that the protocol allows; how many wait, the queues bound.
+        reactors.inputLimitBytes = ReplyParser.blockLimitBytes + ReplyParser.lineLimitBytes
+        reactors.keptInputTotalBytes = 2 * reactors.inputLimitBytes
+        reactors.pendingOutputLimitBytes = 2 * reactors.inputLimitBytes
+        reactors.pendingOutputTotalBytes = 4 * reactors.inputLimitBytes
+        reactors.handshakeTimeoutMilliseconds = configuration.silenceMilliseconds
+        do throws(SystemError) {
+            let group = try ReactorGroup(reactors) { reactor in RegionHandler(core, reactor) }
+            core.attach(group.reactors)
+            let lookups = try Thread(name: "martlet-home-dns") { core.lookUp() }
+            state.withLock { $0 = State(core: core, group: group, lookups: lookups) }
+            core.awaitFirstLookup()
+            try group.start()
+        } catch {
+            throw StorageStartError("storage: a thread cannot be started: \(error)")
+        }
+    }
+
+    /// Asks the home region for rows.
+    package func read(_ reads: [StorageRead]) {
+        let now = Clock.monotonicNanoseconds()
+        core?.submit(
+            reads.map { RegionRequest(token: $0.token, question: .read($0.key), sinceNanoseconds: now) },
+            to: RegionCore.readsIndex)
+    }
+
+    /// Has the home region decide and commit writes.
+    package func write(_ writes: [SubmittedWrite]) {
+        let now = Clock.monotonicNanoseconds()
+        var tooLarge: [(token: UInt64, outcome: WriteOutcome)] = []
+        var requests: [RegionRequest] = []
+        for submitted in writes {
+            let write = submitted.write
+            if write.value.count > write.valueLimitBytes {
+                tooLarge.append((submitted.token, .tooLarge))
+            } else {
+                requests.append(
+                    RegionRequest(token: submitted.token, question: .write(write), sinceNanoseconds: now))
+            }
+        }
+        if !tooLarge.isEmpty { core?.sink?.writesCompleted(tooLarge) }
+        core?.submit(requests, to: RegionCore.writesIndex)
+    }
+
+    /// Whether there is a connection to the home region, or no reason to think that there could be none.
+    package var health: StorageHealth { core?.health ?? .ready }
+
+    /// Rows are listed in the home region.
+    package func scan(
+        prefix: [UInt8], after key: [UInt8], _ bounds: ScanBounds
+    ) throws(StorageFailure) -> ScanPage {
+        throw StorageFailure(
+            .refused, "a replica region lists no rows: ask a node of the home region \(configuration.home)")
+    }
+
+    /// Waits for the answers to what was submitted, as long as the home region may be silent, and closes. Blocks.
+    package func stop() {
+        let (core, group, lookups) = state.withLock { state in
+            defer { (state.group, state.lookups) = (nil, nil) }
+            return (state.core, state.group, state.lookups)
+        }
+        guard let core, let group else { return }
+        core.beginStop()
+        for _ in 0..<configuration.silenceMilliseconds / 5 where core.outstanding.load(ordering: .relaxed) > 0 {
+            Thread.sleep(microseconds: 5000)
+        }
+        group.stop(.immediate)
+        group.join()
+        lookups?.join()
+        core.sink = nil
+    }
+
+    /// Reads certificates again, for new connections.
+    package func reloadCertificates() -> String? {
+        do throws(TLSError) {
+            for endpoint in core?.endpoints ?? [] { try endpoint.reload() }
+            return nil
+        } catch { return "storage: the home region: \(error)" }
+    }
+
+    /// Counters and gauges; names say their units.
+    package func statistics() -> [StorageStatistic] {
+        guard let core else { return [] }
+        var replies = HistogramSnapshot()
+        for times in core.replyTimes { replies.add(times.histogram) }
+        func seconds(
+            _ name: String, _ kind: StorageStatistic.Kind, _ nanoseconds: UInt64?, _ help: String
+        ) -> StorageStatistic {
+            StorageStatistic("region_" + name, kind, Double(nanoseconds ?? 0) / 1e9, help)
+        }
+        let counted = RegionCounter.allCases.map {
+            StorageStatistic("region_" + $0.name, .counter, Double(core.counters[$0]), $0.help)
+        }
+        return counted + [
+            StorageStatistic(
+                "region_connections", .gauge, Double(core.connections), "Connections to the home region."),
+            StorageStatistic(
+                "region_waiting", .gauge, Double(core.outstanding.load(ordering: .relaxed)),
+                "Reads and writes that wait for the home region."),
+            seconds(
+                "reply_seconds_sum", .counter, replies.sumNanoseconds,
+                "Time from reads and writes to the home region's replies."),
+            seconds(
+                "reply_seconds_p50", .gauge, replies.bound(fraction: 0.5), "Half of the replies took at most this."),
+            seconds(
+                "reply_seconds_p99", .gauge, replies.bound(fraction: 0.99), "99 of 100 replies took at most this."),
+        ]
+    }
+}

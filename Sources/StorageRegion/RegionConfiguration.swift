@@ -1,0 +1,62 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+/// Where the home region is, and how a node of a replica region speaks to it.
+package struct RegionConfiguration: Sendable, Equatable {
+    /// A router or a node of the home region.
+    package struct Endpoint: Sendable, Equatable {
+        /// A name or an address.
+        package var host: String
+        /// Its port.
+        package var port: UInt16
+
+        /// An address.
+        package init(host: String, port: UInt16) {
+            self.host = host
+            self.port = port
+        }
+    }
+
+    /// The files of TLS.
+    package struct Security: Sendable, Equatable {
+        /// Our certificate and those between it and its authority, PEM.
+        package var certificatePath: String?
+        /// Our private key; the certificate's file when nil.
+        package var keyPath: String?
+        /// Authorities that the home region's certificates must come from, PEM.
+        package var authorityPath: String?
+        /// The name in those certificates; the endpoint's host when nil.
+        package var serverName: String?
+
+        /// The system's authorities, and no certificate of our own.
+        package init() {}
+    }
+
+    /// The home region's name: 1 to 200 printable ASCII characters without spaces.
+    package var home: String
+    /// Its routers and nodes, each of which can answer for every key.
+    package var endpoints: [Endpoint]
+    /// TLS; nil is none.
+    package var security: Security?
+    /// Connections at most, half of them for reads. 2 to 64.
+    package var connections = 8
+    /// How long connecting to one address may take, and a home that owes replies may be silent, in milliseconds.
+    package var silenceMilliseconds = 2000
+    /// Reads, and as many writes, that wait for the home region at most.
+    package var waitingMax = 262_144
+    /// Bytes of commands that wait for it at most, of reads and of writes; a command that waits alone may be longer.
+    package var waitingBytesMax = 64 << 20
+    /// Between attempts to connect after the first failure, in milliseconds; doubled from then on.
+    package var firstRetryMilliseconds = 50
+    /// Between attempts to connect at most, in milliseconds.
+    package var longestRetryMilliseconds = 1000
+    /// How long the start waits for names to be looked up, in milliseconds.
+    package var lookupMilliseconds = 2000
+
+    /// The home region `home` at `endpoints`, one at least.
+    package init(home: String, endpoints: [Endpoint]) {
+        precondition(!endpoints.isEmpty, "a region is somewhere")
+        self.home = home
+        self.endpoints = endpoints
+    }
+}
