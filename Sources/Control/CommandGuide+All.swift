@@ -188,7 +188,47 @@ extension CommandGuide {
                 Example("stream status --node=http://10.1.0.5:9150 --json", "Another one, for a program"),
             ],
             json: "an object with a member for each figure, numbers as numbers: {\"role\":\"follower\", "
-                + "\"trusted\":\"yes\", ...}")
+                + "\"trusted\":\"yes\", ...}"),
+        CommandGuide(
+            name: "stream tail", forms: ["[--begin=WHERE] [--cursor-file=FILE] [--count=N] [--once]"],
+            summary: "the changes of a home region, as they come",
+            text: [
+                "Prints a line for each record of the stream of a node of the home region: when it was committed, what "
+                    + "was done, slot, number, version and key (percent-encoded). Records that are not kept any more, "
+                    + "and another epoch, have lines of their own. Values are not shown.",
+                "With --cursor-file it goes on where it was, each record once or twice and none left out as long as "
+                    + "they are kept.",
+                "Needs the node's admin token.",
+            ],
+            options: ["node", "token-file", "begin", "cursor-file", "count", "once"],
+            examples: [
+                Example("stream tail --token-file=token", "What is changed from now on, until ended"),
+                Example("stream tail --begin=kept --once --token-file=token", "Everything that is kept"),
+                Example("stream tail --json --cursor-file=place --token-file=token", "For a program, to be resumed"),
+            ],
+            json: "a line for each record: {\"op\":\"set\", \"key\":\"user%3A1\", \"pool\":..., \"version\":..., "
+                + "\"exp_ms\":0, \"region\":..., \"source\":..., \"epoch\":1, \"slot\":17, \"seq_first\":4, "
+                + "\"seq\":4, \"ts_ms\":..., \"reason\":\"write\"}; op is lost, reset or damaged where records are "
+                + "missing"),
+        CommandGuide(
+            name: "audit", forms: ["HOST:PORT ... [--after=SECONDS] [--for=SECONDS] [--rate=N]"],
+            summary: "whether nodes show copies that are older than changes",
+            text: [
+                "Reads the stream of a node of the home region (--node), and some seconds after each change looks at "
+                    + "the copies that the nodes named have of its key. Only the cache is asked, as `me` does: nothing "
+                    + "is read from a store, and no copy counts as read.",
+                "A copy with an older version than the change is stale; the exit code is 65 then, and the report names "
+                    + "the first hundred. Versions of clients' own in plain caches say nothing, and are counted apart. "
+                    + "Ask behind the bound of staleness (stream.lagBound): before it, an older copy is allowed.",
+                "Needs the admin token of the home region's node.",
+            ],
+            options: ["node", "token-file", "after", "for", "rate", "begin"],
+            examples: [
+                Example("audit 10.2.0.1:11211 10.2.0.2:11211 --node=http://10.1.0.5:9150 --token-file=token", "Now"),
+                Example("audit 10.2.0.1:11211 --after=10,60 --for=300 --json --token-file=token", "For a program"),
+            ],
+            json: "{\"records\":1201, \"skipped\":0, \"windows\":[{\"afterSeconds\":1, \"checks\":1201, \"stale\":0, "
+                + "\"absent\":80, \"unversioned\":0, \"failed\":0}], \"stale\":[]}"),
     ]
 
     private static let routes = [

@@ -29,6 +29,15 @@ package struct ControlProgram {
         if options.operands == ["stream", "status"] {
             return try StreamCommand(try options.client(environment)).status(asJSON: options.has("json"))
         }
+        if options.operands == ["stream", "tail"] {
+            var tail = try StreamTail(options, try options.client(environment))
+            return try tail.run()
+        }
+        if command == "audit" {
+            var audit = try AuditCommand(
+                Array(options.operands.dropFirst()), options, try options.client(environment))
+            return try audit.run()
+        }
         if options.operands == ["backup", "list"] { return try BackupCommands(options).list() }
         if options.operands == ["backup", "verify"] { return try BackupCommands(options).verify() }
         if command == "explain", options.operands.count == 3 {
@@ -56,7 +65,7 @@ package struct ControlProgram {
         case "explain":
             throw ControlError(.usage, "explain needs an operation and a key: explain get user:1 --routes FILE")
         case "members": throw ControlError(.usage, "members needs a source, such as dnssrv+_memcached._tcp.example.org")
-        case "stream": throw ControlError(.usage, "stream needs a word: stream status")
+        case "stream": throw ControlError(.usage, "stream needs a word: stream status or stream tail")
         case "storage": throw ControlError(.usage, "storage needs a word: storage init")
         case "convert": throw ControlError(.usage, "convert needs a file")
         default: throw unknown(command)

@@ -1,6 +1,8 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Memory
+
 /// What a node of a replica region writes on a request for the home region: `Pmartlet-region=NAME`, a `P` token of the
 /// meta protocol, which servers ignore and proxies pass on. A node that is not of that region refuses it, so that a
 /// request never goes round in a circle, or to a region that is not the home region any more.

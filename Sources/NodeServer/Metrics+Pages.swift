@@ -19,6 +19,7 @@ extension Node {
         routes.append(AdminPages.console())
         routes.append(drain.route { [self] in clients })
         routes += storageRoutes()
+        routes += streamRoutes()
         return routes
     }
 

@@ -10,8 +10,8 @@ extension NodeConfiguration {
     static let storageSettings: [Setting] = [
         Setting(
             "storage.backend", .enumeration(StorageSettings.Backend.allCases.map(\.rawValue)), default: "none",
-            "The store behind the cache: none for a plain cache, memory for a trial, rocksdb in this process, postgres, "
-                + "or the home region, from a replica region."),
+            "The store behind the cache: none for a plain cache, memory for a trial, rocksdb in this process, "
+                + "postgres, or the home region, from a replica region."),
         Setting("storage.path", .text, default: "data", "rocksdb: the directory of the data."),
         Setting(
             "storage.durability", .enumeration(StorageSettings.Durability.allCases.map(\.rawValue)), default: "sync",

@@ -21,7 +21,7 @@ import pytest
 from storage.node import BACKEND, Node
 
 COMMANDS = ["drain", "top", "members", "dump", "restore", "backup", "backup list", "backup verify", "warm",
-            "storage init", "stream status", "convert", "explain"]  # fmt: skip
+            "storage init", "stream status", "stream tail", "audit", "convert", "explain"]  # fmt: skip
 TOKEN = "a-token-of-some-length"
 ROWS = 3000
 

@@ -1,0 +1,240 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Memory
+internal import Platform
+
+/// `martletctl audit`: reads the home region's stream, and looks some time after each change what nodes have cached of
+/// its key. A copy that is older than the change is stale.
+struct AuditCommand {
+    /// A node that is looked at.
+    private struct Target {
+        var name: String
+        var host: String
+        var port: UInt16
+    }
+
+    /// A key that is to be looked at.
+    private struct Check {
+        var key: [UInt8]
+        var version: UInt64
+        /// Which window, and when.
+        var window: Int
+        var dueNanoseconds: UInt64
+    }
+
+    /// What was seen so long after changes.
+    struct Window {
+        var seconds: Int
+        var checks = 0
+        var stale = 0
+        var absent = 0
+        /// Copies whose version is no store's: clients put them into a plain cache.
+        var unversioned = 0
+        var failed = 0
+    }
+
+    /// A copy that should not be there.
+    private struct Finding {
+        var node: String
+        var key: String
+        var shown: UInt64
+        var version: UInt64
+        var seconds: Int
+    }
+
+    /// Versions of stores are times; smaller numbers are a cache's own.
+    private static var leastVersion: UInt64 { 1 << 56 }
+    private static var findingsMax: Int { 100 }
+    private static var checksMax: Int { 1_000_000 }
+
+    private var reader: StreamReader
+    private let targets: [Target]
+    private let seconds: Int
+    private let rate: Int
+    private let isJSON: Bool
+    private var windows: [Window]
+    private var waiting: [Check] = []
+    private var findings: [Finding] = []
+    private var records = 0
+    private var skipped = 0
+
+    init(_ addresses: [String], _ options: ControlOptions, _ client: HTTPClient) throws(ControlError) {
+        guard !addresses.isEmpty else {
+            throw ControlError(.usage, "audit needs the nodes to look at, HOST:PORT of each")
+        }
+        var targets: [Target] = []
+        for address in addresses {
+            guard let colon = address.lastIndex(of: ":"), let port = UInt16(address[address.index(after: colon)...])
+            else { throw ControlError(.usage, "\(address): expected HOST:PORT") }
+            var host = address[..<colon]
+            if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
+            targets.append(Target(name: address, host: String(host), port: port))
+        }
+        self.targets = targets
+        var windows: [Window] = []
+        for text in (options["after"] ?? "1,10").split(separator: ",") {
+            guard let seconds = Int(text), (1...3600).contains(seconds) else {
+                throw ControlError(.usage, "--after=\(text): expected seconds from 1 to 3600, several with commas")
+            }
+            windows.append(Window(seconds: seconds))
+        }
+        self.windows = windows
+        seconds = try options.number("for") ?? 30
+        rate = try options.number("rate") ?? 1000
+        isJSON = options.has("json")
+        reader = try StreamReader(client, begin: options["begin"] ?? "now")
+    }
+
+    /// Looks for as long as was asked, and until everything was looked at. What is stale is an error.
+    mutating func run() throws(ControlError) -> String {
+        let parking = Parking()
+        let end = Clock.monotonicNanoseconds() &+ UInt64(seconds) * 1_000_000_000
+        var second: (started: UInt64, taken: Int) = (0, 0)
+        while true {
+            let now = Clock.monotonicNanoseconds()
+            var hasMore = false
+            if now < end {
+                let (lines, more) = try reader.next()
+                hasMore = more
+                for line in lines { note(line, &second) }
+            }
+            try look()
+            if now >= end, waiting.isEmpty { break }
+            if !hasMore { parking.wait(parking.ticket, timeoutNanoseconds: 50_000_000) }
+        }
+        let report = isJSON ? json : text
+        guard findings.isEmpty else {
+            writeWhole(Array(report.utf8), to: 1)
+            throw ControlError(.data, "copies are older than changes; the report names \(findings.count) of them")
+        }
+        return report
+    }
+
+    private mutating func note(_ line: StreamLine, _ second: inout (started: UInt64, taken: Int)) {
+        guard let key = line.key, let version = line["version"].flatMap({ UInt64($0) }),
+            ["set", "delete", "touch"].contains(line["op"] ?? "")
+        else { return }
+        records += 1
+        let now = Clock.monotonicNanoseconds()
+        if now > second.started + 1_000_000_000 { second = (now, 0) }
+        // What no line can hold is left out.
+        let isPlain = !key.contains { $0 <= 32 || $0 == 127 }
+        guard isPlain, second.taken < rate, waiting.count < Self.checksMax else {
+            skipped += 1
+            return
+        }
+        second.taken += 1
+        for (index, window) in windows.enumerated() {
+            waiting.append(
+                Check(
+                    key: key, version: version, window: index,
+                    dueNanoseconds: now &+ UInt64(window.seconds) * 1_000_000_000))
+        }
+    }
+
+    /// Looks at what is due by now, at every node.
+    private mutating func look() throws(ControlError) {
+        let now = Clock.monotonicNanoseconds()
+        let due = Array(waiting.filter { $0.dueNanoseconds <= now }.prefix(1000))
+        guard !due.isEmpty else { return }
+        var left = due.count
+        waiting.removeAll { check in
+            guard left > 0, check.dueNanoseconds <= now else { return false }
+            left -= 1
+            return true
+        }
+        for target in targets { look(target, due) }
+    }
+
+    private mutating func look(_ target: Target, _ due: [Check]) {
+        let replies: [String]
+        do throws(SystemError) { replies = try Self.ask(target, due.map(\.key)) } catch {
+            for check in due { windows[check.window].failed += 1 }
+            return
+        }
+        for (check, reply) in zip(due, replies) { judge(check, reply, target) }
+    }
+
+    /// `me` looks at the copy, and reads nothing where there is none.
+    private static func ask(_ target: Target, _ keys: [[UInt8]]) throws(SystemError) -> [String] {
+        let socket = try ClientSocket.connect(host: target.host, port: target.port, timeoutSeconds: 5)
+        try socket.write(keys.flatMap { Array("me ".utf8) + $0 + [13, 10] })
+        var bytes: [UInt8] = []
+        var lines = 0
+        while lines < keys.count {
+            let more = try socket.read(limit: 64 << 10)
+            guard !more.isEmpty else { throw SystemError("read", code: 0, subject: "\(target.name), at its end") }
+            lines += more.count { $0 == 10 }
+            bytes += more
+        }
+        return String(decoding: bytes, as: UTF8.self).split(separator: "\r\n").map(String.init)
+    }
+
+    private mutating func judge(_ check: Check, _ reply: String, _ target: Target) {
+        if reply == "EN" {
+            windows[check.window].checks += 1
+            windows[check.window].absent += 1
+            return
+        }
+        guard reply.hasPrefix("ME "),
+            let shown = reply.split(separator: " ").first(where: { $0.hasPrefix("cas=") }).flatMap({
+                UInt64($0.dropFirst(4))
+            })
+        else {
+            windows[check.window].failed += 1
+            return
+        }
+        windows[check.window].checks += 1
+        guard shown >= Self.leastVersion else {
+            windows[check.window].unversioned += 1
+            return
+        }
+        guard shown < check.version else { return }
+        windows[check.window].stale += 1
+        guard findings.count < Self.findingsMax else { return }
+        findings.append(
+            Finding(
+                node: target.name, key: PercentEncoding.encoded(check.key.span), shown: shown, version: check.version,
+                seconds: windows[check.window].seconds))
+    }
+
+    // MARK: The report
+
+    private var text: String {
+        var lines = ["\(records) changes in \(seconds) s, \(skipped) of them left out; \(targets.count) nodes"]
+        for window in windows {
+            lines.append(
+                "after \(window.seconds) s: \(window.checks) looks, \(window.stale) stale, \(window.absent) without a "
+                    + "copy, \(window.unversioned) with one of a client's, \(window.failed) failed; "
+                    + Self.confidence(stale: window.stale, of: window.checks - window.unversioned))
+        }
+        for finding in findings {
+            lines.append(
+                "stale: \(finding.node) has version \(finding.shown) of \(finding.key) \(finding.seconds) s after "
+                    + "\(finding.version)")
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// What so many looks show. Source of the bound: Hanley and Lippman-Hand, "If nothing goes wrong, is everything all
+    /// right?" (1983).
+    static func confidence(stale: Int, of looks: Int) -> String {
+        guard looks > 0 else { return "nothing was seen" }
+        if stale > 0 { return "\(stale) of \(looks) were stale" }
+        return "fewer than 3 of \(looks) are, with 95% confidence"
+    }
+
+    private var json: String {
+        let shown = windows.map { window in
+            "{\"afterSeconds\":\(window.seconds),\"checks\":\(window.checks),\"stale\":\(window.stale),"
+                + "\"absent\":\(window.absent),\"unversioned\":\(window.unversioned),\"failed\":\(window.failed)}"
+        }
+        let found = findings.map { finding in
+            "{\"node\":\(JSONString.quoted(finding.node)),\"key\":\(JSONString.quoted(finding.key)),"
+                + "\"shown\":\(finding.shown),\"version\":\(finding.version),\"afterSeconds\":\(finding.seconds)}"
+        }
+        return "{\"records\":\(records),\"skipped\":\(skipped),\"windows\":[\(shown.joined(separator: ","))],"
+            + "\"stale\":[\(found.joined(separator: ","))]}\n"
+    }
+}
