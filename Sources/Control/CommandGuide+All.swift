@@ -159,17 +159,21 @@ extension CommandGuide {
             ],
             json: "{\"rows\":100000}"),
         CommandGuide(
-            name: "storage init", forms: ["[--url=URL]"],
+            name: "storage init", forms: ["[--url=URL] [--capture=on|off]"],
             summary: "the tables of a PostgreSQL database, where missing",
             text: [
                 "Makes what a node with storage.backend postgres needs, and what an earlier version lacked. It may "
                     + "be run again; it removes nothing. The user of the URL must be allowed to create tables.",
+                "With --capture=on, triggers put the changes that other programs make to martlet_kv into the stream, so "
+                    + "that nodes with a region drop what they have cached. At least one node must have a region: "
+                    + "nobody else takes the records out of their table. --capture=off takes the triggers away.",
                 "$MARTLET_STORAGE_URL keeps the password out of the list of processes.",
             ],
-            options: ["url"],
+            options: ["url", "capture"],
             examples: [
                 Example("storage init --url=postgresql://martlet@db.example/cache", "By a URL"),
                 Example("storage init", "By $MARTLET_STORAGE_URL"),
+                Example("storage init --capture=on", "With changes that go around the cache"),
             ],
             json: "{\"initialised\":true}"),
     ]

@@ -29,6 +29,7 @@ struct ControlOptions {
         ("ca", "FILE", "members: certificates that etcd's or Kubernetes's is checked by"),
         ("route-prefix", "PREFIX", "convert, explain: the routing prefix of keys that have none"),
         ("url", "URL", "storage init: the database (default: $MARTLET_STORAGE_URL)"),
+        ("capture", "on|off", "storage init: whether changes of other programs are put into the stream"),
         ("wait", nil, "drain: wait until nobody asks any more"),
         ("timeout", "SECONDS", "drain: wait so long at most (default: 30)"),
         ("interval", "SECONDS", "top: time between two tables (default: 1)"),

@@ -131,8 +131,15 @@ package struct ControlProgram {
         guard let url = options["url"] ?? environment["MARTLET_STORAGE_URL"], !url.isEmpty else {
             throw ControlError(.usage, "--url is missing; or set MARTLET_STORAGE_URL, which no list of processes shows")
         }
+        let captures: Bool?
+        switch options["capture"] {
+        case nil: captures = nil
+        case "on": captures = true
+        case "off": captures = false
+        case .some(let word): throw ControlError(.usage, "--capture=\(word): expected on or off")
+        }
         do throws(StorageStartError) {
-            try PostgresBackend.createTables(PostgresConfiguration(url: url))
+            try PostgresBackend.createTables(PostgresConfiguration(url: url), captures: captures)
         } catch {
             throw ControlError(.unavailable, error.description)
         }

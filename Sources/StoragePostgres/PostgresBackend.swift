@@ -41,8 +41,11 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
     deinit { stop() }
 
     /// Makes the tables where they are missing, and adds what this version has more; a database of a newer format, or of
-    /// none that is known, is refused and left as it is. Blocks.
-    package static func createTables(_ configuration: PostgresConfiguration) throws(StorageStartError) {
+    /// none that is known, is refused and left as it is. With `captures`, changes of other programs are put into the
+    /// stream from now on, or are not any more; nil leaves it as it is. Blocks.
+    package static func createTables(
+        _ configuration: PostgresConfiguration, captures: Bool? = nil
+    ) throws(StorageStartError) {
         let complaint: String?
         do throws(SQLFailure) {
             let connection = try SQLConnection(configuration, name: "martlet init")
@@ -50,7 +53,8 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
             let isThere = try connection.run(texts: [PostgresSchema.isThere]).first?.first?.first ?? nil
             let format = isThere == Array("t".utf8) ? try meta(connection)["format"] : nil
             complaint = format.flatMap { Self.complaint(format: $0) }
-            if complaint == nil { _ = try connection.run(texts: PostgresSchema.creation) }
+            let capture = captures.map { $0 ? CaptureSchema.creation : CaptureSchema.removal } ?? []
+            if complaint == nil { _ = try connection.run(texts: PostgresSchema.creation + capture) }
         } catch { throw StorageStartError("storage: the tables cannot be made: \(error.reason)") }
         if let complaint { throw StorageStartError(complaint) }
     }

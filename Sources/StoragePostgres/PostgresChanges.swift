@@ -136,6 +136,7 @@ final class PostgresChanges: ChangeSource {
         let results = try connection.run(texts: [
             StreamSchema.lock, StreamSchema.publish(limit: limit),
             StreamSchema.read(after: walk.place, limit: 2 * limit), StreamSchema.state,
+            CaptureSchema.unplaced(limit: limit),
         ])
         guard let found = results[3].first.flatMap(PublishedState.init) else { throw Self.strange }
         if let known = walk.known, found.epoch != known.epoch || found.isBehind(known) {
@@ -153,13 +154,27 @@ final class PostgresChanges: ChangeSource {
         }
         // Also with none: somebody may wait for the proof, which comes behind what it proves.
         let published = Self.number(results[1].first?.first ?? nil) ?? 0
-        let isWhole = published < Int64(limit) && results[2].count < 2 * limit
+        // What is committed and has no slot yet was not published.
+        try place(results[4], connection)
+        let isWhole = published < Int64(limit) && results[2].count < 2 * limit && results[4].isEmpty
         if !entries.isEmpty { tail.append(entries) }
         if isWhole {
             state.withLock { state in (state.whole, state.proven) = (round, found.last) }
             tail.append([])
         }
         return (isWhole, isWhole && entries.isEmpty)
+    }
+
+    /// Works out the slots of records that other programs' changes left: they are published in the next round.
+    private func place(_ rows: SQLRows, _ connection: borrowing SQLConnection) throws(SQLFailure) {
+        guard !rows.isEmpty else { return }
+        let records = try rows.map { row throws(SQLFailure) -> (id: Int64, slot: Int) in
+            guard row.count == 2, let id = Self.number(row[0]), let key = row[1].flatMap(Self.bytes) else {
+                throw Self.strange
+            }
+            return (id, StreamSlots.slot(keyHash: stableHash(key.span)))
+        }
+        _ = try connection.run(texts: [StreamSchema.lock, CaptureSchema.place(records)])
     }
 
     private static let strange = SQLFailure.refused(
@@ -248,9 +263,12 @@ final class PostgresChanges: ChangeSource {
         var record = OutboxRecord()
         record.slot = Int32(numbers[0])
         (record.firstSequence, record.sequence) = (numbers[1], numbers[1])
-        record.operation = UInt8(exactly: numbers[2]).flatMap(OutboxRecord.Operation.init) ?? .set
+        let isCaptured = numbers[2] >= CaptureSchema.captured
+        let operation = numbers[2] - (isCaptured ? CaptureSchema.captured : 0)
+        record.operation = UInt8(exactly: operation).flatMap(OutboxRecord.Operation.init) ?? .set
         let pool = Int(numbers[3])
-        record.pool = configuration.poolNames.indices.contains(pool) ? configuration.poolNames[pool] : String(pool)
+        let isKnown = configuration.poolNames.indices.contains(pool)
+        record.pool = isKnown ? configuration.poolNames[pool] : pool < 0 ? "" : String(pool)
         record.key = key
         record.keyHash = stableHash(key.span)
         record.version = UInt64(bitPattern: numbers[4])
@@ -259,7 +277,7 @@ final class PostgresChanges: ChangeSource {
         record.region = configuration.region
         (record.source, record.epoch) = (position.source, position.epoch)
         record.position = Self.number(row[0]).map { String($0) } ?? ""
-        record.reason = "write"
+        record.reason = isCaptured ? "cdc" : "write"
         var bytes: [UInt8] = []
         record.encodeObject(into: &bytes)
         return ChangeTail.Entry(slot: Int(record.slot), sequence: record.sequence, bytes: bytes)

@@ -32,6 +32,7 @@ enum PostgresSchema {
           pool integer NOT NULL, k bytea NOT NULL, ver bigint NOT NULL, exp bigint NOT NULL, ts bigint NOT NULL)
         """,
         "ALTER TABLE martlet_outbox ADD COLUMN IF NOT EXISTS slot smallint NOT NULL DEFAULT 0",
+        "CREATE INDEX IF NOT EXISTS martlet_outbox_unplaced ON martlet_outbox (id) WHERE slot < 0",
         "CREATE SEQUENCE IF NOT EXISTS martlet_stream_pub",
         """
         CREATE TABLE IF NOT EXISTS martlet_stream (pub bigint PRIMARY KEY, slot smallint NOT NULL, seq bigint NOT NULL,
@@ -54,7 +55,7 @@ enum PostgresSchema {
           set_config('idle_in_transaction_session_timeout', '30000', false),
           set_config('default_transaction_isolation', 'read committed', false),
           set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') = 'off' THEN 'on'
-            ELSE current_setting('synchronous_commit') END, false)
+            ELSE current_setting('synchronous_commit') END, false), \(CaptureSchema.session)
         """
     }
 

@@ -17,10 +17,11 @@ enum StreamSchema {
     /// Milliseconds of Unix time by the database's clock: when records are let go, no clock of a node counts.
     private static let now = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
-    /// Publishes the oldest records; gives how many.
+    /// Publishes the oldest records whose slots are known; gives how many.
     static func publish(limit: Int) -> String {
         """
-        WITH d AS (DELETE FROM martlet_outbox WHERE id IN (SELECT id FROM martlet_outbox ORDER BY id LIMIT \(limit))
+        WITH d AS (DELETE FROM martlet_outbox WHERE id IN (SELECT id FROM martlet_outbox WHERE slot >= 0
+            ORDER BY id LIMIT \(limit))
           RETURNING id, op, pool, slot, k, ver, exp, ts),
         n AS (SELECT d.*, s.last + row_number() OVER (PARTITION BY d.slot ORDER BY d.ver, d.id) AS seq
           FROM d JOIN martlet_stream_slot s ON s.slot = d.slot),

@@ -1,0 +1,93 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+/// Triggers that put what other programs do to the table of rows into the outbox, in their own transactions, and have
+/// the version of a row grow where they did not see to it. What the nodes do themselves, which say so in their
+/// sessions, passes by at the cost of a comparison.
+///
+/// The functions run with the rights of who made them, so that a program needs rights to the table of rows only.
+enum CaptureSchema {
+    /// What a session of a node says first.
+    static let session = "set_config('martlet.writer', 'node', false)"
+
+    /// Added to the operation's number in the outbox: the record is of another program's change.
+    static let captured: Int64 = 16
+
+    private static let isOther = "current_setting('martlet.writer', true) IS DISTINCT FROM 'node'"
+    private static let now = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+
+    private static func function(_ name: String, _ body: String) -> String {
+        """
+        CREATE OR REPLACE FUNCTION \(name)() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+          SET search_path FROM CURRENT AS $martlet$ BEGIN \(body) END $martlet$
+        """
+    }
+
+    /// Where a record's slot is not known: SQL has no function for it. Who publishes works it out.
+    private static func record(_ operation: String, _ key: String, _ version: String, _ expiry: String) -> String {
+        "INSERT INTO martlet_outbox (op, pool, slot, k, ver, exp, ts) "
+            + "VALUES (\(operation), -1, -1, \(key), \(version), \(expiry), \(now));"
+    }
+
+    /// Makes the triggers.
+    static let creation = [
+        "ALTER TABLE martlet_kv ALTER COLUMN ver SET DEFAULT 0, ALTER COLUMN exp SET DEFAULT 0, "
+            + "ALTER COLUMN flags SET DEFAULT 0, ALTER COLUMN del SET DEFAULT false",
+        function(
+            "martlet_advance",
+            """
+            IF TG_OP = 'UPDATE' AND NEW.k = OLD.k THEN
+              NEW.ver := GREATEST(OLD.ver + 1, CASE WHEN NEW.ver > OLD.ver THEN NEW.ver ELSE 0 END, \(now) << 16);
+            ELSE
+              NEW.ver := GREATEST(NEW.ver, \(now) << 16);
+            END IF;
+            RETURN NEW;
+            """),
+        function(
+            "martlet_capture",
+            """
+            IF TG_OP = 'TRUNCATE' THEN
+              \(record("\(captured + 3)", "''", "\(now) << 16", "0"))
+              RETURN NULL;
+            END IF;
+            IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND NEW.k <> OLD.k) THEN
+              \(record("\(captured + 1)", "OLD.k", "GREATEST(OLD.ver + 1, \(now) << 16)", "0"))
+            END IF;
+            IF TG_OP <> 'DELETE' THEN
+              \(record("CASE WHEN NEW.del THEN \(captured + 1) ELSE \(captured) END", "NEW.k", "NEW.ver", "NEW.exp"))
+            END IF;
+            RETURN NULL;
+            """),
+        """
+        CREATE OR REPLACE TRIGGER martlet_advance BEFORE INSERT OR UPDATE ON martlet_kv FOR EACH ROW
+          WHEN (\(isOther)) EXECUTE FUNCTION martlet_advance()
+        """,
+        """
+        CREATE OR REPLACE TRIGGER martlet_capture AFTER INSERT OR UPDATE OR DELETE ON martlet_kv FOR EACH ROW
+          WHEN (\(isOther)) EXECUTE FUNCTION martlet_capture()
+        """,
+        """
+        CREATE OR REPLACE TRIGGER martlet_capture_all AFTER TRUNCATE ON martlet_kv FOR EACH STATEMENT
+          WHEN (\(isOther)) EXECUTE FUNCTION martlet_capture()
+        """,
+    ]
+
+    /// Takes them away.
+    static let removal = [
+        "DROP TRIGGER IF EXISTS martlet_advance ON martlet_kv",
+        "DROP TRIGGER IF EXISTS martlet_capture ON martlet_kv",
+        "DROP TRIGGER IF EXISTS martlet_capture_all ON martlet_kv",
+        "DROP FUNCTION IF EXISTS martlet_advance(), martlet_capture()",
+    ]
+
+    /// Records whose slot is to be worked out, at most `limit`.
+    static func unplaced(limit: Int) -> String {
+        "SELECT id, encode(k, 'hex') FROM martlet_outbox WHERE slot < 0 ORDER BY id LIMIT \(limit)"
+    }
+
+    /// Says which slots they are in.
+    static func place(_ records: [(id: Int64, slot: Int)]) -> String {
+        let rows = records.map { "(\($0.id), \($0.slot))" }.joined(separator: ", ")
+        return "UPDATE martlet_outbox o SET slot = v.slot FROM (VALUES \(rows)) AS v (id, slot) WHERE o.id = v.id"
+    }
+}
