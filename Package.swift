@@ -45,6 +45,7 @@ let package = Package(
         library("CMicroHTTPD", "libmicrohttpd", "libmicrohttpd-dev"),
         library("CYAML", "yaml-0.1", "libyaml-dev"),
         library("CZlib", "zlib", "zlib1g-dev"),
+        library("CLZ4", "liblz4", "liblz4-dev"),
         library("CRocksDB", "rocksdb", "librocksdb-dev"),
         library("CPostgres", "libpq", "libpq-dev"),
         // Loaded when the program runs, so that it builds and works without.
@@ -80,7 +81,7 @@ let package = Package(
         .target(name: "Invalidation", dependencies: ["Storage", "Memory"]),
         .target(
             name: "StreamDirect",
-            dependencies: ["Invalidation", "Reactor", "Storage", "Telemetry", "Memory", "Platform"]),
+            dependencies: ["Invalidation", "Reactor", "Storage", "Telemetry", "Memory", "Platform", "CLZ4"]),
 
         .target(name: "ScriptEngine", dependencies: ["CJavaScript"]),
         .target(name: "LoadModel", dependencies: ["Settings", "Routing", "Memory", "Platform"]),
@@ -174,6 +175,7 @@ let package = Package(
         .testTarget(name: "OverloadTests", dependencies: ["Overload"]),
         .testTarget(name: "StorageTests", dependencies: ["Storage", "SimulationKit", "Memory", "Platform"]),
         .testTarget(name: "SimulationTests", dependencies: ["SimulationKit", "Storage", "Invalidation"]),
+        .testTarget(name: "StreamDirectTests", dependencies: ["StreamDirect", "Invalidation", "Memory"]),
         .testTarget(name: "InvalidationTests", dependencies: ["Invalidation", "Storage", "Memory"]),
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Platform", "Memory"]),
         .testTarget(name: "AdminTests", dependencies: ["Admin", "Memory", "Telemetry", "Platform"]),

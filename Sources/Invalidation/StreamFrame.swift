@@ -9,6 +9,8 @@ package struct StreamHello: Sendable, Equatable {
     package var version: UInt8 = StreamFrame.version
     /// Whether it wants values, where the source has them.
     package var wantsValues = false
+    /// Whether it takes batches packed by LZ4.
+    package var takesPacked = false
     /// The cluster, which must be the source's.
     package var cluster = ""
     /// Its region.
@@ -43,6 +45,8 @@ package enum StreamFrame: Sendable, Equatable {
     case batch([[UInt8]])
     /// Source: the records of a slot up to this one are not kept any more.
     case lost(slot: Int, through: Int64)
+    /// Source: a batch's body of so many bytes, as an LZ4 block, for a consumer that takes it.
+    case packed(bytes: Int, [UInt8])
 
     /// The format that this program speaks.
     package static let version: UInt8 = 1
@@ -67,6 +71,7 @@ package enum StreamFrame: Sendable, Equatable {
         case .complete: 7
         case .batch: Self.batchKind
         case .lost: 9
+        case .packed: 10
         }
     }
 
@@ -81,7 +86,7 @@ package enum StreamFrame: Sendable, Equatable {
         case .hello(let hello):
             Self.append(Self.magic, to: &bytes)
             bytes.append(hello.version)
-            bytes.append(hello.wantsValues ? 1 : 0)
+            bytes.append((hello.wantsValues ? 1 : 0) | (hello.takesPacked ? 2 : 0))
             for text in [hello.cluster, hello.region, hello.name] { Self.append(text, to: &bytes) }
             bytes.append(hello.position == nil ? 0 : 1)
             if let position = hello.position { Self.append(position, to: &bytes) }
@@ -106,6 +111,9 @@ package enum StreamFrame: Sendable, Equatable {
                 Self.append(UInt32(record.count), to: &bytes)
                 bytes.append(contentsOf: record)
             }
+        case .packed(let count, let block):
+            Self.append(UInt32(clamping: count), to: &bytes)
+            bytes.append(contentsOf: block)
         }
         let length = UInt32(bytes.count - start - 4)
         for index in 0..<4 { bytes[start + index] = UInt8(truncatingIfNeeded: length >> UInt32(24 - 8 * index)) }
@@ -180,17 +188,27 @@ package enum StreamFrame: Sendable, Equatable {
                 let sequences = reader.sequences()
             else { return nil }
             return .complete(number, epoch: epoch, sequences: sequences)
-        case 8:
-            var records: [[UInt8]] = []
-            while !reader.isAtEnd {
-                guard let length = reader.number(UInt32.self), let record = reader.bytes(Int(length)) else {
-                    return nil
-                }
-                records.append(record)
-            }
-            return .batch(records)
+        case 8: return records(&reader).map { .batch($0) }
+        case 10:
+            guard let count = reader.number(UInt32.self), count <= UInt32(bytesMax) else { return nil }
+            return reader.rest().map { .packed(bytes: Int(count), $0) }
         default: return nil
         }
+    }
+
+    private static func records(_ reader: inout FrameReader) -> [[UInt8]]? {
+        var records: [[UInt8]] = []
+        while !reader.isAtEnd {
+            guard let length = reader.number(UInt32.self), let record = reader.bytes(Int(length)) else { return nil }
+            records.append(record)
+        }
+        return records
+    }
+
+    /// The records of a batch's body; nil where it is none.
+    package static func records(ofBatch body: Span<UInt8>) -> [[UInt8]]? {
+        var reader = FrameReader(body)
+        return records(&reader)
     }
 }
 
@@ -222,6 +240,9 @@ private struct FrameReader: ~Escapable {
         return copy
     }
 
+    /// Everything that is left.
+    mutating func rest() -> [UInt8]? { bytes(content.count - place) }
+
     mutating func text() -> String? {
         guard let count = number(UInt16.self), let bytes = bytes(Int(count)) else { return nil }
         return String(decoding: bytes, as: UTF8.self)
@@ -251,7 +272,7 @@ private struct FrameReader: ~Escapable {
         guard number(UInt32.self) == magic, let version = number(UInt8.self), let values = number(UInt8.self),
             let cluster = text(), let region = text(), let name = text(), let hasPosition = number(UInt8.self)
         else { return nil }
-        (hello.version, hello.wantsValues) = (version, values & 1 != 0)
+        (hello.version, hello.wantsValues, hello.takesPacked) = (version, values & 1 != 0, values & 2 != 0)
         (hello.cluster, hello.region, hello.name) = (cluster, region, name)
         if hasPosition != 0 {
             guard let position = position() else { return nil }

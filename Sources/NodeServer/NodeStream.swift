@@ -234,6 +234,7 @@ extension RegionSettings {
                 region: home.name, endpoints: home.streams.map { Endpoint(host: $0.host, port: $0.port) })
         }
         direct.wantsValues = wantsValues
+        direct.takesPacked = takesPacked
         direct.stream = invalidation
         direct.consumerMemoryNanoseconds = UInt64(keepMilliseconds) * 1_000_000
         if let certificatePath, let authorityPath {

@@ -36,6 +36,8 @@ package struct RegionSettings: Sendable, Equatable {
     package var name: String?
     /// Whether values come with the stream, rather than invalidations only.
     package var wantsValues = false
+    /// Whether batches may come packed.
+    package var takesPacked = true
     /// How long behind the last proof that the stream is complete copies are shown, in nanoseconds.
     package var lagBoundNanoseconds: UInt64 = 5_000_000_000
     /// How long records are kept for those who follow, in milliseconds.
@@ -82,6 +84,9 @@ package struct RegionSettings: Sendable, Equatable {
             "stream.mode", .enumeration(["invalidate", "replicate"]), default: "invalidate",
             "What a record does to a copy that is older: drop it, or replace it by the new value."),
         Setting(
+            "stream.compression", .enumeration(["none", "lz4"]), default: "lz4",
+            "How batches of records may be packed that come from the home region."),
+        Setting(
             "stream.lagBound", .duration(1_000_000_000...3_600_000_000_000), default: "5s",
             "How long behind the last proof that the stream is complete copies are shown."),
         Setting(
@@ -119,6 +124,7 @@ extension RegionSettings {
         }
         name = values.text("stream.name")
         wantsValues = values.text("stream.mode") == "replicate"
+        takesPacked = values.text("stream.compression") != "none"
         lagBoundNanoseconds = values.duration("stream.lagBound")
         keepMilliseconds = Int64(values.duration("stream.retention") / 1_000_000)
         keepBytes = Int(values.size("stream.retentionSize"))

@@ -26,6 +26,7 @@ extension Node {
             list.add("consumer:\(number):backlog", consumer.backlog)
             list.add("consumer:\(number):sent_records", consumer.sentRecords)
             list.add("consumer:\(number):sent_bytes", consumer.sentBytes)
+            list.add("consumer:\(number):wire_bytes", consumer.wireBytes)
         }
         return list
     }
@@ -99,6 +100,12 @@ extension Node {
         page.family("martlet_stream_consumer_sent_bytes_total", .counter, help: "Bytes of records that it was sent.")
         for consumer in figures.consumers {
             page.sample(consumer.sentBytes, ("region", consumer.region), ("consumer", consumer.name))
+        }
+        page.family(
+            "martlet_stream_consumer_wire_bytes_total", .counter,
+            help: "Bytes that this took on the wire, frames and packing included.")
+        for consumer in figures.consumers {
+            page.sample(consumer.wireBytes, ("region", consumer.region), ("consumer", consumer.name))
         }
     }
 }

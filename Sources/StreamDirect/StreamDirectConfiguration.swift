@@ -66,6 +66,8 @@ package struct StreamDirectConfiguration: Sendable, Equatable {
     package var followsOwnStore = false
     /// Whether we want values.
     package var wantsValues = false
+    /// Whether batches may come packed by LZ4.
+    package var takesPacked = true
     /// TLS; nil is none.
     package var security: Security?
     /// Bounds of the stream itself.

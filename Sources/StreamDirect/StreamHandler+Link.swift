@@ -97,6 +97,7 @@ extension StreamHandler {
         var hello = StreamHello()
         (hello.cluster, hello.region, hello.name) = (configuration.cluster, configuration.region, configuration.name)
         hello.wantsValues = configuration.wantsValues
+        hello.takesPacked = configuration.takesPacked
         hello.position = link?.follower.position
         send(.hello(hello), &output)
     }
@@ -146,14 +147,16 @@ extension StreamHandler {
             link?.reason = ""
             shared.log?.info("stream: following", ["region": .text(region), "source": .text(position.source)])
             handle(&connection, &output) { $0.welcomed(position, at: now, into: &$1) }
-        case .batch(let records) where isWelcomed:
-            // The place of one that makes no sense is not known: the next of its slot, or a probe, shows the gap.
-            let readable = records.compactMap { OutboxRecord(object: $0) }
-            damaged += UInt64(records.count - readable.count)
-            handle(&connection, &output) { follower, actions in
-                for record in readable { follower.received(record, at: now, into: &actions) }
-                follower.consumed(bytes, into: &actions)
+        case .batch(let records) where isWelcomed: take(records, bytes, &connection, &output)
+        case .packed(let count, let block) where isWelcomed && configuration.takesPacked:
+            guard let body = BatchCompression.unpack(block, count: count),
+                let records = StreamFrame.records(ofBatch: body.span)
+            else {
+                link?.reason = "the source sent a batch that cannot be unpacked"
+                return connection.closeNow()
             }
+            // What was granted counts records as they are.
+            take(records, count + StreamFrame.headerBytes, &connection, &output)
         case .complete(let number, let epoch, let sequences) where isWelcomed:
             handle(&connection, &output) {
                 $0.completed(number, epoch: epoch, sequences: sequences, at: now, into: &$1)
@@ -163,6 +166,19 @@ extension StreamHandler {
         default:
             link?.reason = "the source does not keep to the protocol"
             connection.closeNow()
+        }
+    }
+
+    private func take(
+        _ records: [[UInt8]], _ bytes: Int, _ connection: inout Connection, _ output: inout OutputBuffer
+    ) {
+        let now = streamNanoseconds
+        // The place of one that makes no sense is not known: the next of its slot, or a probe, shows the gap.
+        let readable = records.compactMap { OutboxRecord(object: $0) }
+        damaged += UInt64(records.count - readable.count)
+        handle(&connection, &output) { follower, actions in
+            for record in readable { follower.received(record, at: now, into: &actions) }
+            follower.consumed(bytes, into: &actions)
         }
     }
 

@@ -22,6 +22,8 @@ struct StreamSession {
     /// What answered probes covered, oldest first, until the consumer says that the answers have come.
     var answered: [(number: UInt64, sequences: [Int64])] = []
     var sentBytes: UInt64 = 0
+    /// Bytes that all of it took on the wire, frames and packing included.
+    var wireBytes: UInt64 = 0
     var sentRecords: UInt64 = 0
 }
 
@@ -143,7 +145,9 @@ extension StreamHandler {
             return connection.closeNow()
         }
         session.pump = nil
-        var batch = BatchWriter(limitBytes: configuration.stream.batchBytes)
+        var batch = BatchWriter(
+            limitBytes: configuration.stream.batchBytes, packs: session.hello?.takesPacked ?? false)
+        let before = output.count
         let end = Clock.monotonicNanoseconds() &+ configuration.turnNanoseconds
         let isOver = { Clock.monotonicNanoseconds() >= end }
         do throws(StorageFailure) {
@@ -169,6 +173,7 @@ extension StreamHandler {
             log("stream: the outbox cannot be read", error.reason, connection)
             connection.closeNow()
         }
+        session.wireBytes += UInt64(max(0, output.count - before))
         session.pump = pump
         sessions[slot] = session
     }
@@ -183,9 +188,14 @@ extension StreamHandler {
 /// Writes records into batch frames.
 struct BatchWriter {
     private let limitBytes: Int
+    private let packs: Bool
     private var start = -1
 
-    init(limitBytes: Int) { self.limitBytes = limitBytes }
+    /// Frames of about so many bytes, packed where that helps and `packs` says so.
+    init(limitBytes: Int, packs: Bool = false) {
+        self.limitBytes = limitBytes
+        self.packs = packs
+    }
 
     /// Appends a record, to the frame that is open or to a new one.
     mutating func append(_ record: [UInt8], to output: inout OutputBuffer) {
@@ -202,7 +212,17 @@ struct BatchWriter {
     /// Closes the frame that is open.
     mutating func end(_ output: inout OutputBuffer) {
         guard start >= 0 else { return }
+        defer { start = -1 }
+        if packs, output.count - start - StreamFrame.headerBytes >= BatchCompression.bytesMin {
+            let place = start
+            let body = output.withSpan { [UInt8](copying: $0.extracting(place + StreamFrame.headerBytes..<$0.count)) }
+            if let block = BatchCompression.pack(body) {
+                output.truncate(to: start, externalCount: output.externals.count)
+                var frame: [UInt8] = []
+                StreamFrame.packed(bytes: body.count, block).encode(into: &frame)
+                return output.append(frame.span)
+            }
+        }
         output.patch(bigEndian: UInt32(output.count - start - 4), at: start)
-        start = -1
     }
 }

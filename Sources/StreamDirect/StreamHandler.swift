@@ -127,7 +127,7 @@ final class StreamHandler: ReactorHandler {
             }
             return StreamFigures.Consumer(
                 region: hello.region, name: hello.name, backlog: backlog, sentBytes: session.sentBytes,
-                sentRecords: session.sentRecords)
+                sentRecords: session.sentRecords, wireBytes: session.wireBytes)
         }
         let follower = link?.follower ?? local?.follower
         shared.figures.withLock { figures in

@@ -32,6 +32,8 @@ package struct StreamFigures: Sendable, Equatable {
         package var sentBytes: UInt64
         /// Records that it was sent.
         package var sentRecords: UInt64
+        /// Bytes that all of it took on the wire.
+        package var wireBytes: UInt64
     }
 
     /// Those who follow us.

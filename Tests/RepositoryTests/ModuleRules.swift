@@ -24,6 +24,7 @@ enum ModuleRules {
         "CMicroHTTPD": ["Admin"],
         "CYAML": ["Settings"],
         "CZlib": ["LoadRunner"],
+        "CLZ4": ["StreamDirect"],
         "CRocksDB": ["StorageRocksDB"],
         "CAres": ["Discovery"],
         "CCurl": ["Control", "Discovery"],

@@ -214,6 +214,21 @@ def test_credit_bounds_what_is_sent(pair):
         consumer.close()
 
 
+@pytest.mark.parametrize("compression", ["lz4", "none"])
+def test_batches_are_packed_where_the_consumer_takes_that(tmp_path, compression):
+    with Pair(tmp_path, replica={"mode": "replicate", "lagBound": "30s", "compression": compression}) as both:
+        with both.home.client() as home, both.replica.client() as replica:
+            for number in range(2000):
+                home.send(b"set key:%d 0 0 20 noreply\r\n%020d\r\n" % (number, number))
+            assert home.ask("mn") == "MN"
+            for number in range(2000):
+                assert eventually(lambda number=number: replica.get(f"key:{number}")) == b"%020d" % number
+        found = both.home.figures()
+        packed = found["consumer:0:wire_bytes"] / found["consumer:0:sent_bytes"]
+        assert packed < 0.7 if compression == "lz4" else packed > 1, found
+        assert both.replica.figures()["gaps"] == 0
+
+
 @pytest.mark.parametrize(
     ("hello", "reason"),
     [
