@@ -13,7 +13,7 @@ enum BatchCompression {
     static func pack(_ body: [UInt8]) -> [UInt8]? {
         guard body.count >= bytesMin, body.count <= StreamFrame.bytesMax else { return nil }
         let room = body.count - body.count / 8
-        let packed = [UInt8](unsafeUninitializedCapacity: room) { target, count in
+        let packed = unsafe [UInt8](unsafeUninitializedCapacity: room) { target, count in
             // SAFETY: both buffers are alive in the closures, and LZ4 writes `room` bytes at most.
             count = unsafe body.withUnsafeBytes { source in
                 guard let from = unsafe source.bindMemory(to: CChar.self).baseAddress,
@@ -28,7 +28,7 @@ enum BatchCompression {
     /// What was packed, `count` bytes of it; nil where it is not just that.
     static func unpack(_ packed: [UInt8], count: Int) -> [UInt8]? {
         guard count > 0, count <= StreamFrame.bytesMax, packed.count <= StreamFrame.bytesMax else { return nil }
-        let body = [UInt8](unsafeUninitializedCapacity: count) { target, found in
+        let body = unsafe [UInt8](unsafeUninitializedCapacity: count) { target, found in
             // SAFETY: both buffers are alive in the closures, and LZ4 reads and writes within the bounds given,
             // whatever the bytes say.
             let length = unsafe packed.withUnsafeBytes { source in

@@ -14,7 +14,9 @@ import Testing
     private func frames(_ output: borrowing OutputBuffer) -> [StreamFrame] {
         output.withSpan { span in
             var (found, offset): ([StreamFrame], Int) = ([], 0)
-            while offset < span.count, case .frame(let frame, let bytes) = StreamFrame.read(span.extracting(offset...)) {
+            while offset < span.count,
+                case .frame(let frame, let bytes) = StreamFrame.read(span.extracting(offset...))
+            {
                 found.append(frame)
                 offset += bytes
             }
