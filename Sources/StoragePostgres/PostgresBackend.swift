@@ -50,6 +50,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
         do throws(SQLFailure) {
             let connection = try SQLConnection(configuration, name: "martlet init")
             // Asked before anything is changed.
+            try connection.requireSessions()
             let isThere = try connection.run(texts: [PostgresSchema.isThere]).first?.first?.first ?? nil
             let format = isThere == Array("t".utf8) ? try meta(connection)["format"] : nil
             complaint = format.flatMap { Self.complaint(format: $0) }
@@ -126,6 +127,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
         let rows: [String: Int64]
         do throws(SQLFailure) {
             let connection = try SQLConnection(configuration, name: core.name.full)
+            try connection.requireSessions()
             if let format = try Self.meta(connection)["format"], let complaint = Self.complaint(format: format) {
                 throw .lostBefore(reason: complaint)
             }

@@ -3,14 +3,18 @@
 
 /// The tables of the store, and the statements that read and write them.
 ///
-/// They keep to what PostgreSQL 15, YugabyteDB and CockroachDB share: arrays that are unnested, ON CONFLICT, and
-/// statements that change data in WITH.
+/// They are PostgreSQL's: arrays that are unnested, ON CONFLICT, several statements that change one table in WITH, and
+/// sessions that are listed and can be ended. A server without the last is refused: see ``sessions``.
 enum PostgresSchema {
     /// The format that this program writes, and the newest that it knows.
     ///
     /// Within a format, tables, columns and indexes are only added, by ``creation``, such that versions that do not know
     /// them go on. What older versions must not write to any more raises the number: they refuse to start then.
     static let format: Int64 = 1
+
+    /// Whether the server lists the session that asks: 0 where it lists none. Without the list, nobody could say when an
+    /// unknown outcome is settled.
+    static let sessions = "SELECT count(*) FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 
     /// Whether somebody made tables already.
     static let isThere = "SELECT to_regclass('martlet_meta') IS NOT NULL"

@@ -164,12 +164,21 @@ struct SQLConnection: ~Copyable {
         _ = try finish(statements.count)
     }
 
+    /// Fails where the server does not list its sessions. Before anything is prepared, which such a server may refuse
+    /// with less clear words.
+    func requireSessions() throws(SQLFailure) {
+        let count = try run(texts: [PostgresSchema.sessions]).first?.first?.first ?? nil
+        guard let count, count != Array("0".utf8) else { throw Self.unlisted }
+    }
+
+    private static let unlisted = SQLFailure.lostBefore(
+        reason: "the server does not list its sessions in pg_stat_activity, as PostgreSQL does and CockroachDB does "
+            + "not: nobody could say when an unknown outcome is settled")
+
     /// What names the session to the server. A server that does not list it could not say either when it is gone.
     func identity() throws(SQLFailure) -> SQLSessionIdentity {
         guard let start = BinaryParameter.number(try run([SQLCall(.identity, [])]).first?.first?.first ?? nil) else {
-            throw .lostBefore(
-                reason: "the server does not list its sessions in pg_stat_activity: nobody could say when an unknown "
-                    + "outcome is settled")
+            throw Self.unlisted
         }
         return SQLSessionIdentity(process: serverProcess, startMicroseconds: start)
     }

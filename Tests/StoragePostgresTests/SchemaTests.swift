@@ -14,7 +14,9 @@ struct SchemaTests {
         try server.sql(
             "SELECT string_agg(relname || ' ' || coalesce(attname, ''), ',' ORDER BY relname, attnum) FROM pg_class c "
                 + "LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
-                + "WHERE relname LIKE 'martlet%'") + (try server.sql("SELECT * FROM martlet_meta ORDER BY name"))
+                + "WHERE relname LIKE 'martlet%'")
+            + (try server.sql("SELECT to_regclass('martlet_meta')").isEmpty
+                ? "" : server.sql("SELECT * FROM martlet_meta ORDER BY name"))
     }
 
     @Test(arguments: [2, 0]) func aDatabaseOfAnotherFormatIsLeftAsItIs(_ format: Int) throws {
@@ -37,6 +39,24 @@ struct SchemaTests {
         #expect(try shape(server) == before)
         let backend = PostgresBackend(configuration)
         #expect(throws: StorageStartError.self) { try backend.start(Answers()) }
+    }
+
+    @Test func aServerThatListsNoSessionsIsRefusedBeforeAnythingIsMade() throws {
+        let server = try TestServer()
+        // As CockroachDB: the list is there, and empty.
+        try server.sql("CREATE VIEW pg_stat_activity AS SELECT * FROM pg_catalog.pg_stat_activity WHERE false")
+        let configuration = PostgresConfiguration(url: server.url + "&options=-csearch_path%3Dpublic,pg_catalog")
+        func reason(_ body: () throws(StorageStartError) -> Void) -> String {
+            do throws(StorageStartError) { try body() } catch { return error.description }
+            return "taken"
+        }
+        let words = "does not list its sessions in pg_stat_activity"
+        let said = reason { () throws(StorageStartError) in try PostgresBackend.createTables(configuration) }
+        #expect(said.contains(words))
+        #expect(try shape(server).isEmpty)
+        try PostgresBackend.createTables(PostgresConfiguration(url: server.url))
+        let backend = PostgresBackend(configuration)
+        #expect(reason { () throws(StorageStartError) in try backend.start(Answers()) }.contains(words))
     }
 
     @Test func whatAnEarlierVersionOfTheFormatLacksIsAddedAndItsRowsStay() throws {
