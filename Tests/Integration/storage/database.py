@@ -23,14 +23,19 @@ def is_installed():
 
 class Database:
     """A server whose superuser is `martlet`. As the user postgres when the tests run as root, because it refuses to run
-    as root."""
+    as root. With a primary, a standby of it, which follows it until it is promoted."""
 
-    def __init__(self):
+    def __init__(self, primary=None):
         self.directory = tempfile.mkdtemp(prefix="martlet-sql-")
         self.port = free_port()
         if os.geteuid() == 0:
             shutil.chown(self.directory, "postgres")
-        self.run("initdb", "-D", self.data, "-U", "martlet", "--auth=trust", "-E", "UTF8", "--no-sync")
+        if primary:
+            self.run(
+                "pg_basebackup", "-D", self.data, "-R", "-X", "stream", "-c", "fast", "-h", "127.0.0.1", "-p",
+                str(primary.port), "-U", "martlet")  # fmt: skip
+        else:
+            self.run("initdb", "-D", self.data, "-U", "martlet", "--auth=trust", "-E", "UTF8", "--no-sync")
         self.made, self.count = {}, 0
         self.start()
 
