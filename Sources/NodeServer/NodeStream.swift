@@ -102,7 +102,8 @@ final class NodeStream: StreamConsumer {
         if let storage {
             guard let pool = storage.pools.pool(of: key.span) else { return }
             isNew = storage.tier.noteChange(
-                key: key, hash: hash, version: record.version, isUnconditional: isUnconditional, row: row, pool: pool)
+                key: key, hash: hash, version: record.version, isUnconditional: isUnconditional,
+                isDeletion: record.operation == .delete, row: row, pool: pool)
         } else {
             switch CopyChange.of(
                 recordVersion: record.version, hasValue: row != nil, isUnconditional: isUnconditional,

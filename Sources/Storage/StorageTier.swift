@@ -145,11 +145,13 @@ package final class StorageTier: StorageSink {
 
     /// A stream said that a key has `version` in storage: a copy that is older goes, or is replaced by `row` where that
     /// came with it, and fills under way must not install. Without a copy, nothing is cached: a read may have shown a
-    /// newer row. `isUnconditional` is for changes whose version says nothing.
+    /// newer row. Reads that are sent later and find what is older are not cached for a while, either. `isUnconditional`
+    /// is for changes whose version says nothing.
     /// False when the copy is as new.
     @discardableResult
     package func noteChange(
-        key: [UInt8], hash: UInt64, version: UInt64, isUnconditional: Bool, row: StoredRow?, pool: Int
+        key: [UInt8], hash: UInt64, version: UInt64, isUnconditional: Bool, isDeletion: Bool = false, row: StoredRow?,
+        pool: Int
     ) -> Bool {
         var isNew = false
         step(stripe(hash)) { machine, now, actions in
@@ -157,8 +159,8 @@ package final class StorageTier: StorageSink {
             if !isUnconditional, let copy, copy >= version { return }
             isNew = true
             machine.change(
-                key, hash: hash, version: isUnconditional ? .max : version, row: copy == nil ? nil : row, pool: pool,
-                at: now, into: &actions)
+                key, hash: hash, version: isUnconditional ? .max : version, isDeletion: isDeletion,
+                row: copy == nil ? nil : row, pool: pool, at: now, into: &actions)
         }
         return isNew
     }

@@ -26,6 +26,11 @@ package struct StorageTierConfiguration: Sendable, Equatable {
     /// How long a command waits for storage, in milliseconds. A read is then given up; a write's outcome is unknown.
     package var waitMilliseconds: UInt64 = 5000
 
+    /// Versions that a stream told of and that are remembered.
+    package var toldVersionsMax = 65_536
+    /// For how long they are, in milliseconds: as long as a store may lag behind the stream.
+    package var toldMilliseconds: UInt64 = 10_000
+
     /// Whether others write to the store as well, and a stream tells of their changes: what a read shows may then be
     /// newer than a copy that it must not replace.
     package var followsChanges = false

@@ -19,7 +19,7 @@ package struct WriteThroughGuards: NamedGuards {
     package static let countersBesideCache = WriteThroughGuards(rawValue: 1 << 3)
     /// A flush counts as an arrival for every key (10; R10, and R4 where a key changes its owner).
     package static let flushes = WriteThroughGuards(rawValue: 1 << 4)
-    /// An invalidation from outside counts as an arrival (6; R2).
+    /// An invalidation from outside counts as an arrival (6; R2, where the read was sent before it).
     package static let invalidations = WriteThroughGuards(rawValue: 1 << 5)
     /// A key whose write has an unknown outcome is dropped, and not cached until that is settled (11; R5).
     package static let uncertainKeys = WriteThroughGuards(rawValue: 1 << 6)
@@ -46,7 +46,11 @@ package struct WriteThroughGuards: NamedGuards {
     /// An expired row is absent (9).
     package static let expiry = WriteThroughGuards(rawValue: 1 << 17)
 
-    /// Every guard, each with its name.
+    /// A fill of what is older than what a stream told of is not cached: the store that was asked lags (14; R2). Not
+    /// among ``named``: one node's simulation has no stream.
+    package static let laggingReads = WriteThroughGuards(rawValue: 1 << 18)
+
+    /// Every guard that a store without a stream needs, each with its name.
     package static let named: [(name: String, guards: WriteThroughGuards)] = [
         ("fills", .fills), ("negativeFills", .negativeFills), ("joins", .joins),
         ("countersBesideCache", .countersBesideCache), ("flushes", .flushes), ("invalidations", .invalidations),
@@ -58,5 +62,5 @@ package struct WriteThroughGuards: NamedGuards {
     ]
 
     /// All guards.
-    package static let all = WriteThroughGuards(named.map(\.guards))
+    package static let all = WriteThroughGuards(named.map(\.guards) + [.laggingReads])
 }

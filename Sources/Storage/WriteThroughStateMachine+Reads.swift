@@ -80,6 +80,12 @@ extension WriteThroughStateMachine {
             statistics.uncachedReads += 1
             return
         }
+        if guards.contains(.laggingReads),
+            told.isAhead(of: answer, keys[slot].hash, atNanoseconds: now.monotonicNanoseconds)
+        {
+            statistics.guardedFills += 1
+            return
+        }
         let isUndisturbed = count == arrivals(keys[slot].hash)
         switch answer {
         case .found(let row):

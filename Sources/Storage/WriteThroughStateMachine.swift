@@ -33,6 +33,8 @@ package struct WriteThroughStateMachine: ~Copyable {
     var isAccepting = true
     /// No time limit passes before this.
     var earliestDeadline = UInt64.max
+    /// What a stream told of lately.
+    var told: ToldVersions
     var statistics = WriteThroughStatistics()
 
     /// The machine of a stripe. `isUnsettled` holds back every cached copy until ``settle(_:)``.
@@ -47,6 +49,9 @@ package struct WriteThroughStateMachine: ~Copyable {
         self.isUnsettled = isUnsettled && guards.contains(.restarts)
         waitNanoseconds = configuration.waitMilliseconds * 1_000_000
         arrivals = [UInt64](repeating: 0, count: configuration.bucketsPerStripe)
+        told = ToldVersions(
+            limit: configuration.share(configuration.toldVersionsMax),
+            keptMilliseconds: configuration.toldMilliseconds)
     }
 
     // MARK: Guards
@@ -90,13 +95,17 @@ package struct WriteThroughStateMachine: ~Copyable {
         actions.cacheSteps.append(.drop(key: key, hash: hash))
     }
 
-    /// A key has `version` in storage without this tier's doing, which no cached copy is as new as. Where `row` is its
-    /// row, and nothing under way could know better, that is cached.
+    /// A key has `version` in storage without this tier's doing, which no cached copy is as new as; `.max` is one that
+    /// nobody knows. Where `row` is its row, and nothing under way could know better, that is cached. Reads that find
+    /// what is older are not, for a while.
     package mutating func change(
-        _ key: [UInt8], hash: UInt64, version: UInt64, row: StoredRow?, pool: Int, at now: StorageTime,
-        into actions: inout StorageActions
+        _ key: [UInt8], hash: UInt64, version: UInt64, isDeletion: Bool, row: StoredRow?, pool: Int,
+        at now: StorageTime, into actions: inout StorageActions
     ) {
         statistics.invalidations += 1
+        if version < .max {
+            told.note(hash, version: version, isDeletion: isDeletion, atNanoseconds: now.monotonicNanoseconds)
+        }
         var mayInstall = row.map { $0.isLive(at: now.unixMilliseconds) } ?? false
         if guards.contains(.invalidations) {
             noteArrival(hash)

@@ -5,10 +5,19 @@ import Memory
 import Storage
 import Synchronization
 
+/// Rows that several stores may have in common, as sessions of one database have.
+final class SharedRows: @unchecked Sendable {
+    var rows: [[UInt8]: StoredRow] = [:]
+}
+
 /// A store that does nothing by itself: a test says when a read looks, when a write is committed, and when either is
 /// answered. On one thread.
 final class ManualStore: StorageBackend, @unchecked Sendable {
-    var rows: [[UInt8]: StoredRow] = [:]
+    private let shared: SharedRows
+    var rows: [[UInt8]: StoredRow] {
+        get { shared.rows }
+        set { shared.rows = newValue }
+    }
     var reads: [StorageRead] = []
     var writes: [SubmittedWrite] = []
     var mayHaveEarlierWrites = false
@@ -16,6 +25,8 @@ final class ManualStore: StorageBackend, @unchecked Sendable {
     private(set) var readCount = 0
     private(set) weak var sink: (any StorageSink)?
     private var clock = HybridLogicalClock(persistedMark: 0)
+
+    init(_ shared: SharedRows) { self.shared = shared }
 
     func start(_ sink: any StorageSink) throws(StorageStartError) { self.sink = sink }
     func stop() {}
@@ -111,7 +122,7 @@ final class Answers: StorageReceiver, @unchecked Sendable {
 
 /// A tier over a manual store, plain copies and a clock that a test moves.
 final class TierBed: @unchecked Sendable {
-    let store = ManualStore()
+    let store: ManualStore
     let copies = PlainCopies()
     let answers = Answers()
     private(set) var tier: StorageTier
@@ -121,8 +132,10 @@ final class TierBed: @unchecked Sendable {
 
     init(
         _ guards: WriteThroughGuards = .all, configuration: StorageTierConfiguration = StorageTierConfiguration(),
-        policy: StoragePoolPolicy = StoragePoolPolicy(), mayHaveEarlierWrites: Bool = false
+        policy: StoragePoolPolicy = StoragePoolPolicy(), mayHaveEarlierWrites: Bool = false,
+        rows: SharedRows = SharedRows()
     ) throws {
+        store = ManualStore(rows)
         final class Time: @unchecked Sendable { weak var bed: TierBed? }
         let time = Time()
         var configuration = configuration
