@@ -153,7 +153,7 @@ package struct NodeProgram {
         if configuration.fleet.source.isEmpty { warmUp.setMembers(configuration.members.map { RingMember($0) }) }
         log.info("warming up: the node fetches its share of the keys")
         do throws(SystemError) {
-            try warmUp.start(hashSeed: node.engine.hashSeed, log: log) { fleet?.finishWarming() }
+            try warmUp.start(node, log: log) { fleet?.finishWarming() }
         } catch {
             log.error("nothing is fetched", ["reason": .of(error)])
             fleet?.finishWarming()

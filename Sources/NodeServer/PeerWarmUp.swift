@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import CacheEngine
 internal import Memory
 internal import Platform
 internal import Routing
@@ -51,7 +52,8 @@ final class PeerWarmUp: Sendable {
     }
 
     /// Begins. `isDone` is called once, when the node may be read from.
-    func start(hashSeed: UInt64, log: Log?, isDone: @escaping @Sendable () -> Void) throws(SystemError) {
+    func start(_ node: Node, log: Log?, isDone: @escaping @Sendable () -> Void) throws(SystemError) {
+        let hashSeed = node.engine.hashSeed
         let made = try Thread(name: "martlet-warm-up") { [self] in
             let began = Clock.monotonicNanoseconds()
             run(hashSeed, log, until: began &+ UInt64(settings.timeoutSeconds) * 1_000_000_000)

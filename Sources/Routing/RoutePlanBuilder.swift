@@ -51,8 +51,8 @@ struct RoutePlanBuilder {
         let warming = isSplit ? all.indices.filter { pool.servers[$0].isWarming }.map { all[$0] } : []
         pools.append(
             PoolInfo(
-                name: pool.name, destinations: members, servers: all, warming: warming, keepsRoutingPrefix: pool.keepsRoutingPrefix,
-                followsOwners: pool.followsOwners, spool: pool.spool, health: pool.health, members: pool.members))
+                name: pool.name, destinations: members, servers: all, warming: warming,
+                keepsRoutingPrefix: pool.keepsRoutingPrefix, followsOwners: pool.followsOwners, spool: pool.spool, health: pool.health, members: pool.members))
         do throws(SelectorError) {
             let servers = places.map { pool.servers[$0].server }
             poolChoice.append(

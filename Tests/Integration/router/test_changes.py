@@ -69,7 +69,6 @@ def test_members_in_dns_and_etcd_and_routes_change_under_load(route, fleet, etcd
             "a server more in etcd": (lambda: register(2, spare.port), 5),
             "one less in etcd": (lambda: etcd.delete("/martlet/side/0"), 4),
             "etcd as before": (lambda: (register(0, fleet[2].port), etcd.delete("/martlet/side/2")), 4),
-            "other timeouts": (lambda: write(501), 4),
             "a pool more": (lambda: write(501, extra={"servers": [f"127.0.0.1:{spare.port}"]}), 5),
             "a reload": (lambda: router.signal(signal.SIGHUP), 5),
             "etcd away": (lambda: etcd.stop(), 5), "etcd back": (lambda: etcd.start(), 5),

@@ -122,7 +122,7 @@ def test_nothing_stale_is_read_when_a_node_is_in(fleet, start):
     for thread in threads:
         thread.start()
     try:
-        joined = Joining(start, source, "cache-2", "--warm-up-wait=1s", "--warm-up-rate=500")
+        joined = Joining(start, source, "cache-2", "--warm-up-rate=500")
         eventually(lambda: " warming:1 " in pools(router)["main"] + " ", True)
         eventually(lambda: joined.figures()["warm_up"], "up", timeout=60)
         eventually(lambda: "servers:3 " in pools(router)["main"], True)
