@@ -52,7 +52,8 @@ struct RoutePlanBuilder {
         pools.append(
             PoolInfo(
                 name: pool.name, destinations: members, servers: all, warming: warming,
-                keepsRoutingPrefix: pool.keepsRoutingPrefix, followsOwners: pool.followsOwners, spool: pool.spool, health: pool.health, members: pool.members))
+                keepsRoutingPrefix: pool.keepsRoutingPrefix, followsOwners: pool.followsOwners, spool: pool.spool,
+                health: pool.health, members: pool.members))
         do throws(SelectorError) {
             let servers = places.map { pool.servers[$0].server }
             poolChoice.append(
