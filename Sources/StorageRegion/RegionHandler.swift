@@ -56,7 +56,7 @@ final class RegionHandler: ReactorHandler {
 
     func tick(_ loop: inout ReactorLoop, now: UInt64) {
         for lane in lanes where lane.machine.isOverdue(nowNanoseconds: now) {
-            lane.reason = lane.isOpen ? "the home region \(core.configuration.home) does not answer" : ""
+            if lane.isOpen { lane.reason = "the home region \(core.configuration.home) does not answer" }
             if let id = lane.connection { loop.close(id) }
         }
         // One connection is kept, so that it is known whether the home region is there.
@@ -175,19 +175,42 @@ final class RegionHandler: ReactorHandler {
             return
         }
         lane.machine.lost(nowNanoseconds: reactor.nowNanoseconds, random: Double.random(in: 0...1, using: &random))
-        core.connectionFailed(unreachable)
+        let reason = lane.reason.isEmpty ? unreachable : lane.reason
+        lane.reason = ""
+        core.connectionFailed(reason)
         for endpoint in core.endpoints { core.lookUpAgain(endpoint) }
-        failAll(number, unreachable)
+        failAll(number, reason)
     }
 
+    /// A connection that stands may lead to a proxy whose way is cut: it counts once the other end has answered, and
+    /// nothing that could be lost is sent before.
     func opened(_ connection: inout Connection, _ output: inout OutputBuffer) {
         let lane = lanes[Int(truncatingIfNeeded: connection.tag)]
         guard lane.connection == connection.id else { return connection.closeNow() }
-        lane.isOpen = true
-        lane.candidates = []
-        lane.machine.opened(nowNanoseconds: reactor.nowNanoseconds)
-        core.connectionOpened()
-        markDirty(Int(truncatingIfNeeded: connection.tag))
+        output.append("mn\r\n")
+    }
+
+    /// The other end answers the greeting: `input` is what it said.
+    private func greeted(
+        _ lane: RegionLane, _ connection: inout Connection, _ input: Span<UInt8>
+    ) -> Int {
+        switch ReplyParser.next(in: input, at: 0) {
+        case .incomplete: return 0
+        case .unit(let unit) where unit.kind == .metaNoop:
+            lane.isOpen = true
+            lane.candidates = []
+            lane.reason = ""
+            lane.machine.opened(nowNanoseconds: reactor.nowNanoseconds)
+            core.connectionOpened()
+            markDirty(Int(truncatingIfNeeded: connection.tag))
+            return unit.end
+        case .unit(let unit) where unit.kind.isError:
+            let text = String(decoding: [UInt8](copying: input.extracting(unit.start..<unit.textEnd)), as: UTF8.self)
+            lane.reason = "the home region \(core.configuration.home) does not let us in, \(text)"
+        default: lane.reason = "what answers for the home region \(core.configuration.home) is no cache server"
+        }
+        connection.closeNow()
+        return input.count
     }
 
     func closed(_ connection: inout Connection, _ reason: CloseReason) {
@@ -225,6 +248,7 @@ final class RegionHandler: ReactorHandler {
             connection.closeNow()
             return input.count
         }
+        guard lane.isOpen else { return greeted(lane, &connection, input) }
         lane.machine.heard(nowNanoseconds: reactor.nowNanoseconds)
         reply.answeredMilliseconds = Int64(Clock.realtimeNanoseconds() / 1_000_000)
         var offset = 0

@@ -481,6 +481,12 @@ def test_make_regions_starts_two_regions():
             for follower in (port + 1, port + 2):
                 with Client(socket.create_connection(("127.0.0.1", follower))) as replica:
                     assert eventually(lambda: replica.get("k")) == b"v"
+            # A write in the replica region is home's, and crosses to the other node.
+            with (Client(socket.create_connection(("127.0.0.1", port + 2))) as writer,
+                  Client(socket.create_connection(("127.0.0.1", port + 1))) as reader):  # fmt: skip
+                assert writer.set("k", b"from eu-west") == "STORED"
+                assert writer.get("k") == home.get("k") == b"from eu-west"
+                assert eventually(lambda: reader.get("k") == b"from eu-west")
     finally:
         script.terminate()
         assert script.wait(30) == 0
