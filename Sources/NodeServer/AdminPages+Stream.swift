@@ -63,7 +63,7 @@ enum StreamPage {
             if !wanted.isNumbered(as: last) {
                 text += "{\"op\":\"reset\",\"source\":\(JSONString.quoted(last.source)),\"epoch\":\(last.epoch)}\n"
             } else {
-                for slot in 0..<StreamSlots.count where (1..<kept[slot]).contains(wanted.sequences[slot]) {
+                for (slot, sequence) in wanted.sequences.enumerated() where sequence > 0 && sequence < kept[slot] {
                     text += lost(slot, through: kept[slot])
                 }
             }

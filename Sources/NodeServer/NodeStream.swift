@@ -59,10 +59,11 @@ final class NodeStream: StreamConsumer {
             lingers = storage.pools.lingerSeconds(of: pool) > 0
         }
         let found = engine.withShard(hash) { shard in
-            guard var item = shard.findToRead(hash, key, now: now) else { return false }
-            if lingers, !item.isAbsent {
-                item.linger()
-                if shard.setExpiry(max(now, 1), of: item, hash, key: key, now: now) != nil { return true }
+            guard let item = shard.findToRead(hash, key, now: now) else { return false }
+            if lingers, !item.isAbsent, var late = shard.setExpiry(max(now, 1), of: item, hash, key: key, now: now) {
+                // Another end takes the mark away.
+                late.linger()
+                return true
             }
             if let rest = shard.find(hash, key, now: now) { shard.remove(rest, hash) }
             return true

@@ -43,7 +43,7 @@ import Testing
                 continue
             }
             let body = try #require(BatchCompression.unpack(block, count: count))
-            found += try #require(StreamFrame.records(ofBatch: body.span))
+            found += StreamFrame.records(ofBatch: body.span) ?? []
         }
         #expect(found == records)
     }
