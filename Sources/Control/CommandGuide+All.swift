@@ -194,7 +194,7 @@ extension CommandGuide {
             json: "an object with a member for each figure, numbers as numbers: {\"role\":\"follower\", "
                 + "\"trusted\":\"yes\", ...}"),
         CommandGuide(
-            name: "stream tail", forms: ["[--begin=WHERE] [--cursor-file=FILE] [--count=N] [--once]"],
+            name: "stream tail", forms: ["[--begin=WHERE] [--cursor-file=FILE] [--once]"],
             summary: "the changes of a home region, as they come",
             text: [
                 "Prints a line for each record of the stream of a node of the home region: when it was committed, what "
@@ -228,8 +228,8 @@ extension CommandGuide {
             ],
             options: ["node", "token-file", "after", "for", "rate", "begin"],
             examples: [
-                Example("audit 10.2.0.1:11211 10.2.0.2:11211 --node=http://10.1.0.5:9150 --token-file=token", "Now"),
-                Example("audit 10.2.0.1:11211 --after=10,60 --for=300 --json --token-file=token", "For a program"),
+                Example("audit 10.2.0.1:11211 10.2.0.2:11211 --token-file=token", "Two nodes, now"),
+                Example("audit 10.2.0.1:11211 --after=10,60 --for=300 --json", "For a program"),
             ],
             json: "{\"records\":1201, \"skipped\":0, \"windows\":[{\"afterSeconds\":1, \"checks\":1201, \"stale\":0, "
                 + "\"absent\":80, \"unversioned\":0, \"failed\":0}], \"stale\":[]}"),
