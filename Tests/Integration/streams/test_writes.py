@@ -294,7 +294,7 @@ def test_no_copy_of_the_other_home_node_outlives_its_change(tmp_path):
         writer, asked = fleet.homes
         keys = [f"key:{number}" for number in range(60)]
         with writer.client() as home, asked.client() as second, fleet.replica.client() as replica:
-            for turn in range(25):
+            for turn in range(60):
                 for key in keys:
                     home.send(f"set {key} 0 0 {len(str(turn))} noreply\r\n{turn}\r\n")
                     second.send(f"get {key}\r\n")
@@ -304,7 +304,7 @@ def test_no_copy_of_the_other_home_node_outlives_its_change(tmp_path):
                     for key in keys:
                         replica.get(key)
             assert home.ask("mn") == "MN"
-            eventually(lambda: all(replica.get(key) == b"24" for key in keys))
+            eventually(lambda: all(replica.get(key) == b"59" for key in keys))
         same_in_the_end(fleet, keys)
 
 
