@@ -131,7 +131,7 @@ let package = Package(
             name: "LoadRunner",
             dependencies: [
                 "LoadModel", "ScriptEngine", "MemcacheProtocol", "Reactor", "Routing", "Settings", "Memory", "Platform",
-                "CZlib",
+                "CZlib", "CCurl",
             ]),
 
         .executableTarget(

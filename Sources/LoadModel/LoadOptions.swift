@@ -35,8 +35,8 @@ package struct LoadOptions: Sendable {
     package var noTeardown: Bool?
     /// Whether thresholds are left out.
     package var noThresholds: Bool?
-    /// Whether the summary is left out.
-    package var noSummary: Bool?
+    /// How much of a summary there is.
+    package var summaryMode: SummaryMode?
     /// The servers of scenarios without script, and of a script's client that names none: `host:port` or a path.
     package var servers: [String]?
     /// How TLS is spoken to those servers; nil for not at all.
@@ -47,6 +47,23 @@ package struct LoadOptions: Sendable {
     package var threads: Int?
     /// The seed of all random numbers.
     package var seed: UInt64?
+    /// The part of the test that is run here; all of it when nil.
+    package var segment: ExecutionSegment?
+    /// The tags of k6's own that samples have: all when nil.
+    package var systemTags: SystemTags?
+    /// Whether certificates of servers are not looked at, wherever TLS is spoken.
+    package var skipsTLSVerification: Bool?
+    /// Whether nothing older than TLS 1.3 is spoken, wherever TLS is.
+    package var requiresTLS13: Bool?
+    /// Whether a metric throws at a value that is no number, instead of a warning.
+    package var throwsErrors: Bool?
+    /// Whether the program stays until Ctrl-C when the test is over.
+    package var lingers: Bool?
+    /// What was asked for and has no effect here, in words.
+    package var notices: [String] = []
+    /// Whether a number of virtual users from a higher place stands in the place of a lower one's scenarios, which k6
+    /// warns of.
+    package var isOverridden = false
 
     /// Nothing.
     package init() {}
@@ -62,6 +79,9 @@ package struct LoadOptions: Sendable {
             result.iterations = higher.iterations
             result.stages = higher.stages
             result.scenarios = higher.scenarios
+            result.isOverridden = higher.isOverridden
+        } else if higher.vus != nil, scenarios != nil {
+            result.isOverridden = true
         }
         take(\.vus)
         take(\.thresholds)
@@ -74,14 +94,30 @@ package struct LoadOptions: Sendable {
         take(\.noSetup)
         take(\.noTeardown)
         take(\.noThresholds)
-        take(\.noSummary)
+        take(\.summaryMode)
         take(\.servers)
         take(\.tls)
         take(\.workload)
         take(\.threads)
         take(\.seed)
-        if let tags = higher.tags { result.tags = (result.tags ?? [:]).merging(tags) { $1 } }
+        take(\.segment)
+        take(\.systemTags)
+        take(\.skipsTLSVerification)
+        take(\.requiresTLS13)
+        take(\.throwsErrors)
+        take(\.lingers)
+        // As in k6, tags replace those of a lower place.
+        take(\.tags)
+        result.notices += higher.notices.filter { !result.notices.contains($0) }
         return result
+    }
+
+    /// What the test says of TLS wherever it is spoken.
+    package var tlsRules: LoadTLSRules {
+        var rules = LoadTLSRules()
+        rules.skipsVerification = skipsTLSVerification ?? false
+        rules.requiresTLS13 = requiresTLS13 ?? false
+        return rules
     }
 
     /// The scenarios that these options come to: those that are named, or the one that the shortcuts describe. Throws
@@ -97,9 +133,6 @@ package struct LoadOptions: Sendable {
         return try (result ?? []).map { one throws(OptionProblem) in try completed(one) }
     }
 
-    /// Whether a number of virtual users stands in the place of named scenarios, which k6 warns of.
-    package var isOverridden: Bool { scenarios != nil && vus != nil }
-
     private func shortcutPlan() throws(OptionProblem) -> ExecutorPlan {
         if let iterations {
             let users = vus ?? 1
@@ -113,7 +146,7 @@ package struct LoadOptions: Sendable {
             return .constantUsers(users: vus ?? 1, duration: duration)
         }
         if let stages { return .rampingUsers(start: vus ?? 1, stages: stages, gracefulRampDown: thirtySeconds) }
-        if let vus, vus > 1 || scenarios != nil {
+        if let vus, vus > 1 || isOverridden {
             return .sharedIterations(users: vus, iterations: UInt64(vus), maxDuration: tenMinutes)
         }
         return .perUserIterations(users: 1, iterations: 1, maxDuration: tenMinutes)
@@ -123,7 +156,8 @@ package struct LoadOptions: Sendable {
         var one = scenario
         if one.workload == nil { one.workload = workload }
         one.tags.merge(tags ?? [:]) { own, _ in own }
-        if one.tags["scenario"] == nil { one.tags["scenario"] = one.name }
+        let names = systemTags ?? .all
+        if names.has("scenario"), one.tags["scenario"] == nil { one.tags["scenario"] = one.name }
         let length = one.plan.stages.reduce(0) { $0 + Double($1.duration) }
         guard length <= Double(longestDuration) else {
             throw OptionProblem("scenario \(one.name): its stages take more than a century")
@@ -142,6 +176,37 @@ package struct LoadOptions: Sendable {
     package static let userLimit = 100_000
     /// Threads at most.
     package static let threadLimit = 256
+}
+
+/// How much of a summary there is at the end. Source: k6's option `--summary-mode`.
+package enum SummaryMode: String, Sendable, CaseIterable {
+    /// Thresholds, checks and metrics.
+    case compact
+    /// These, and each scenario and group for itself.
+    case full
+    /// What k6 had before 1.0: the same as compact here.
+    case legacy
+    /// Nothing: neither handleSummary is called nor an export written.
+    case disabled
+}
+
+/// Which of k6's system tags samples have. Those of ours, `op`, they always have.
+package struct SystemTags: Sendable, Equatable {
+    private let names: Set<String>
+
+    /// Every one.
+    package static let all = SystemTags(Set(known))
+    /// Those that k6 knows.
+    package static let known = [
+        "proto", "subproto", "status", "method", "url", "name", "group", "check", "error", "error_code", "tls_version",
+        "scenario", "service", "expected_response", "iter", "vu", "ocsp_status", "ip",
+    ]
+
+    /// These of ``known``.
+    package init(_ names: Set<String>) { self.names = names }
+
+    /// Whether samples have the tag.
+    package func has(_ name: String) -> Bool { names.contains(name) }
 }
 
 let tenMinutes: UInt64 = 600_000_000_000

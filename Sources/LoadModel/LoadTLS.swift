@@ -13,7 +13,28 @@ package struct LoadTLS: Sendable, Equatable {
     package var serverName: String?
     /// Whether certificates are not looked at.
     package var isInsecure = false
+    /// Whether nothing older than TLS 1.3 is spoken.
+    package var requiresTLS13 = false
 
     /// The system's authorities.
     package init() {}
+}
+
+/// What a test says of TLS wherever it is spoken.
+package struct LoadTLSRules: Sendable, Equatable {
+    /// Certificates of servers are not looked at.
+    package var skipsVerification = false
+    /// Nothing older than TLS 1.3 is spoken.
+    package var requiresTLS13 = false
+
+    /// Nothing.
+    package init() {}
+
+    /// `tls`, if there is one, under these rules.
+    package func applied(to tls: LoadTLS?) -> LoadTLS? {
+        guard var tls else { return nil }
+        tls.isInsecure = tls.isInsecure || skipsVerification
+        tls.requiresTLS13 = tls.requiresTLS13 || requiresTLS13
+        return tls
+    }
 }

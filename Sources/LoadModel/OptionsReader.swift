@@ -20,16 +20,25 @@ package struct OptionsReader {
 
     /// Options of k6 that have no meaning without HTTP or without k6's cloud, and are passed over.
     static let passedOver: Set<String> = [
-        "batch", "batchPerHost", "blacklistIPs", "blockHostnames", "cloud", "discardResponseBodies", "dns", "ext",
-        "hosts", "httpDebug", "insecureSkipTLSVerify", "linger", "localIPs", "maxRedirects", "noConnectionReuse",
-        "noCookiesReset", "noUsageReport", "noVUConnectionReuse", "paused", "rps", "systemTags", "throw", "tlsAuth",
-        "tlsCipherSuites", "tlsVersion", "userAgent", "executionSegment", "executionSegmentSequence",
+        "batch", "batchPerHost", "cloud", "discardResponseBodies", "ext", "features", "httpDebug", "maxRedirects",
+        "noCookiesReset", "noUsageReport", "userAgent",
+    ]
+
+    /// Options of k6 that would change connections, and do not here: each is told by its name.
+    static let withoutEffect = [
+        "blacklistIPs": "connections go where servers say", "blockHostnames": "connections go where servers say",
+        "dns": "names are looked up once, before the start", "hosts": "connections go where servers say",
+        "localIPs": "the system chooses the address", "noConnectionReuse": "clients keep their connections",
+        "noVUConnectionReuse": "clients keep their connections",
+        "tlsAuth": "give the paths of PEM files: tls: {cert, key}", "tlsCipherSuites": "the library's are offered",
     ]
 
     static let known = [
         "vus", "duration", "iterations", "stages", "scenarios", "thresholds", "tags", "setupTimeout", "teardownTimeout",
         "handleSummaryTimeout", "minIterationDuration", "summaryTrendStats", "summaryTimeUnit", "noSetup", "noTeardown",
-        "noThresholds", "noSummary", "servers", "tls", "workload", "threads", "seed",
+        "noThresholds", "noSummary", "summaryMode", "servers", "tls", "workload", "threads", "seed",
+        "executionSegment", "executionSegmentSequence", "systemTags", "insecureSkipTLSVerify", "tlsVersion", "throw",
+        "linger", "rps", "paused",
     ]
 
     private mutating func options(_ root: SettingsNode) -> LoadOptions {
@@ -53,16 +62,91 @@ package struct OptionsReader {
             case "noSetup": result.noSetup = boolean(value, "noSetup")
             case "noTeardown": result.noTeardown = boolean(value, "noTeardown")
             case "noThresholds": result.noThresholds = boolean(value, "noThresholds")
-            case "noSummary": result.noSummary = boolean(value, "noSummary")
+            case "noSummary":
+                if boolean(value, "noSummary") == true { result.summaryMode = .disabled }
+            case "summaryMode":
+                let words = SummaryMode.allCases.map(\.rawValue)
+                result.summaryMode = word(value, "summaryMode", words).flatMap { SummaryMode(rawValue: $0) }
             case "servers": result.servers = list(value, "servers")
             case "tls": result.tls = tls(value)
             case "workload": result.workload = workload(value)
             case "threads": result.threads = whole(value, "threads", 1...LoadOptions.threadLimit)
             case "seed": result.seed = whole(value, "seed", 0...Int.max).map { UInt64($0) }
-            default: unknown(entry, "option", Self.known)
+            default: k6Option(entry, &result)
             }
         }
+        segment(root, &result)
         return result
+    }
+
+    /// An option of k6 that few tests have.
+    private mutating func k6Option(_ entry: SettingsNode.Entry, _ result: inout LoadOptions) {
+        let (value, name) = (entry.value, entry.key)
+        switch name {
+        case "executionSegment", "executionSegmentSequence": break
+        case "systemTags":
+            let names = list(value, name) ?? []
+            for one in names where !SystemTags.known.contains(one) {
+                problem(value, "systemTags: '\(one)' is none of \(SystemTags.known.joined(separator: ", "))")
+            }
+            result.systemTags = SystemTags(Set(names))
+        case "insecureSkipTLSVerify": result.skipsTLSVerification = boolean(value, name)
+        case "tlsVersion": result.requiresTLS13 = tlsVersion(value, &result)
+        case "throw": result.throwsErrors = boolean(value, name)
+        case "linger": result.lingers = boolean(value, name)
+        case "rps":
+            if let rate = whole(value, name, 0...Int.max), rate > 0 { problem(value, Self.rpsProblem) }
+        case "paused": if boolean(value, name) == true { problem(value, Self.pausedProblem) }
+        default:
+            guard let reason = Self.withoutEffect[name] else { return unknown(entry, "option", Self.known) }
+            // What says nothing, such as an empty list, is none.
+            if case .sequence(let items) = value.content, items.isEmpty { return }
+            if case .scalar("false", _) = value.content { return }
+            result.notices.append("the option \(name) has no effect here: \(reason)")
+        }
+    }
+
+    package static let rpsProblem =
+        "rps: there is no cap on requests a second; the executors constant-arrival-rate and ramping-arrival-rate set "
+        + "a rate"
+    package static let pausedProblem = "paused: there is no REST API that could let the test go on"
+
+    /// Whether TLS must be 1.3. Ours is 1.2 and 1.3: what asks for another end is told.
+    private mutating func tlsVersion(_ node: SettingsNode, _ result: inout LoadOptions) -> Bool? {
+        let words = ["ssl3.0", "tls1.0", "tls1.1", "tls1.2", "tls1.3"]
+        var (least, most) = ("", "")
+        if case .mapping(let fields) = node.content {
+            for field in fields where !field.value.isNull {
+                switch field.key {
+                case "min": least = word(field.value, "tlsVersion.min", words) ?? ""
+                case "max": most = word(field.value, "tlsVersion.max", words) ?? ""
+                default: unknown(field, "field of tlsVersion", ["min", "max"])
+                }
+            }
+        } else {
+            least = word(node, "tlsVersion", words) ?? ""
+            most = least
+        }
+        if !most.isEmpty, most != "tls1.3" {
+            result.notices.append(
+                "the option tlsVersion has no effect here but for a minimum of tls1.3: TLS 1.2 and 1.3 are offered")
+        }
+        return least == "tls1.3"
+    }
+
+    private mutating func segment(_ root: SettingsNode, _ result: inout LoadOptions) {
+        guard case .mapping(let entries) = root.content else { return }
+        func find(_ name: String) -> SettingsNode.Entry? { entries.first { $0.key == name && !$0.value.isNull } }
+        let (part, sequence) = (find("executionSegment"), find("executionSegmentSequence"))
+        guard let place = part ?? sequence else { return }
+        var (one, all): (String?, String?) = (nil, nil)
+        if let part { one = text(part.value, "executionSegment") }
+        if let sequence { all = text(sequence.value, "executionSegmentSequence") }
+        do throws(OptionProblem) {
+            result.segment = try ExecutionSegment.parse(one, sequence: all)
+        } catch {
+            problem(place.value, error.description)
+        }
     }
 
     /// `tls: true`, or `{ca, cert, key, serverName, insecure}`; false is none.
@@ -108,7 +192,7 @@ package struct OptionsReader {
             var items = [entry.value]
             if case .sequence(let several) = entry.value.content { items = several }
             return MetricThresholds(
-                entry.key, items.compactMap { threshold($0) }, origin: "\(file):\(entry.line)")
+                entry.key, items.compactMap { threshold($0) }, origin: place(entry.line))
         }
     }
 
@@ -136,11 +220,14 @@ package struct OptionsReader {
 
     // MARK: Values
 
-    mutating func problem(_ node: SettingsNode, _ text: String) { problems.append("\(file):\(node.line): \(text)") }
+    /// A line for messages; 0 is one that is not known.
+    private func place(_ line: Int) -> String { line > 0 ? "\(file):\(line)" : "options of \(file)" }
+
+    mutating func problem(_ node: SettingsNode, _ text: String) { problems.append("\(place(node.line)): \(text)") }
 
     mutating func unknown(_ entry: SettingsNode.Entry, _ what: String, _ names: [String]) {
         let near = suggestion(for: entry.key, among: names).map { "; did you mean \($0)?" } ?? ""
-        problems.append("\(file):\(entry.line): \(entry.key): there is no such \(what)\(near)")
+        problems.append("\(place(entry.line)): \(entry.key): there is no such \(what)\(near)")
     }
 
     mutating func entries(_ node: SettingsNode, _ name: String) -> [SettingsNode.Entry] {

@@ -4,9 +4,9 @@
 /// A test's metrics as Prometheus takes them: messages of its remote-write protocol. Pure.
 ///
 /// Names are k6's: `k6_`, the metric's name, and `_total` behind counters, `_rate` behind rates, the figure behind
-/// trends (`_p99`, `_avg`). Times are in seconds. Parts of metrics that thresholds name are series with their tags as
-/// labels. Sources: "Prometheus remote write" in k6's documentation; Prometheus's remote write specification 1.0;
-/// Google's snappy format description.
+/// trends (`_p99`, `_avg`). Times are in seconds. Each set of tags is a series of its own; where samples were not kept
+/// apart by tags, the metric is, and the parts of it that thresholds name. Sources: "Prometheus remote write" in k6's
+/// documentation; Prometheus's remote write specification 1.0; Google's snappy format description.
 package struct RemoteWrite: Sendable {
     /// The figures of trends that are sent: `count`, `sum`, `min`, `max`, `avg`, `med` and `p(N)`.
     package var trendStats = ["p(99)"]
@@ -28,20 +28,40 @@ package struct RemoteWrite: Sendable {
         /// The value.
         package var value: Double
 
+        /// The mark that the series has ended.
+        package var stale: Sample { Sample(labels: labels, value: RemoteWrite.staleMarker) }
+
         /// Whether both have the same labels and value.
         package static func == (one: Sample, other: Sample) -> Bool {
             one.value == other.value && one.labels.elementsEqual(other.labels) { $0 == $1 }
         }
     }
 
-    /// What `sinks`, all that was gathered so far, come to.
-    package func samples(_ registry: MetricRegistry, _ sinks: [MetricSink]) -> [Sample] {
-        var samples: [Sample] = []
-        for place in sinks.indices where !sinks[place].isEmpty {
-            let definition = registry.definition(place)
-            let sink = sinks[place]
+    /// The value that says that a series has ended. Source: Prometheus's value.StaleNaN.
+    package static let staleMarker = Double(bitPattern: 0x7ff0_0000_0000_0002)
+
+    /// What `sinks` and `series`, all that was gathered so far, come to. As in k6, a metric that was gathered by tags
+    /// is sent by tags only: their sum is the metric's.
+    package func samples(
+        _ registry: MetricRegistry, _ sinks: [MetricSink], _ series: SeriesTable = SeriesTable()
+    ) -> [Sample] {
+        var all: [(place: Int, sink: MetricSink, tags: [String: String])] = []
+        let known = Set(series.all.keys.map(\.metric))
+        for place in sinks.indices where !sinks[place].isEmpty && !known.contains(place) {
             var own = tags
-            if case .part(let part) = registry.places[place] { own.merge(part.tags) { $1 } }
+            if case .part(let part) = registry.places[place] {
+                // Among the series there are its own.
+                if !series.isEmpty { continue }
+                own.merge(part.tags) { $1 }
+            }
+            all.append((place, sinks[place], own))
+        }
+        for (key, sink) in series.all where !sink.isEmpty {
+            all.append((key.metric, sink, tags.merging(key.tags) { $1 }))
+        }
+        var samples: [Sample] = []
+        for (place, sink, own) in all {
+            let definition = registry.definition(place)
             func add(_ suffix: String, _ value: Double) {
                 samples.append(Sample(labels: labels("k6_\(definition.name)\(suffix)", own), value: value))
             }

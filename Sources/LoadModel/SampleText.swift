@@ -45,16 +45,28 @@ package struct SampleText: Sendable {
         return "metric_name,timestamp,metric_value,\(Self.columns.joined(separator: ",")),extra_tags,metadata\n"
     }
 
+    /// What the names of metadata, which are no tags, begin with among tags.
+    package static let metadataMark = "\u{3}"
+
     /// The end of a line of samples with these tags, its line feed included.
-    package func end(_ tags: [String: String]) -> String {
+    package func end(_ all: [String: String]) -> String {
+        let tags = all.filter { !$0.key.hasPrefix(Self.metadataMark) }
+        var metadata: [String: String] = [:]
+        for (key, value) in all where key.hasPrefix(Self.metadataMark) { metadata[String(key.dropFirst())] = value }
         switch form {
-        case .json: return ",\"tags\":\(JSONText.object(tags))}}\n"
+        case .json:
+            let more = metadata.isEmpty ? "" : ",\"metadata\":\(JSONText.object(metadata))"
+            return ",\"tags\":\(JSONText.object(tags))\(more)}}\n"
         case .csv:
             let values = Self.columns.map { Self.field(tags[$0] ?? "") }
             let extra = tags.filter { !Self.columns.contains($0.key) && !Self.ignored.contains($0.key) }
-            let list = extra.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: "&")
-            return ",\(values.joined(separator: ",")),\(Self.field(list)),\n"
+            return ",\(values.joined(separator: ",")),\(Self.field(Self.list(extra))),"
+                + "\(Self.field(Self.list(metadata)))\n"
         }
+    }
+
+    private static func list(_ fields: [String: String]) -> String {
+        fields.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: "&")
     }
 
     /// A field of a CSV file: with quotes where it must have them. Source: RFC 4180.
@@ -110,7 +122,7 @@ package struct SampleText: Sendable {
 
     /// A time as RFC 3339 has it, in UTC; decimals without zeros at the end. Source of the days' arithmetic: Howard
     /// Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
-    static func date(_ time: UInt64, decimals: Bool) -> String {
+    package static func date(_ time: UInt64, decimals: Bool) -> String {
         let (seconds, nanoseconds) = (time / 1_000_000_000, time % 1_000_000_000)
         let days = seconds / 86_400 + 719_468
         let (era, dayOfEra) = (days / 146_097, days % 146_097)

@@ -13,11 +13,7 @@ extension Scenario {
             fields.append((name, JSONString.quoted(NumberText.span(nanoseconds))))
         }
         func add(_ stages: [Stage]) {
-            let list = stages.map { stage in
-                "{\"duration\":\(JSONString.quoted(NumberText.span(stage.duration)))"
-                    + ",\"target\":\(NumberText.json(stage.target))}"
-            }
-            fields.append(("stages", "[\(list.joined(separator: ","))]"))
+            fields.append(("stages", "[\(stages.map(\.json).joined(separator: ","))]"))
         }
         switch plan {
         case .sharedIterations(let users, let iterations, let limit),

@@ -37,8 +37,9 @@ package struct SummaryExport {
         return writer.text + "\n"
     }
 
-    /// What a script's handleSummary is given, `options` and `state` being JSON.
-    package func scriptData(options: String, state: String) -> String {
+    /// What a script's handleSummary is given, `options` and `state` being JSON, and `setupData` what setup gave, nil
+    /// when it gave nothing.
+    package func scriptData(options: String, state: String, setupData: String? = nil) -> String {
         var writer = JSONWriter()
         writer.object { root in
             group(result.checks, "root_group", &root, isKeyed: false)
@@ -65,6 +66,7 @@ package struct SummaryExport {
                     }
                 }
             }
+            if let setupData { root.raw("setup_data", setupData) }
         }
         return writer.text
     }

@@ -3,17 +3,18 @@
 
 /// The summary at the end of a test, as k6 shows it.
 package struct SummaryText {
-    private let result: TestResult
-    private let trendStats: [String]
-    private let timeUnit: String?
+    private let data: SummaryData
     private let isColored: Bool
+
+    /// Of `data`.
+    package init(_ data: SummaryData, isColored: Bool = false) {
+        self.data = data
+        self.isColored = isColored
+    }
 
     /// For `result`, trends with these figures, in milliseconds, seconds or microseconds where `timeUnit` says so.
     package init(_ result: TestResult, trendStats: [String], timeUnit: String? = nil, isColored: Bool = false) {
-        self.result = result
-        self.trendStats = trendStats
-        self.timeUnit = timeUnit
-        self.isColored = isColored
+        self.init(SummaryData(result, trendStats: trendStats, timeUnit: timeUnit), isColored: isColored)
     }
 
     private struct Row {
@@ -26,62 +27,80 @@ package struct SummaryText {
     /// The whole text, with a line end at its end.
     package var text: String {
         var lines: [String] = [""]
-        if !result.verdicts.isEmpty { lines += thresholds() }
-        lines += ["", "  \(bold("█ TOTAL RESULTS")) ", ""]
-        if !result.checks.isEmpty, result.sinks[result.builtIn.checks].samples > 0 { lines += checks() }
+        if data.metrics.contains(where: { !$0.conditions.isEmpty }) { lines += thresholds() }
+        lines += ["", "  \(bold("█ TOTAL RESULTS")) ", ""] + results()
+        for section in data.sections {
+            lines += ["", "  \(bold("█ SCENARIO: \(section.title)")) ", ""]
+            lines += SummaryText(section.data, isColored: isColored).results()
+            for group in section.data.sections {
+                lines += ["    \(bold("↳ GROUP: \(group.title)")) ", ""]
+                let inner = SummaryText(group.data, isColored: isColored).results()
+                lines += inner.map { $0.isEmpty ? "" : "  " + $0 }
+            }
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// Checks and metrics, without what stands above them.
+    private func results() -> [String] {
+        var lines: [String] = []
+        let made = data.checks.totals
+        if made.passes + made.fails > 0 { lines += checks() }
         let sections = sections()
         let all = sections.flatMap(\.rows)
         let width = all.map { $0.indent + $0.name.count }.max() ?? 0
-        let layout = Layout(all, columns: trendStats.count)
+        let layout = Layout(all, columns: data.trendStats.count)
         for section in sections where !section.rows.isEmpty {
             lines.append("    \(bold(section.title))")
             lines += section.rows.map { line($0, width, layout) }
             lines.append("")
         }
-        return lines.joined(separator: "\n") + "\n"
+        return lines
     }
 
     // MARK: Thresholds
 
     private func thresholds() -> [String] {
         var lines = ["", "  \(bold("█ THRESHOLDS")) "]
-        var shown = -1
-        for verdict in result.verdicts {
-            if verdict.place != shown {
-                lines += ["", "    \(result.registry.name(verdict.place))"]
-                shown = verdict.place
+        for metric in data.metrics where !metric.conditions.isEmpty {
+            lines += ["", "    \(metric.name)"]
+            for condition in metric.conditions {
+                let mark = condition.isPassed ? green("✓") : red("✗")
+                let figure = condition.value.map { show($0, metric, condition.figure) } ?? "no samples"
+                let shown = condition.figure.isEmpty ? "" : " \(condition.figure)=\(figure)"
+                lines.append("    \(mark) '\(condition.source)'\(shown)")
             }
-            let mark = verdict.isPassed ? green("✓") : red("✗")
-            let threshold = verdict.threshold
-            let figure = verdict.figure.map { show($0, verdict.place, threshold.figure) } ?? "no samples"
-            lines.append("    \(mark) '\(threshold.source)' \(threshold.figure)=\(figure)")
         }
         return lines + [""]
     }
 
-    private func show(_ figure: Double, _ place: Int, _ name: String) -> String {
-        let definition = result.registry.definition(place)
-        switch definition.kind {
+    private func show(_ figure: Double, _ metric: SummaryData.Metric, _ name: String) -> String {
+        switch metric.kind {
         case .rate: return NumberText.fixed(figure * 100, 2) + "%"
         case .counter where name == "rate": return NumberText.short(figure, 6) + "/s"
-        default: return value(figure, definition.content)
+        default: return value(figure, metric.content)
         }
     }
 
     // MARK: Checks
 
     private func checks() -> [String] {
-        let sink = result.sinks[result.builtIn.checks]
-        let (passes, total) = (sink.passes, sink.samples)
-        func share(_ part: UInt64) -> String {
-            "\(NumberText.fixed(total == 0 ? 0 : Double(part) / Double(total) * 100, 2))% \(part) out of \(total)"
+        var lines: [String] = []
+        if let values = data.metrics.first(where: { $0.name == "checks" })?.values {
+            let (passes, fails) = (values["passes"] ?? 0, values["fails"] ?? 0)
+            let total = passes + fails
+            func share(_ part: Double) -> String {
+                let percent = NumberText.fixed(total == 0 ? 0 : part / total * 100, 2)
+                return "\(percent)% \(NumberText.short(part, 0)) out of \(NumberText.short(total, 0))"
+            }
+            guard total > 0 else { return [] }
+            let rate = NumberText.short(data.seconds > 0 ? total / data.seconds : 0, 6)
+            lines += [
+                "    checks_total.......: \(NumberText.short(total, 0)) \(rate)/s",
+                "    checks_succeeded...: \(share(passes))", "    checks_failed......: \(share(fails))", "",
+            ]
         }
-        let rate = NumberText.short(result.seconds > 0 ? Double(total) / result.seconds : 0, 6)
-        var lines = [
-            "    checks_total.......: \(total) \(rate)/s", "    checks_succeeded...: \(share(passes))",
-            "    checks_failed......: \(share(total - passes))", "",
-        ]
-        appendChecks(result.checks, indent: 4, &lines)
+        appendChecks(data.checks, indent: 4, &lines)
         if lines.last != "" { lines.append("") }
         return lines
     }
@@ -106,68 +125,70 @@ package struct SummaryText {
 
     // MARK: Metrics
 
+    private static let execution: Set = [
+        "iteration_duration", "iterations", "dropped_iterations", "vus", "vus_max", "group_duration",
+    ]
+    private static let network: Set = ["data_sent", "data_received"]
+
     private func sections() -> [(title: String, rows: [Row])] {
-        let built = result.builtIn
-        let memcached: Set = [
-            built.requestDuration, built.requestService, built.requests, built.requestFailed, built.hits,
-            built.connecting, built.connectFailed, built.sheds, built.wrongValues,
-        ]
-        let execution: Set = [
-            built.iterationDuration, built.iterations, built.droppedIterations, built.vus, built.vusMax,
-            built.groupDuration,
-        ]
-        let network: Set = [built.dataSent, built.dataReceived]
-        var tables: [(title: String, places: [Int])] = [
+        var tables: [(title: String, metrics: [SummaryData.Metric])] = [
             ("CUSTOM", []), ("MEMCACHED", []), ("EXECUTION", []), ("NETWORK", []),
         ]
-        for place in result.sinks.indices where place != built.checks {
-            guard case .metric = result.registry.places[place], !result.sinks[place].isEmpty else { continue }
+        let names = Set(data.metrics.map(\.name))
+        for metric in data.metrics where metric.name != "checks" {
+            // A part stands below its metric, or alone when that is not shown.
+            if metric.tags != nil, names.contains(metric.base) { continue }
+            let base = metric.base
             let table =
-                memcached.contains(place) ? 1 : execution.contains(place) ? 2 : network.contains(place) ? 3 : 0
-            tables[table].places.append(place)
+                base.hasPrefix("memcached_")
+                ? 1 : Self.execution.contains(base) ? 2 : Self.network.contains(base) ? 3 : 0
+            tables[table].metrics.append(metric)
         }
         return tables.map { table in
-            let sorted = table.places.sorted { result.registry.name($0) < result.registry.name($1) }
-            return (table.title, sorted.flatMap { rows($0) })
+            (table.title, table.metrics.sorted { $0.name < $1.name }.flatMap { rows($0) })
         }
     }
 
-    private func rows(_ place: Int) -> [Row] {
-        var rows = [Row(name: result.registry.name(place), columns: columns(place))]
-        rows[0].isTrend = result.sinks[place].kind == .trend
-        for part in result.registry.parts(of: place) where !result.sinks[part].isEmpty {
-            let name = result.registry.name(part)
-            let tags = name.drop { $0 != "{" }.dropFirst().dropLast()
-            rows.append(Row(name: "{ \(tags) }", indent: 2, columns: columns(part), isTrend: rows[0].isTrend))
+    private func rows(_ metric: SummaryData.Metric) -> [Row] {
+        var rows = [Row(name: metric.name, columns: columns(metric), isTrend: metric.kind == .trend)]
+        guard metric.tags == nil else { return rows }
+        let parts = data.metrics.filter { $0.tags != nil && $0.base == metric.name }
+        for part in parts.sorted(by: { $0.name < $1.name }) {
+            rows.append(
+                Row(name: "{ \(part.tags ?? "") }", indent: 2, columns: columns(part), isTrend: rows[0].isTrend))
         }
         return rows
     }
 
-    private func columns(_ place: Int) -> [String] {
-        let sink = result.sinks[place]
-        let content = result.registry.definition(place).content
-        switch sink.kind {
+    private func columns(_ metric: SummaryData.Metric) -> [String] {
+        let content = metric.content
+        func figure(_ name: String) -> Double { metric.values[name] ?? 0 }
+        switch metric.kind {
         case .counter:
-            let rate = result.seconds > 0 ? sink.value / result.seconds : 0
-            if content == .data { return [value(sink.value, content), "\(value(rate, content))/s"] }
-            return [value(sink.value, content), "\(NumberText.short(rate, 6))/s"]
+            let rate = figure("rate")
+            if content == .data { return [value(figure("count"), content), "\(value(rate, content))/s"] }
+            return [value(figure("count"), content), "\(NumberText.short(rate, 6))/s"]
         case .gauge:
             return [
-                value(sink.value, content), "min=\(value(sink.minimum, content))",
-                "max=\(value(sink.maximum, content))",
+                value(figure("value"), content), "min=\(value(figure("min"), content))",
+                "max=\(value(figure("max"), content))",
             ]
-        case .rate: return [NumberText.fixed(sink.rate * 100, 2) + "%", "\(sink.passes) out of \(sink.samples)"]
+        case .rate:
+            let (passes, fails) = (figure("passes"), figure("fails"))
+            return [
+                NumberText.fixed(figure("rate") * 100, 2) + "%",
+                "\(NumberText.short(passes, 0)) out of \(NumberText.short(passes + fails, 0))",
+            ]
         case .trend:
-            return trendStats.map { name in
-                let figure = sink.figure(name, seconds: 0) ?? 0
-                return "\(name)=\(name == "count" ? NumberText.short(figure, 0) : value(figure, content))"
+            return data.trendStats.map { name in
+                "\(name)=\(name == "count" ? NumberText.short(figure(name), 0) : value(figure(name), content))"
             }
         }
     }
 
     private func value(_ number: Double, _ content: MetricContent) -> String {
         switch content {
-        case .time: NumberText.duration(milliseconds: number, unit: timeUnit)
+        case .time: NumberText.duration(milliseconds: number, unit: data.timeUnit)
         case .data: NumberText.bytes(number)
         case .plain: NumberText.short(number, 6)
         }

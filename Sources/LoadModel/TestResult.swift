@@ -107,6 +107,8 @@ package struct TestResult: Sendable {
     package var verdicts: [ThresholdSet.Verdict] = []
     /// The script's checks.
     package var checks = CheckGroup()
+    /// What was gathered by all tags, where that was asked for.
+    package var series = SeriesTable()
     /// How long the scenarios ran.
     package var nanoseconds: UInt64 = 0
 

@@ -102,7 +102,7 @@ package struct ThresholdSet: Sendable {
         package let place: Int
         /// The condition.
         package let threshold: Threshold
-        /// Its figure; nil when nothing was gathered yet, which passes.
+        /// Its figure; nil of a rate without samples, which passes.
         package let figure: Double?
         /// Whether it holds.
         package let isPassed: Bool
@@ -142,7 +142,8 @@ package struct ThresholdSet: Sendable {
     package func evaluate(_ sinks: [MetricSink], seconds: Double) -> [Verdict] {
         entries.map { entry in
             let sink = sinks[entry.place]
-            let isKnown = !sink.isEmpty || sink.kind == .counter
+            // As in k6, figures of what has no samples are 0; but a rate has none then.
+            let isKnown = !sink.isEmpty || sink.kind != .rate
             let figure = isKnown ? sink.figure(entry.threshold.figure, seconds: seconds) : nil
             return Verdict(
                 place: entry.place, threshold: entry.threshold, figure: figure,

@@ -66,7 +66,7 @@ struct AgentRun {
         let control = RunControl(threads: run.ownThreads)
         self.control = control
         try run.session?.adopt(
-            basis.registry, servers: run.servers, tls: run.options.tls, tags: run.options.tags ?? [:], outputs: [])
+            basis.registry, servers: run.servers, options: run.options, outputs: [], shown: run.shownOptions)
         run.session?.adopt(data: job.data)
         run.raiseLimits { writeWhole(Array("WARN \($0)\n".utf8), to: 2) }
         let threads = try run.startThreads(basis, [], control)

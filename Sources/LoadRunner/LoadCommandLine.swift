@@ -35,14 +35,25 @@ struct LoadCommandLine {
         (nil, "agents", "LIST", "make the load on these agents: HOST:PORT, several with commas"),
         (nil, "listen", "HOST:PORT", "where an agent waits for tests (default: 127.0.0.1:6570)"),
         (nil, "token-file", "FILE", "the token of a test's agents (or MARTLET_LOAD_TOKEN)"),
+        (nil, "execution-segment", "FROM:TO", "the part of the test that is run here, such as 1/4:1/2"),
+        (nil, "execution-segment-sequence", "LIST", "the limits of all parts, such as 0,1/4,1/2,3/4,1"),
+        (nil, "summary-mode", "MODE", "compact, full (each scenario and group too) or disabled"),
         (nil, "summary-export", "FILE", "the result as JSON"),
         (nil, "summary-trend-stats", "LIST", "columns of trends (default: avg,min,med,max,p(90),p(95))"),
         (nil, "summary-time-unit", "UNIT", "s, ms or us instead of what fits"),
         (nil, "no-setup", nil, "without the script's setup"),
         (nil, "no-teardown", nil, "without the script's teardown"),
         (nil, "no-thresholds", nil, "thresholds are not looked at"),
-        (nil, "no-summary", nil, "no summary at the end"),
-        (nil, "no-color", nil, "no colours"),
+        (nil, "no-summary", nil, "as --summary-mode disabled: neither summary nor export, nor handleSummary"),
+        (nil, "no-color", nil, "no colours (or NO_COLOR)"),
+        (nil, "system-tags", "LIST", "the tags of k6's own that samples have: scenario, group, status, check"),
+        (nil, "include-system-env-vars", nil, "scripts see the environment in __ENV (default; =false: only -e)"),
+        ("w", "throw", nil, "a metric throws at a value that is no number"),
+        ("l", "linger", nil, "stay until Ctrl-C when the test is over"),
+        (nil, "log-format", "FORMAT", "text, raw or json"),
+        (nil, "log-output", "WHERE", "stderr, stdout, none or file=PATH"),
+        (nil, "console-output", "FILE", "what scripts log goes there"),
+        (nil, "no-usage-report", nil, "taken as k6 takes it: nothing is reported anyway"),
         (nil, "min-iteration-duration", "TIME", "an iteration takes at least so long"),
         (nil, "setup-timeout", "TIME", "for the script's setup (default: 60s)"),
         (nil, "teardown-timeout", "TIME", "for the script's teardown (default: 60s)"),
@@ -50,19 +61,56 @@ struct LoadCommandLine {
         ("h", "help", nil, "this text"),
     ]
 
+    /// Flags of k6 that are taken with a warning: why they have no effect here. Those with a value say so.
+    static let foreign: [(letter: Character?, name: String, hasValue: Bool, reason: String)] = [
+        ("a", "address", true, "there is no REST API"),
+        ("p", "paused", false, ""),
+        (nil, "rps", true, ""),
+        (nil, "batch", true, http), (nil, "batch-per-host", true, http),
+        (nil, "blacklist-ip", true, "connections go where servers say"),
+        (nil, "block-hostnames", true, "connections go where servers say"),
+        (nil, "compatibility-mode", true, "scripts are ECMAScript as JavaScriptCore has it"),
+        (nil, "discard-response-bodies", false, http),
+        (nil, "dns", true, "names are looked up once, before the start"),
+        (nil, "features", true, "there are none of k6's"),
+        (nil, "http-debug", false, http),
+        (nil, "local-ips", true, "the system chooses the address"),
+        (nil, "max-redirects", true, http),
+        (nil, "new-machine-readable-summary", false, "handleSummary is given the data of before"),
+        (nil, "no-connection-reuse", false, "clients keep their connections"),
+        (nil, "no-vu-connection-reuse", false, "clients keep their connections"),
+        (nil, "no-cookies-reset", false, http),
+        (nil, "profiling-enabled", false, "there is no REST API"),
+        (nil, "traces-output", true, "there are no traces"),
+        (nil, "type", true, "a file's name says what it is"),
+        (nil, "user-agent", true, http),
+    ]
+    private static let http = "it is of HTTP"
+    /// Flags whose meaning k6 lets a value change: `--http-debug=full`.
+    private static let worded: Set<String> = ["http-debug"]
+
     private(set) var values: [String: [String]] = [:]
     let operands: [String]
 
     init(program: String, arguments: [String]) throws(OptionProblem) {
-        let longs = Self.table.map { OptionScanner.Long($0.name, $0.value == nil ? .none : .required) }
-        let letters = Self.table.compactMap { row in row.letter.map { "\($0)\(row.value == nil ? "" : ":")" } }
+        // As k6's, a flag without a value may be said to be false: --quiet=false.
+        let known =
+            Self.table.map { ($0.letter, $0.name, $0.value != nil) }
+            + Self.foreign.map { ($0.letter, $0.name, $0.hasValue) }
+        let longs = known.map { OptionScanner.Long($0.1, $0.2 ? .required : .optional) }
+        let letters = known.compactMap { row in row.0.map { "\($0)\(row.2 ? ":" : "")" } }
         var scanner = OptionScanner(program: program, shorts: letters.joined(), longs: longs, arguments: arguments)
         while let step = scanner.next() {
             switch step {
             case .short(let letter, let value):
-                guard let row = Self.table.first(where: { $0.letter == letter }) else { continue }
-                values[row.name, default: []].append(value ?? "")
-            case .long(let name, let value): values[name, default: []].append(value ?? "")
+                guard let row = known.first(where: { $0.0 == letter }) else { continue }
+                values[row.1, default: []].append(value ?? "")
+            case .long(let name, let value):
+                let isBare = known.contains { $0.1 == name && !$0.2 }
+                if let value, isBare, Self.truth(value) == nil, !Self.worded.contains(name) {
+                    throw OptionProblem("--\(name)=\(value): expected true or false\nTry: \(program) --help")
+                }
+                values[name, default: []].append(value ?? "")
             case .problem(let message, let unknown):
                 let near = unknown.flatMap { suggestion(for: $0, among: Self.table.map(\.name)) }
                 throw OptionProblem(
@@ -72,7 +120,61 @@ struct LoadCommandLine {
         operands = scanner.operands
     }
 
-    func has(_ name: String) -> Bool { values[name] != nil }
+    /// A flag's value as Go reads it; nil when it is none.
+    static func truth(_ text: String) -> Bool? {
+        switch text {
+        case "", "1", "t", "T", "true", "TRUE", "True": true
+        case "0", "f", "F", "false", "FALSE", "False": false
+        default: nil
+        }
+    }
+
+    /// Whether an option is there; one without a value, whether it is not said to be false.
+    func has(_ name: String) -> Bool {
+        guard let given = values[name]?.last else { return false }
+        let isBare = Self.table.contains { $0.name == name && $0.value == nil }
+        return !isBare || Self.truth(given) != false
+    }
+
+    /// Whether a flag, or its variable (`K6_QUIET` or `MARTLET_LOAD_QUIET`), is on.
+    func isOn(_ name: String, _ environment: [String: String], otherwise: Bool = false) -> Bool {
+        if values[name] != nil { return has(name) }
+        return setting(name, environment).flatMap { Self.truth($0) } ?? otherwise
+    }
+
+    /// The value of a flag, or of its variable.
+    func setting(_ name: String, _ environment: [String: String]) -> String? {
+        if let given = values[name]?.last { return given }
+        let upper = name.uppercased().split(separator: "-").joined(separator: "_")
+        return environment["MARTLET_LOAD_" + upper] ?? environment["K6_" + upper]
+    }
+
+    /// Whether nothing is coloured: NO_COLOR's value does not matter, as https://no-color.org has it.
+    func hasNoColor(_ environment: [String: String]) -> Bool {
+        isOn("no-color", environment) || !(environment["NO_COLOR"] ?? "").isEmpty
+    }
+
+    /// What k6's flags and variables ask for that has no effect here, in words. Throws what cannot be.
+    func notices(_ environment: [String: String]) throws(OptionProblem) -> [String] {
+        var notices: [String] = []
+        for row in Self.foreign {
+            guard let given = setting(row.name, environment) else { continue }
+            let shown = values[row.name] == nil ? "the environment's \(row.name)" : "--\(row.name)"
+            switch row.name {
+            case "paused":
+                if Self.truth(given) != false { throw OptionProblem("\(shown): \(OptionsReader.pausedProblem)") }
+            case "rps":
+                guard let rate = Int(given), rate >= 0 else {
+                    throw OptionProblem("\(shown) \(given): expected a whole number from 0")
+                }
+                if rate > 0 { throw OptionProblem("\(shown): \(OptionsReader.rpsProblem)") }
+            default:
+                if !row.hasValue, Self.truth(given) == false { continue }
+                notices.append("\(shown) has no effect here: \(row.reason)")
+            }
+        }
+        return notices
+    }
 
     func last(_ name: String) -> String? { values[name]?.last }
 
@@ -80,11 +182,14 @@ struct LoadCommandLine {
     var shipped: [String] {
         let own: Set<String> = [
             "agents", "listen", "token-file", "out", "quiet", "report", "probe", "json", "summary-export", "no-color",
-            "no-summary",
+            "no-summary", "summary-mode", "linger", "log-format", "log-output", "console-output",
+            "include-system-env-vars",
         ]
-        return values.sorted { $0.key < $1.key }.filter { !own.contains($0.key) }.flatMap { name, given in
+        return values.filter { name, _ in Self.table.contains { $0.name == name } }.sorted { $0.key < $1.key }.filter {
+            !own.contains($0.key)
+        }.flatMap { name, given in
             let isBare = Self.table.first { $0.name == name }?.value == nil
-            return given.map { isBare ? "--\(name)" : "--\(name)=\($0)" }
+            return given.map { isBare && $0.isEmpty ? "--\(name)" : "--\(name)=\($0)" }
         }
     }
 
@@ -170,7 +275,7 @@ struct LoadCommandLine {
             }
             return time
         }
-        func truth(_ name: String) -> Bool? { flag(name).map { $0.isEmpty || $0 == "true" || $0 == "1" } }
+        func truth(_ name: String) -> Bool? { flag(name).map { Self.truth($0) ?? false } }
         var result = LoadOptions()
         result.vus = try number("vus", 1...LoadOptions.userLimit)
         result.duration = try time("duration")
@@ -183,7 +288,21 @@ struct LoadCommandLine {
         result.noSetup = truth("no-setup")
         result.noTeardown = truth("no-teardown")
         result.noThresholds = truth("no-thresholds")
-        result.noSummary = truth("no-summary")
+        if truth("no-summary") == true { result.summaryMode = .disabled }
+        if let text = flag("summary-mode") {
+            guard let mode = SummaryMode(rawValue: text) else {
+                throw OptionProblem("\(prefix)summary-mode \(text): expected compact, full, legacy or disabled")
+            }
+            result.summaryMode = mode
+        }
+        result.throwsErrors = truth("throw")
+        result.lingers = truth("linger")
+        result.skipsTLSVerification = truth("insecure-skip-tls-verify")
+        result.systemTags = try systemTags(list("system-tags"), flag("system-tags") != nil, prefix)
+        if flag("execution-segment") != nil || flag("execution-segment-sequence") != nil {
+            result.segment = try ExecutionSegment.parse(
+                flag("execution-segment"), sequence: flag("execution-segment-sequence"))
+        }
         if !tags.isEmpty { result.tags = tags }
         let servers = list("server")
         if !servers.isEmpty { result.servers = servers }
@@ -202,6 +321,17 @@ struct LoadCommandLine {
             result.summaryTimeUnit = unit
         }
         return result
+    }
+
+    private static func systemTags(
+        _ names: [String], _ isGiven: Bool, _ prefix: String
+    ) throws(OptionProblem) -> SystemTags? {
+        guard isGiven else { return nil }
+        for name in names where !SystemTags.known.contains(name) {
+            throw OptionProblem(
+                "\(prefix)system-tags: '\(name)' is none of \(SystemTags.known.joined(separator: ", "))")
+        }
+        return SystemTags(Set(names))
     }
 
     /// TLS as far as flags say something of it; any of them switches it on.

@@ -7,6 +7,9 @@ internal import Settings
 
 /// `martlet-load`: load tests in the manner of k6, from a command line to an exit code.
 package struct LoadProgram {
+    /// The program's version.
+    static let version = "0.1.0"
+
     private let program: String
     private let arguments: [String]
     private let environment: [String: String]
@@ -35,7 +38,7 @@ package struct LoadProgram {
         } catch {
             throw RunProblem(.invalidOptions, error.description)
         }
-        if line.has("version") { return show("\(program) 0.1.0\n") }
+        if line.has("version") { return show("\(program) \(Self.version)\n") }
         guard !line.has("help"), let command = line.operands.first else { return show(help()) }
         switch command {
         case "run":
@@ -50,7 +53,7 @@ package struct LoadProgram {
             return try AgentProgram(program: program, line, environment).run()
         case "presets":
             return show(WorkloadPreset.names.joined(separator: "\n") + "\n")
-        case "version": return show("\(program) 0.1.0\n")
+        case "version": return show("\(program) \(Self.version)\n")
         default:
             throw RunProblem(
                 .invalidOptions,
@@ -69,12 +72,23 @@ package struct LoadProgram {
         Signal.block()
         let files = TestFiles()
         let fleet: AgentFleet?
-        do throws(OptionProblem) { fleet = try AgentFleet(line, environment, files) } catch {
+        let log: RunLog
+        var notices: [String]
+        do throws(OptionProblem) {
+            fleet = try AgentFleet(line, environment, files)
+            log = try RunLog(line, environment)
+            notices = try line.notices(environment)
+        } catch {
             throw RunProblem(.invalidOptions, error.description)
         }
         // With agents, what a script sees must be the same everywhere.
+        let seesSystem = fleet == nil && line.isOn("include-system-env-vars", environment, otherwise: true)
         let test = try PreparedTest(
-            line, path: path, environment: environment, variables: fleet == nil ? environment : [:], files: files)
+            line, path: path, environment: environment, variables: seesSystem ? environment : [:], files: files,
+            log: log)
+        notices += test.options.notices
+        for notice in notices { log.write(.warning, notice) }
+        let code: ExitCode
         if let objective = line.last("search") {
             let search: RateSearchRun
             do throws(OptionProblem) {
@@ -82,8 +96,25 @@ package struct LoadProgram {
             } catch {
                 throw RunProblem(.invalidOptions, error.description)
             }
-            return try search.run()
+            code = try search.run()
+        } else {
+            code = try run(line, test, fleet)
         }
+        if test.options.lingers == true { linger(log) }
+        return code
+    }
+
+    /// Stays until a signal.
+    private func linger(_ log: RunLog) {
+        log.write(.info, "the test is over; Ctrl-C ends the program")
+        while true {
+            if let signal = Signal.wait(milliseconds: 500), signal != .user1, signal != .user2 { return }
+        }
+    }
+
+    private func run(
+        _ line: LoadCommandLine, _ test: PreparedTest, _ fleet: AgentFleet?
+    ) throws(RunProblem) -> ExitCode {
         let run: TestRun
         let output: OutputSettings
         do throws(OptionProblem) {
@@ -91,7 +122,7 @@ package struct LoadProgram {
             if fleet != nil, !output.samples.isEmpty {
                 throw OptionProblem("--out json and csv: each sample stays on its agent; prometheus-rw has all metrics")
             }
-            run = try TestRun(line, test, fleet: fleet)
+            run = try TestRun(line, test, fleet: fleet, environment: environment, keepsSeries: output.remote != nil)
         } catch {
             throw RunProblem(.invalidOptions, error.description)
         }
@@ -108,10 +139,13 @@ package struct LoadProgram {
 
               \(program) run script.js           a script, as k6 has them
               \(program) run SCENARIOS.yaml      workloads without script
+              \(program) run -                   a script from standard input
               \(program) agent               a part of the tests of others: see --agents
               \(program) presets                 the workloads that others measured
 
             \(lines.joined(separator: "\n"))
+
+            k6's other flags are taken, and those that have no effect here are told.
 
             Options come from the file, above them from the environment (K6_VUS or MARTLET_LOAD_VUS and so on), above
             them from flags. The exit code is k6's: 0, or 99 when a threshold failed, 104 for options that are wrong,
@@ -127,15 +161,17 @@ struct PreparedTest {
     let options: LoadOptions
     let session: ScriptSession?
     let files: TestFiles
+    let log: RunLog
 
-    /// Reads the script or scenarios at `path`. `environment` has variables that say how the test runs, `variables`
-    /// those that scripts see below the command line's.
+    /// Reads the script or scenarios at `path`, a script from standard input where that is `-`. `environment` has
+    /// variables that say how the test runs, `variables` those that scripts see below the command line's.
     init(
         _ line: LoadCommandLine, path: String, environment: [String: String], variables: [String: String],
-        files: TestFiles
+        files: TestFiles, log: RunLog = .standard
     ) throws(RunProblem) {
         self.path = path
         self.files = files
+        self.log = log
         let low: LoadOptions
         let (high, flags, pairs): (LoadOptions, LoadOptions, [String: String])
         do throws(OptionProblem) {
@@ -147,10 +183,18 @@ struct PreparedTest {
         }
         var session: ScriptSession?
         let file: LoadOptions
-        if path.hasSuffix(".js") || path.hasSuffix(".mjs") {
+        if path == "-" {
+            do throws(SystemError) {
+                try files.takeInput(
+                    as: ScriptLibrary(path: path, files).path, limitBytes: ScriptLibrary.sizeLimitBytes)
+            } catch {
+                throw RunProblem(.invalidOptions, "standard input: \(error.reason)")
+            }
+        }
+        if [".js", ".mjs", "/-"].contains(where: { path.hasSuffix($0) }) || path == "-" {
             let servers = low.overridden(by: high).overridden(by: flags).servers ?? ["127.0.0.1:11211"]
             let made = try ScriptSession(
-                path: path, environment: variables.merging(pairs) { $1 }, servers: servers, files: files)
+                path: path, environment: variables.merging(pairs) { $1 }, servers: servers, files: files, log: log)
             file = made.options
             session = made
         } else if path.hasSuffix(".ts") {
@@ -166,7 +210,8 @@ struct PreparedTest {
 
     /// The same test with other options.
     init(_ other: PreparedTest, _ options: LoadOptions) {
-        (path, session, files, self.options) = (other.path, other.session, other.files, options)
+        (path, session, files, log) = (other.path, other.session, other.files, other.log)
+        self.options = options
     }
 
     private static func read(_ path: String, _ files: TestFiles) throws(OptionProblem) -> LoadOptions {

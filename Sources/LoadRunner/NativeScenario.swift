@@ -53,11 +53,12 @@ struct ScenarioPlaces {
     private let requests: [RequestPlaces]
     let iterations, iterationDuration, dropped, dataSent, dataReceived, connecting, connectFailed, wrongValues: [Int]
 
-    init(_ registry: MetricRegistry, _ builtIn: BuiltInMetrics, tags: [String: String]) {
+    init(
+        _ registry: MetricRegistry, _ builtIn: BuiltInMetrics, tags: [String: String], _ systemTags: SystemTags = .all
+    ) {
         requests = Operation.allCases.flatMap { operation in
             Outcome.allCases.map { outcome in
-                RequestPlaces(
-                    registry, builtIn, tags: tags.merging(["op": operation.name, "status": outcome.name]) { $1 })
+                RequestPlaces(registry, builtIn, tags: Self.tags(tags, operation, outcome, systemTags))
             }
         }
         iterations = registry.places(builtIn.iterations, tags: tags)
@@ -68,6 +69,48 @@ struct ScenarioPlaces {
         connecting = registry.places(builtIn.connecting, tags: tags)
         connectFailed = registry.places(builtIn.connectFailed, tags: tags)
         wrongValues = registry.places(builtIn.wrongValues, tags: tags)
+    }
+
+    /// The tags of requests of that operation and outcome.
+    private static func tags(
+        _ tags: [String: String], _ operation: LoadModel.Operation, _ outcome: Outcome, _ systemTags: SystemTags
+    ) -> [String: String] {
+        var all = tags
+        all["op"] = operation.name
+        if systemTags.has("status") { all["status"] = outcome.name }
+        return all
+    }
+
+    /// Adds what was counted of requests with these tags to the series of their operations and outcomes.
+    static func add(
+        _ tallies: [RequestTally], _ tags: [String: String], to series: inout SeriesTable, _ builtIn: BuiltInMetrics,
+        _ systemTags: SystemTags
+    ) {
+        for (kind, tally) in tallies.enumerated() where tally.count > 0 {
+            guard let operation = LoadModel.Operation(rawValue: UInt8(kind / outcomes)),
+                let outcome = Outcome(rawValue: UInt8(kind % outcomes))
+            else { continue }
+            let all = Self.tags(tags, operation, outcome, systemTags)
+            func count(_ metric: Int, _ kind: MetricKind, passes: UInt64 = 0) {
+                var sink = MetricSink(kind)
+                sink.add(count: tally.count, passes: passes)
+                series.merge(SeriesKey(metric, all), sink)
+            }
+            func trend(_ metric: Int, _ histogram: ValueHistogram) {
+                guard histogram.count > 0 else { return }
+                var sink = MetricSink(.trend)
+                sink.trend = histogram
+                series.merge(SeriesKey(metric, all), sink)
+            }
+            count(builtIn.requests, .counter)
+            count(builtIn.requestFailed, .rate, passes: outcome.isFailure ? tally.count : 0)
+            if outcome == .hit || outcome == .miss {
+                count(builtIn.hits, .rate, passes: outcome == .hit ? tally.count : 0)
+            }
+            if outcome == .shed { count(builtIn.sheds, .counter) }
+            trend(builtIn.requestDuration, tally.duration)
+            trend(builtIn.requestService, tally.service)
+        }
     }
 
     /// The number of an operation's outcome, below ``kinds``.
@@ -99,6 +142,8 @@ struct ScenarioPlaces {
 /// the metrics when these are shown.
 struct PlacedTallies {
     let places: ScenarioPlaces
+    /// What all of it is tagged with.
+    let tags: [String: String]
     /// By operation and outcome: see ``ScenarioPlaces/kind(_:_:)``.
     private var requests = Array(repeating: RequestTally(), count: ScenarioPlaces.kinds)
     private var iterations: UInt64 = 0
@@ -106,7 +151,10 @@ struct PlacedTallies {
     var bytesSent: UInt64 = 0
     var bytesReceived: UInt64 = 0
 
-    init(_ places: ScenarioPlaces) { self.places = places }
+    init(_ places: ScenarioPlaces, tags: [String: String]) {
+        self.places = places
+        self.tags = tags
+    }
 
     /// Counts a request that was answered or given up at `now`. What was never sent has no service time.
     @inline(__always)
@@ -133,6 +181,21 @@ struct PlacedTallies {
         for place in places.dataSent where bytesSent > 0 { sinks[place].add(Double(bytesSent)) }
         for place in places.dataReceived where bytesReceived > 0 { sinks[place].add(Double(bytesReceived)) }
     }
+
+    /// Brings what was counted to the series of its tags.
+    func add(to series: inout SeriesTable, _ builtIn: BuiltInMetrics, _ systemTags: SystemTags) {
+        ScenarioPlaces.add(requests, tags, to: &series, builtIn, systemTags)
+        if iterations > 0 {
+            var (count, duration) = (MetricSink(.counter), MetricSink(.trend))
+            count.add(count: iterations)
+            duration.trend = iterationDuration
+            series.merge(SeriesKey(builtIn.iterations, tags), count)
+            series.merge(SeriesKey(builtIn.iterationDuration, tags), duration)
+        }
+        for (metric, bytes) in [(builtIn.dataSent, bytesSent), (builtIn.dataReceived, bytesReceived)] where bytes > 0 {
+            series.add(SeriesKey(metric, tags), .counter, Double(bytes))
+        }
+    }
 }
 
 /// One thread's part of a scenario without script.
@@ -142,7 +205,8 @@ struct NativeScenario {
     var counted: PlacedTallies
     /// The bytes that outputs that have each sample were told of.
     var loggedBytes: (sent: UInt64, received: UInt64) = (0, 0)
-    var tags: [String: String] { scenario.tags.merging(["group": ""]) { own, _ in own } }
+    /// What its samples are tagged with.
+    let tags: [String: String]
     /// The number of its tags in the log's batch, and that batch's.
     var tagNumber: Int32 = 0
     var tagBatch = -1
@@ -189,7 +253,7 @@ struct NativeScenario {
 
     init(
         _ scenario: Scenario, _ progress: ScenarioProgress, _ places: ScenarioPlaces, _ generator: WorkloadGenerator,
-        trace: [TraceRow]?, writer: UInt32, userNumbers: [Int], users: Range<Int>
+        trace: [TraceRow]?, writer: UInt32, userNumbers: [Int], users: Range<Int>, systemTags: SystemTags
     ) {
         self.scenario = scenario
         workload = scenario.workload ?? Workload()
@@ -199,7 +263,8 @@ struct NativeScenario {
         verifies = workload.verifies
         fillsMisses = workload.fillsMisses
         self.progress = progress
-        counted = PlacedTallies(places)
+        tags = systemTags.has("group") ? scenario.tags.merging(["group": ""]) { own, _ in own } : scenario.tags
+        counted = PlacedTallies(places, tags: tags)
         share = ExecutorShare(scenario, progress, users: userNumbers)
         self.generator = generator
         ledger = WriteLedger(limit: 1 << 22)

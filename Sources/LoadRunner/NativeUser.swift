@@ -86,16 +86,22 @@ struct PendingRing {
     mutating func removeAll() { (head, count, unsent) = (0, 0, 0) }
 }
 
-/// The hashes of the keys that verified gets of several keys asked for, in the order of their answers.
+/// What verified gets of several keys asked for, in the order of their answers: the keys' hashes, and what must not be
+/// seen of each.
 struct AskedKeys {
     private var hashes: [UInt64] = []
+    private var superseded: [SupersededVersions] = []
     private var head = 0
 
-    mutating func append(_ hash: UInt64) { hashes.append(hash) }
+    mutating func append(_ hash: UInt64, _ versions: SupersededVersions) {
+        hashes.append(hash)
+        superseded.append(versions)
+    }
 
-    /// Whether the first get that was not answered yet, which has `count` keys, asked for that one.
-    func contains(_ hash: UInt64, first count: Int) -> Bool {
-        hashes[head..<min(hashes.count, head + count)].contains(hash)
+    /// What must not be seen of the key with that hash; nil when the first get that was not answered yet, which has
+    /// `count` keys, did not ask for it.
+    func superseded(_ hash: UInt64, first count: Int) -> SupersededVersions? {
+        hashes[head..<min(hashes.count, head + count)].firstIndex(of: hash).map { superseded[$0] }
     }
 
     /// The first get, which has `count` keys, is answered.
@@ -103,11 +109,13 @@ struct AskedKeys {
         head = min(hashes.count, head + count)
         guard head == hashes.count || head > 4096 else { return }
         hashes.removeFirst(head)
+        superseded.removeFirst(head)
         head = 0
     }
 
     mutating func removeAll() {
         hashes.removeAll(keepingCapacity: true)
+        superseded.removeAll(keepingCapacity: true)
         head = 0
     }
 }

@@ -260,10 +260,12 @@ extension NativeWorker {
         _ event: ReplyEvent, _ stamp: ValueStamp?, _ request: PendingRequest, _ user: Int, _ scenario: Int
     ) -> ValueStamp.Fault? {
         let expected: UInt64
+        var superseded = request.superseded
         if request.operation == .mget {
             expected = event.keyHash
             let count = scenarios[scenario].keysPerGet
-            if !users[user].askedKeys.contains(expected, first: count) { return .wrongKey }
+            guard let versions = users[user].askedKeys.superseded(expected, first: count) else { return .wrongKey }
+            superseded = versions
         } else {
             writeKey(scenario, request.key, isCounter: request.isCounter)
             expected = stableHash(keyText.span)
@@ -272,8 +274,8 @@ extension NativeWorker {
         }
         guard let stamp else { return .torn }
         if stamp.keyHash != expected { return .wrongKey }
-        let isOwn = request.operation != .mget && stamp.writer == scenarios[scenario].writer
-        return isOwn && request.superseded.contains(stamp.version) ? .stale : nil
+        let isOwn = stamp.writer == scenarios[scenario].writer
+        return isOwn && superseded.contains(stamp.version) ? .stale : nil
     }
 
     private mutating func verify(

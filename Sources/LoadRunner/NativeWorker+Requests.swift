@@ -181,11 +181,14 @@ extension NativeWorker {
         case .mget:
             let verifies = scenarios[scenario].verifies
             users[user].output.appendKeyLine("get ", key: keyText.span)
-            if verifies { users[user].askedKeys.append(stableHash(keyText.span)) }
+            if verifies { users[user].askedKeys.append(stableHash(keyText.span), request.superseded) }
             for _ in 1..<max(1, scenarios[scenario].workload.keysPerGet) {
-                writeKey(scenario, scenarios[scenario].generator.nextKey())
+                let other = scenarios[scenario].generator.nextKey()
+                writeKey(scenario, other)
                 users[user].output.appendAnotherKey(keyText.span)
-                if verifies { users[user].askedKeys.append(stableHash(keyText.span)) }
+                guard verifies else { continue }
+                let superseded = scenarios[scenario].ledger.superseded(other)
+                users[user].askedKeys.append(stableHash(keyText.span), superseded)
             }
             users[user].output.appendLineEnd()
         case .set, .add, .replace, .append, .prepend, .cas, .meta, .version, .flush: break

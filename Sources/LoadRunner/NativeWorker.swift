@@ -21,6 +21,10 @@ struct NativeSetup: Sendable {
     var outputs: [SampleOutput] = []
     /// The part of the test that is run here.
     var segment = ExecutionSegment.whole
+    /// Which of k6's tags samples have.
+    var systemTags = SystemTags.all
+    /// Whether what is gathered is kept apart by all tags.
+    var keepsSeries = false
 
     /// Threads of all parts, which have as many each.
     var threadCount: Int { threads * segment.count }
@@ -72,7 +76,7 @@ struct NativeWorker: ~Copyable {
         self.setup = setup
         poller = try Poller(capacity: 512)
         sinks = setup.registry.makeSinks()
-        log = SampleLog(setup.outputs)
+        log = SampleLog(setup.outputs, setup.systemTags)
         var (scenarios, first, largest) = ([NativeScenario](), 0, 0)
         for (index, scenario) in setup.scenarios.enumerated() {
             let made = NativeScenario.make(scenario, index, first, setup, thread)
@@ -241,7 +245,11 @@ struct NativeWorker: ~Copyable {
         logBytes()
         var shown = sinks
         for scenario in scenarios { scenario.counted.add(to: &shown) }
-        control.publish(WorkerSnapshot(sinks: shown, warnings: warnings.counts), thread: thread)
+        var series = SeriesTable()
+        if setup.keepsSeries {
+            for scenario in scenarios { scenario.counted.add(to: &series, setup.builtIn, setup.systemTags) }
+        }
+        control.publish(WorkerSnapshot(sinks: shown, warnings: warnings.counts, series: series), thread: thread)
     }
 }
 
@@ -260,10 +268,11 @@ extension NativeScenario {
         let run = setup.seed &+ Clock.realtimeNanoseconds() &* 4096
         let writer = RandomSource.mix(run &+ UInt64(thread) &+ RandomSource.mix(UInt64(index)))
         var made = NativeScenario(
-            scenario, progress, ScenarioPlaces(setup.registry, setup.builtIn, tags: scenario.tags),
+            scenario, progress,
+            ScenarioPlaces(setup.registry, setup.builtIn, tags: scenario.tags, setup.systemTags),
             WorkloadGenerator(workload, seed: seed, thread: thread, threads: threads),
             trace: setup.traces[index]?.rows, writer: UInt32(truncatingIfNeeded: writer), userNumbers: numbers,
-            users: first..<first + most)
+            users: first..<first + most, systemTags: setup.systemTags)
         // Threads without a user of the scenario have none to store keys with.
         let parts = min(threads, scenario.plan.initialUsers)
         if workload.preloads, thread < parts {

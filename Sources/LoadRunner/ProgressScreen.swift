@@ -10,10 +10,14 @@ struct ProgressScreen {
     let isColored: Bool
     let scenarios: [Scenario]
     let progress: [ScenarioProgress]
+    let log: RunLog
     private let isTerminal = ProcessControl.isTerminal(1)
     private var shownLines = 0
 
-    init(isQuiet: Bool, isColored: Bool, scenarios: [Scenario], progress: [ScenarioProgress]) {
+    init(
+        isQuiet: Bool, isColored: Bool, scenarios: [Scenario], progress: [ScenarioProgress], log: RunLog = .standard
+    ) {
+        self.log = log
         self.isQuiet = isQuiet
         self.isColored = isColored
         self.scenarios = scenarios
@@ -22,12 +26,15 @@ struct ProgressScreen {
 
     private func say(_ text: String, to fd: Int32 = 1) { writeWhole(Array(text.utf8), to: fd) }
 
-    func showHeading(path: String, servers: [String], agents: [String] = []) {
+    func showHeading(
+        path: String, servers: [String], agents: [String] = [], segment: ExecutionSegment = .whole
+    ) {
         guard !isQuiet else { return }
         let users = scenarios.reduce(0) { $0 + $1.plan.maximumUsers }
         let longest = NumberText.span(scenarios.map(\.latestEnd).max() ?? 0)
         let several = scenarios.count == 1 ? "1 scenario" : "\(scenarios.count) scenarios"
-        let place = agents.isEmpty ? "local" : "\(agents.count) agents (\(agents.joined(separator: ", ")))"
+        let part = segment == .whole ? "" : ", part \(segment.index + 1) of \(segment.count)"
+        let place = agents.isEmpty ? "local\(part)" : "\(agents.count) agents (\(agents.joined(separator: ", ")))"
         var text = """
 
                  execution: \(place)
@@ -129,15 +136,15 @@ struct ProgressScreen {
 
     func showWarnings(_ warnings: [String: UInt64]) {
         for (message, count) in warnings.sorted(by: { $0.value > $1.value }) {
-            say("WARN \(message)\(count == 1 ? "" : " (\(count) times)")\n", to: 2)
+            log.write(.warning, "\(message)\(count == 1 ? "" : " (\(count) times)")")
         }
     }
 
     func showNote(_ message: String) { say("INFO \(message)\n") }
 
-    func showWarning(_ message: String) { say("WARN \(message)\n", to: 2) }
+    func showWarning(_ message: String) { log.write(.warning, message) }
 
-    func showError(_ message: String) { say("ERRO \(message)\n", to: 2) }
+    func showError(_ message: String) { log.write(.error, message) }
 
     /// Writes a file; says so when it cannot.
     func write(file path: String, _ bytes: [UInt8]) {

@@ -44,6 +44,9 @@ struct RateSearchRun {
         self.line = line
         self.fleet = fleet
         self.objective = try SearchObjective(objective)
+        for name in ["out", "report", "summary-export"] where line.has(name) {
+            throw OptionProblem("--search: --\(name) is of one test; --json prints the trials of a search")
+        }
         isJSON = line.has("json")
         let scenarios = try test.options.resolvedScenarios()
         guard scenarios.count == 1 else {
@@ -73,6 +76,10 @@ struct RateSearchRun {
         self.scenario = scenario
         var one = test.options
         (one.vus, one.duration, one.iterations, one.stages) = (nil, nil, nil, nil)
+        one.isOverridden = false
+        if one.noThresholds != true, let thresholds = one.thresholds, !thresholds.isEmpty {
+            test.log.write(.warning, "--search: thresholds are not looked at; the objective is what a trial keeps")
+        }
         one.noThresholds = true
         self.test = PreparedTest(test, one)
     }
@@ -135,6 +142,7 @@ struct RateSearchRun {
         }
         let done = try run.perform(OutputSettings(), isQuiet: true)
         if let failure = done.control.failed { throw RunProblem(failure.code, failure.message) }
+        if let problem = done.setupProblem { throw RunProblem(done.code, problem) }
         let result = done.watch.result()
         done.screen.showWarnings(done.watch.warnings())
         let builtIn = result.builtIn

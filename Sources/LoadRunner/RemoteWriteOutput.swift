@@ -2,30 +2,35 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import LoadModel
-internal import MemcacheProtocol
-internal import Memory
 internal import Platform
 internal import Synchronization
 
 /// Where and how metrics are sent while a test runs: `-o experimental-prometheus-rw`, and k6's variables for it.
 struct RemoteWriteSettings: Sendable {
-    var host = "localhost"
-    var port: UInt16 = 9090
-    var path = "/api/v1/write"
+    var target = PushCall.Target()
     var intervalNanoseconds: UInt64 = 5_000_000_000
-    /// What stands behind `Authorization:`; nil for nothing.
-    var authorization: String?
+    /// Whether all series are marked as stale at the end.
+    var marksStale = false
     var write = RemoteWrite()
 
     /// The names that mean this output.
     static let names = ["experimental-prometheus-rw", "prometheus-rw"]
 
+    private static let prefix = "K6_PROMETHEUS_RW_"
+
     /// What `wanted`, which stands behind the output's name, and the environment say. Throws what is wrong with it.
     init(_ wanted: String, _ environment: [String: String], tags: [String: String]) throws(OptionProblem) {
-        func variable(_ name: String) -> String? { environment["K6_PROMETHEUS_RW_" + name] }
+        func variable(_ name: String) -> String? { environment[Self.prefix + name] }
+        func truth(_ name: String) throws(OptionProblem) -> Bool {
+            guard let text = variable(name) else { return false }
+            guard let value = LoadCommandLine.truth(text) else {
+                throw OptionProblem("\(Self.prefix)\(name) \(text): expected true or false")
+            }
+            return value
+        }
         write.tags = tags
         let address = wanted.isEmpty ? variable("SERVER_URL") : wanted
-        if let address { try read(address) }
+        if let address { target.url = try Self.checked(address) }
         if let text = variable("PUSH_INTERVAL") {
             guard let interval = GoDuration.parse(text), interval >= 100_000_000 else {
                 throw OptionProblem("K6_PROMETHEUS_RW_PUSH_INTERVAL \(text): expected a duration of 100ms and more")
@@ -39,36 +44,69 @@ struct RemoteWriteSettings: Sendable {
                     "K6_PROMETHEUS_RW_TREND_STATS: '\(name)' is none of count, sum, min, max, avg, med and p(N)")
             }
         }
+        marksStale = try truth("STALE_MARKERS")
+        target.skipsVerification = try truth("INSECURE_SKIP_TLS_VERIFY")
+        let version = variable("TLS_MIN_VERSION") ?? "1.3"
+        guard ["1.2", "1.3"].contains(version) else {
+            throw OptionProblem("K6_PROMETHEUS_RW_TLS_MIN_VERSION \(version): expected 1.2 or 1.3")
+        }
+        target.allowsTLS12 = version == "1.2"
+        target.certificatePath = variable("CLIENT_CERTIFICATE")
+        target.keyPath = variable("CLIENT_CERTIFICATE_KEY")
         if let token = variable("BEARER_TOKEN") {
-            authorization = "Bearer \(token)"
+            target.headers.append("Authorization: Bearer \(token)")
         } else if let user = variable("USERNAME") {
-            var text = OutputBuffer(capacity: 256)
-            let pair = Array("\(user):\(variable("PASSWORD") ?? "")".utf8)
-            Base64.encode(pair.span, into: &text)
-            authorization = "Basic " + text.withSpan { String(decoding: [UInt8](copying: $0), as: UTF8.self) }
+            target.credentials = "\(user):\(variable("PASSWORD") ?? "")"
+        }
+        target.headers += try Self.headers(environment)
+        if try truth("TREND_AS_NATIVE_HISTOGRAM") {
+            throw OptionProblem(
+                "K6_PROMETHEUS_RW_TREND_AS_NATIVE_HISTOGRAM: native histograms are not sent; choose figures with "
+                    + "K6_PROMETHEUS_RW_TREND_STATS")
+        }
+        for name in environment.keys where name.hasPrefix(Self.prefix + "SIGV4_") {
+            throw OptionProblem("\(name): requests are not signed as AWS's are")
         }
     }
 
-    /// Reads `http://host:port/path`.
-    private mutating func read(_ address: String) throws(OptionProblem) {
-        guard address.hasPrefix("http://") else {
-            throw OptionProblem("--out: \(address): expected an address that begins with http://")
+    /// Headers of `K6_PROMETHEUS_RW_HEADERS_name=value` and `K6_PROMETHEUS_RW_HTTP_HEADERS=name:value,name:value`.
+    private static func headers(_ environment: [String: String]) throws(OptionProblem) -> [String] {
+        var all: [(name: String, value: String)] = []
+        for piece in environment[prefix + "HTTP_HEADERS"]?.split(separator: ",") ?? [] {
+            let parts = piece.split(separator: ":", maxSplits: 1).map(String.init)
+            guard parts.count == 2 else {
+                throw OptionProblem("\(prefix)HTTP_HEADERS: '\(piece)': expected NAME:VALUE, several with commas")
+            }
+            all.append((parts[0], parts[1]))
         }
-        let rest = address.dropFirst(7)
-        let place = rest.prefix { $0 != "/" }
-        path = rest.count > place.count ? String(rest.dropFirst(place.count)) : "/"
-        let colon = place.hasSuffix("]") ? nil : place.lastIndex(of: ":")
-        host = String(place[..<(colon ?? place.endIndex)].filter { $0 != "[" && $0 != "]" })
-        port = 80
-        if let colon {
-            guard let number = UInt16(place[place.index(after: colon)...]), number > 0 else {
+        let start = prefix + "HEADERS_"
+        for (name, value) in environment.sorted(by: { $0.key < $1.key }) where name.hasPrefix(start) {
+            all.append((String(name.dropFirst(start.count)), value))
+        }
+        return try all.map { (header) throws(OptionProblem) in
+            let isName = !header.name.isEmpty && header.name.utf8.allSatisfy { $0 > 32 && $0 < 127 && $0 != 58 }
+            guard isName, header.value.utf8.allSatisfy({ $0 >= 32 && $0 != 127 }) else {
+                throw OptionProblem("\(prefix)HEADERS: '\(header.name)' is no header's name, or its value no text")
+            }
+            return "\(header.name): \(header.value)"
+        }
+    }
+
+    /// `address` when it is one of HTTP.
+    private static func checked(_ address: String) throws(OptionProblem) -> String {
+        let problem = OptionProblem("--out: \(address): expected http://HOST:PORT/PATH, or https://")
+        guard let scheme = ["http://", "https://"].first(where: { address.hasPrefix($0) }),
+            address.utf8.allSatisfy({ $0 > 32 && $0 < 127 })
+        else { throw problem }
+        let place = address.dropFirst(scheme.count).prefix { $0 != "/" }
+        let host = place.hasSuffix("]") ? place : place.lastIndex(of: ":").map { place[..<$0] } ?? place
+        guard !host.isEmpty else { throw problem }
+        if host.count < place.count {
+            guard let port = UInt16(place.dropFirst(host.count + 1)), port > 0 else {
                 throw OptionProblem("--out: \(address): expected a port from 1 to 65535")
             }
-            port = number
         }
-        guard !host.isEmpty, address.utf8.allSatisfy({ $0 > 32 && $0 < 127 }) else {
-            throw OptionProblem("--out: \(address): expected http://HOST:PORT/PATH")
-        }
+        return address
     }
 }
 
@@ -76,7 +114,7 @@ struct RemoteWriteSettings: Sendable {
 /// what is not sent yet only the latest is kept.
 final class RemoteWriteOutput: Sendable {
     private struct State {
-        var latest: [MetricSink]?
+        var latest: (sinks: [MetricSink], series: SeriesTable)?
         var isOver = false
         var sent = 0
         var failed = 0
@@ -89,7 +127,7 @@ final class RemoteWriteOutput: Sendable {
     private let parking = Parking()
     private let thread: Guarded<Thread?> = Guarded(nil)
 
-    /// Seconds that each system call of a push may take.
+    /// Seconds that a push may take.
     private static let timeoutSeconds = 5
 
     init(_ settings: RemoteWriteSettings, _ registry: MetricRegistry) throws(SystemError) {
@@ -100,12 +138,12 @@ final class RemoteWriteOutput: Sendable {
     }
 
     /// What was gathered so far. Does not block.
-    func offer(_ sinks: [MetricSink]) { state.withLock { $0.latest = sinks } }
+    func offer(_ sinks: [MetricSink], _ series: SeriesTable) { state.withLock { $0.latest = (sinks, series) } }
 
     /// Sends what was gathered to the end, and ends. Returns what went wrong, for people; nil when nothing did.
-    func finish(_ sinks: [MetricSink]) -> String? {
+    func finish(_ sinks: [MetricSink], _ series: SeriesTable) -> String? {
         state.withLock { state in
-            state.latest = sinks
+            state.latest = (sinks, series)
             state.isOver = true
         }
         parking.announce()
@@ -118,6 +156,7 @@ final class RemoteWriteOutput: Sendable {
     }
 
     private func run() {
+        let call = PushCall(settings.target, timeoutSeconds: Self.timeoutSeconds)
         var next = Clock.monotonicNanoseconds() &+ settings.intervalNanoseconds
         while true {
             let ticket = parking.ticket
@@ -128,21 +167,29 @@ final class RemoteWriteOutput: Sendable {
                 continue
             }
             next = now &+ settings.intervalNanoseconds
-            let sinks = state.withLock { state in
+            let latest = state.withLock { state in
                 defer { state.latest = nil }
                 return state.latest
             }
-            if let sinks { push(sinks) }
+            if let latest { push(settings.write.samples(registry, latest.sinks, latest.series), call) }
+            if isOver, settings.marksStale, let latest {
+                let seen = settings.write.samples(registry, latest.sinks, latest.series)
+                push(seen.map(\.stale), call, later: 1)
+            }
             if isOver { return }
         }
     }
 
-    private func push(_ sinks: [MetricSink]) {
-        let samples = settings.write.samples(registry, sinks)
+    /// Sends samples of now, or of so many milliseconds later.
+    private func push(_ samples: [RemoteWrite.Sample], _ call: PushCall?, later: Int64 = 0) {
         guard !samples.isEmpty else { return }
-        let body = RemoteWrite.message(samples, milliseconds: Int64(Clock.realtimeNanoseconds() / 1_000_000))
-        var problem: String?
-        do throws(SystemError) { problem = try post(body) } catch { problem = error.description }
+        let now = Int64(Clock.realtimeNanoseconds() / 1_000_000)
+        let body = RemoteWrite.message(samples, milliseconds: now + later)
+        let headers = [
+            "User-Agent: martlet-load", "Content-Type: application/x-protobuf", "Content-Encoding: snappy",
+            "X-Prometheus-Remote-Write-Version: 0.1.0",
+        ]
+        let problem = call.map { $0.post(body, headers: headers) } ?? "libcurl cannot be used"
         state.withLock { state in
             if let problem {
                 state.failed += 1
@@ -151,30 +198,5 @@ final class RemoteWriteOutput: Sendable {
                 state.sent += 1
             }
         }
-    }
-
-    /// Posts a message; what is wrong with the answer, nil when nothing is.
-    private func post(_ body: [UInt8]) throws(SystemError) -> String? {
-        let socket = try ClientSocket.connect(
-            host: settings.host, port: settings.port, timeoutSeconds: Self.timeoutSeconds)
-        let host = settings.host.contains(":") ? "[\(settings.host)]" : settings.host
-        var head = "POST \(settings.path) HTTP/1.1\r\nHost: \(host):\(settings.port)\r\nConnection: close\r\n"
-        head += "User-Agent: martlet-load\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n"
-        head += "X-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: \(body.count)\r\n"
-        if let authorization = settings.authorization { head += "Authorization: \(authorization)\r\n" }
-        try socket.write(Array("\(head)\r\n".utf8) + body)
-        var answer: [UInt8] = []
-        while answer.count < 4_096, !answer.contains(UInt8(ascii: "\n")) {
-            let more = try socket.read(limit: 4_096)
-            guard !more.isEmpty else { break }
-            answer += more
-        }
-        let line = String(
-            decoding: answer.prefix { $0 != UInt8(ascii: "\r") && $0 != UInt8(ascii: "\n") }, as: UTF8.self)
-        let words = line.split(separator: " ", maxSplits: 2)
-        guard words.count >= 2, words[0].hasPrefix("HTTP/1."), let code = Int(words[1]) else {
-            return "the answer is not HTTP"
-        }
-        return 200..<300 ~= code ? nil : "the answer is \(words.dropFirst().joined(separator: " "))"
     }
 }

@@ -96,6 +96,8 @@ struct WorkerSnapshot: Sendable {
     var checks = CheckGroup()
     /// What went wrong, in words, and how often.
     var warnings: [String: UInt64] = [:]
+    /// What was gathered by all tags, where that is asked for.
+    var series = SeriesTable()
 }
 
 /// Counts messages, of different ones a limited number.

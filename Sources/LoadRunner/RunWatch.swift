@@ -17,10 +17,11 @@ struct RunWatch {
     let scenarios: [Scenario]
     let progress: [ScenarioProgress]
     let threads: Int
+    private let keepsSeries: Bool
     private var users = MetricSink(.gauge)
     private var usersMade = MetricSink(.gauge)
     private var endTime: UInt64 = 0
-    private(set) var series = RunSeries()
+    private(set) var points = RunSeries()
     /// Where metrics go meanwhile.
     var output: RemoteWriteOutput?
     /// What has each sample, and the tags of those that belong to the whole test.
@@ -36,8 +37,10 @@ struct RunWatch {
 
     init(
         control: RunControl, thresholds: ThresholdSet, registry: MetricRegistry, builtIn: BuiltInMetrics,
-        scenarios: [Scenario], progress: [ScenarioProgress], threads: Int, isRemote: Bool = false
+        scenarios: [Scenario], progress: [ScenarioProgress], threads: Int, isRemote: Bool = false,
+        keepsSeries: Bool = false
     ) {
+        self.keepsSeries = keepsSeries
         startNanoseconds = isRemote ? AgentLimits.startNanoseconds : 2_000_000
         // An agent that leaves a script behind says so itself.
         patience = Self.patienceNanoseconds + (isRemote ? AgentLimits.silenceNanoseconds : 0)
@@ -117,8 +120,21 @@ struct RunWatch {
             samples.flush()
         }
         let sinks = sinks()
-        series.add(sinks, builtIn, nanoseconds: nanoseconds)
-        output?.offer(sinks)
+        points.add(sinks, builtIn, nanoseconds: nanoseconds)
+        output?.offer(sinks, series())
+    }
+
+    /// What all threads have shown by all tags, added up; empty where that is not asked for.
+    func series() -> SeriesTable {
+        var sum = SeriesTable()
+        guard keepsSeries else { return sum }
+        for snapshot in control.snapshots { sum.merge(snapshot.series) }
+        for (scenario, progress) in zip(scenarios, progress) where progress.dropped > 0 {
+            var sink = MetricSink(.counter)
+            sink.add(count: progress.dropped)
+            sum.merge(SeriesKey(builtIn.droppedIterations, scenario.tags), sink)
+        }
+        return sum
     }
 
     /// What all threads have shown, added up.
@@ -148,6 +164,7 @@ struct RunWatch {
     func result() -> TestResult {
         var result = TestResult(registry: registry, builtIn: builtIn, sinks: sinks())
         for snapshot in control.snapshots { result.checks.add(snapshot.checks) }
+        result.series = series()
         if control.startTime != 0 { result.nanoseconds = endTime - min(endTime, control.startTime) }
         return result
     }

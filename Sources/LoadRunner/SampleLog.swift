@@ -36,7 +36,12 @@ struct SampleLog {
     /// Counts batches: numbers of tags hold within one.
     private(set) var generation = 0
 
-    init(_ outputs: [SampleOutput]) { self.outputs = outputs }
+    private let systemTags: SystemTags
+
+    init(_ outputs: [SampleOutput], _ systemTags: SystemTags = .all) {
+        self.outputs = outputs
+        self.systemTags = systemTags
+    }
 
     /// Whether there is an output.
     var isOn: Bool { !outputs.isEmpty }
@@ -64,7 +69,8 @@ struct SampleLog {
         if let known = requestNumbers[key] {
             number = known
         } else {
-            let more = ["op": operation.name, "status": outcome.name]
+            var more = ["op": operation.name]
+            if systemTags.has("status") { more["status"] = outcome.name }
             number = self.number(batch.tags[Int(tags)].merging(more) { $1 })
             requestNumbers[key] = number
         }

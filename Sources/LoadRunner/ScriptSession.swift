@@ -13,8 +13,8 @@ final class ScriptSession {
     let environment: String
     private let worker: ScriptWorker
     private let control = RunControl(threads: 1)
-    /// The script's `options`, as JSON and read.
-    let optionsText: String
+    /// The script's `options`, each as JSON, and read.
+    let optionFields: [String: String]
     let options: LoadOptions
     /// The functions that the main module exports.
     let functions: Set<String>
@@ -22,16 +22,17 @@ final class ScriptSession {
 
     /// Reads the script at `path`. Throws what is wrong with it, with the lines.
     init(
-        path: String, environment: [String: String], servers: [String], files: TestFiles
+        path: String, environment: [String: String], servers: [String], files: TestFiles, log: RunLog = .standard
     ) throws(RunProblem) {
         library = ScriptLibrary(path: path, files)
         self.environment = JSONText.object(environment)
         var registry = MetricRegistry()
         let builtIn = BuiltInMetrics(&registry)
-        let setup = ScriptSetup(
+        var setup = ScriptSetup(
             library: library, scenarios: [], progress: [], registry: registry, builtIn: builtIn, servers: servers,
             environment: self.environment, options: "{}", minIterationDuration: 0, data: nil, isDedicated: true,
             seed: nil, tags: [:])
+        setup.log = log
         let said: SettingsNode?
         // Init code may take as long as it likes, until a signal.
         let guardian: ScriptGuard
@@ -54,28 +55,33 @@ final class ScriptSession {
                 throw ScriptProblem(error.description)
             }
         } catch {
+            // What a script ends the test with says itself why.
+            if let failure = control.failed { throw RunProblem(failure.code, failure.message) }
             throw RunProblem(guardian.isSignalled ? .interrupted : .scriptException, error.description)
         }
         guard !guardian.isSignalled else { throw RunProblem(.interrupted, "\(path): a signal ended it") }
         guard case .mapping(let entries) = said?.content else {
             throw RunProblem(.scriptException, "\(path): no module")
         }
-        var (text, read, names) = ("{}", LoadOptions(), Set<String>())
+        var (fields, read, names) = ([String: String](), LoadOptions(), Set<String>())
         for entry in entries {
             if entry.key == "options" {
-                text = Self.json(entry.value)
+                if case .mapping(let all) = entry.value.content {
+                    for one in all { fields[one.key] = Self.json(one.value) }
+                }
+                // The lines of the script, not of its options' text.
+                let source = (try? files.read(library.path, limitBytes: ScriptLibrary.sizeLimitBytes)) ?? []
+                let lines = LiteralLines(source, of: "options")
                 do throws(SettingsError) {
-                    read = try OptionsReader.read(entry.value, file: path)
+                    read = try OptionsReader.read(entry.value.relined { lines.line($0) ?? 0 }, file: path)
                 } catch {
-                    // The script's lines are not those of its options' text.
-                    let words = error.problems.map { "options of \(path): " + $0.dropFirst(path.count + 3) }
-                    throw RunProblem(.invalidOptions, words.joined(separator: "\n"))
+                    throw RunProblem(.invalidOptions, error.problems.joined(separator: "\n"))
                 }
             } else if case .sequence(let items) = entry.value.content {
                 for item in items { if case .scalar(let name, _) = item.content { names.insert(name) } }
             }
         }
-        (optionsText, options, functions) = (text, read, names)
+        (optionFields, options, functions) = (fields, read, names)
     }
 
     private static func json(_ node: SettingsNode) -> String {
@@ -83,7 +89,7 @@ final class ScriptSession {
         case .mapping(let entries):
             return "{" + entries.map { "\(JSONString.quoted($0.key)):\(json($0.value))" }.joined(separator: ",") + "}"
         case .sequence(let items): return "[" + items.map { json($0) }.joined(separator: ",") + "]"
-        case .scalar(let text, let isPlain): return isPlain ? text : JSONString.quoted(text)
+        case .scalar(let text, let isPlain): return isPlain ? text.isEmpty ? "null" : text : JSONString.quoted(text)
         }
     }
 
@@ -93,7 +99,8 @@ final class ScriptSession {
 
     /// Takes over what the options came to.
     func adopt(
-        _ registry: MetricRegistry, servers: [String], tls: LoadTLS?, tags: [String: String], outputs: [SampleOutput]
+        _ registry: MetricRegistry, servers: [String], options: LoadOptions, outputs: [SampleOutput],
+        shown: String, keepsSeries: Bool = false
     ) throws(RunProblem) {
         worker.registry = registry
         worker.places = []
@@ -101,13 +108,20 @@ final class ScriptSession {
         worker.sampleCache = [:]
         for user in worker.users.indices { worker.users[user].place = -1 }
         worker.sinks = registry.makeSinks()
-        worker.log = SampleLog(outputs)
-        worker.setup.tags = tags
-        worker.setup.options = optionsText
-        do throws(OptionProblem) { try worker.setServers(servers, tls) } catch {
+        worker.setup.systemTags = options.systemTags ?? .all
+        worker.log = SampleLog(outputs, worker.setup.systemTags)
+        worker.setup.tags = options.tags ?? [:]
+        worker.setup.options = shown
+        worker.setup.throwsErrors = options.throwsErrors ?? false
+        worker.setup.tlsRules = options.tlsRules
+        worker.setup.keepsSeries = keepsSeries
+        do throws(OptionProblem) { try worker.setServers(servers, options.tls) } catch {
             throw RunProblem(.invalidOptions, error.description)
         }
     }
+
+    /// What setup gave, as JSON; nil when it gave nothing.
+    var setupData: String? { data.map { String(decoding: $0, as: UTF8.self) } }
 
     /// Why setup, teardown or handleSummary called the test failed; nil when none did.
     var markedFailed: String? { control.markedFailed }
@@ -124,7 +138,8 @@ final class ScriptSession {
         worker.log.flush()
         var shown = worker.sinks
         for place in worker.places { place.add(to: &shown) }
-        return WorkerSnapshot(sinks: shown, checks: worker.checks, warnings: worker.warnings.counts)
+        return WorkerSnapshot(
+            sinks: shown, checks: worker.checks, warnings: worker.warnings.counts, series: worker.series)
     }
 
     /// What setup gave on another machine.
@@ -146,7 +161,7 @@ final class ScriptSession {
 
     /// What the script's handleSummary makes of the result: texts by where they go; nil when there is no such function.
     func summarise(
-        _ data: String, limit: UInt64, text: @escaping (Bool) -> String
+        _ data: String, limit: UInt64, text: @escaping (JSONNode, Bool) throws(OptionProblem) -> String
     ) throws(RunProblem) -> [(target: String, bytes: [UInt8])]? {
         guard functions.contains("handleSummary") else { return nil }
         worker.heedsStop = false

@@ -4,6 +4,7 @@
 internal import LoadModel
 internal import Platform
 internal import ScriptEngine
+internal import Settings
 
 extension ScriptWorker: ScriptHost {
     func call(
@@ -19,7 +20,7 @@ extension ScriptWorker: ScriptHost {
             let path = arguments.text(0)
             return .script(try setup.library.load(path), url: path)
         case .log:
-            writeWhole(Array("\(arguments.text(0)) \(arguments.text(1))\n".utf8), to: 2)
+            setup.log.write(RunLog.Level(arguments.text(0)) ?? .info, arguments.text(1), isConsole: true)
         case .open:
             let bytes = try setup.library.open(arguments.text(0))
             return arguments.truth(1) ? .bytes(bytes) : .text(bytes)
@@ -28,7 +29,7 @@ extension ScriptWorker: ScriptHost {
         case .leaveGroup: leaveGroup(user)
         case .sleep: try sleep(user, seconds: arguments.number(0))
         case .metric: return .number(Double(try metric(arguments)))
-        case .sample: sample(user, arguments)
+        case .sample: try sample(user, arguments)
         case .sharedLength:
             return setup.library.arrayLength(arguments.text(0)).map { .number(Double($0)) } ?? .undefined
         case .sharedAdd: staging[arguments.text(0), default: []].append(arguments.bytes(1))
@@ -55,8 +56,9 @@ extension ScriptWorker: ScriptHost {
                 users[user].openTimers -= 1
             }
         case .summaryPart: summaryParts.append((arguments.text(0), arguments.bytes(1)))
-        case .summary: return summary(arguments)
+        case .summary: return try summary(arguments)
         case .seed: break
+        case .userMetadata: users[user].metadata = arguments.isMissing(0) ? "" : arguments.text(0)
         case .userTags: users[user].tags = arguments.isMissing(0) ? "" : arguments.text(0)
         }
         return .undefined
@@ -74,12 +76,25 @@ extension ScriptWorker: ScriptHost {
         return result
     }
 
+    /// Sets of tags whose requests are kept apart at most, of a thread.
+    private static let seriesPlaceLimit = 256
+
     /// The tags of everything that the user does now.
     private func tags(_ user: Int) -> [String: String] {
         let scenario = users[user].scenario
         var result = scenario >= 0 ? setup.scenarios[scenario].tags : setup.tags
-        result["group"] = scenario >= 0 ? users[user].groupPath : "::\(phase)" + users[user].groupPath
+        if setup.systemTags.has("group") {
+            result["group"] = scenario >= 0 ? users[user].groupPath : "::\(phase)" + users[user].groupPath
+        }
         return result.merging(Self.tags(users[user].tags)) { $1 }
+    }
+
+    /// These, and the user's metadata beside them.
+    private func loggedTags(_ user: Int) -> [String: String] {
+        guard !users[user].metadata.isEmpty else { return tags(user) }
+        var all = tags(user)
+        for (key, value) in Self.tags(users[user].metadata) { all[SampleText.metadataMark + key] = value }
+        return all
     }
 
     /// Where the samples of what the user does now go, among ``places``.
@@ -92,10 +107,13 @@ extension ScriptWorker: ScriptHost {
 
     private func findPlace(_ user: Int) -> Int {
         // By what decides where samples go: a tag with ever new values must not fill the memory.
-        let tags = registry.relevant(tags(user))
+        let all = tags(user)
+        let isKept = setup.keepsSeries && places.count < Self.seriesPlaceLimit
+        let tags = isKept ? all : registry.relevant(all)
         let key = tags.sorted { $0.key < $1.key }.map { "\($0.key)\u{1}\($0.value)" }.joined(separator: "\u{2}")
         if let known = placeNumbers[key] { return known }
-        places.append(PlacedTallies(ScenarioPlaces(registry, setup.builtIn, tags: tags)))
+        places.append(
+            PlacedTallies(ScenarioPlaces(registry, setup.builtIn, tags: tags, setup.systemTags), tags: tags))
         placeNumbers[key] = places.count - 1
         return places.count - 1
     }
@@ -114,7 +132,7 @@ extension ScriptWorker: ScriptHost {
 
     private func tagNumber(_ user: Int) -> Int32 {
         if users[user].tagBatch != log.generation {
-            users[user].tagNumber = log.number(tags(user))
+            users[user].tagNumber = log.number(loggedTags(user))
             users[user].tagBatch = log.generation
         }
         return users[user].tagNumber
@@ -150,8 +168,12 @@ extension ScriptWorker: ScriptHost {
             if sampleCache.count < 10_000 { sampleCache[key] = found }
         }
         for place in found { sinks[place].add(value) }
+        if setup.keepsSeries {
+            let all = tags(user).merging(Self.tags(extra)) { $1 }.merging(more) { $1 }
+            ownSeries.add(SeriesKey(metric, all), registry.definition(metric).kind, value)
+        }
         guard log.isOn else { return }
-        let number = log.number(tags(user).merging(Self.tags(extra)) { $1 }.merging(more) { $1 })
+        let number = log.number(loggedTags(user).merging(Self.tags(extra)) { $1 }.merging(more) { $1 })
         log.add(metric, value, tags: number, at: Clock.monotonicNanoseconds())
     }
 
@@ -161,7 +183,7 @@ extension ScriptWorker: ScriptHost {
         checks.count(name, in: groups[...], passes: passed ? 1 : 0, fails: passed ? 0 : 1)
         add(
             user, setup.builtIn.checks, passed ? 1 : 0, arguments.isMissing(2) ? "" : arguments.text(2),
-            ["check": name])
+            setup.systemTags.has("check") ? ["check": name] : [:])
     }
 
     private func leaveGroup(_ user: Int) {
@@ -194,10 +216,11 @@ extension ScriptWorker: ScriptHost {
         return place
     }
 
-    private func sample(_ user: Int, _ arguments: borrowing ScriptArguments) {
+    private func sample(_ user: Int, _ arguments: borrowing ScriptArguments) throws(ScriptProblem) {
         let (metric, value) = (arguments.integer(0), arguments.number(1))
         guard registry.places.indices.contains(metric) else { return }
         guard value.isFinite else {
+            if setup.throwsErrors { throw ScriptProblem("\(registry.name(metric)).add: the value is no number") }
             warnings.count("\(registry.name(metric)).add: the value is no number")
             return
         }
@@ -251,7 +274,8 @@ extension ScriptWorker: ScriptHost {
         case "instance.vusActive": return sum { Double(max(1, $0.activeUsers)) }
         case "instance.vusInitialized": return sum { Double($0.users) }
         case "instance.currentTestRunDuration": return .number(start == 0 ? 0 : Double(now - min(now, start)) / 1e6)
-        case "vu.idInInstance", "vu.idInTest": return .number(Double(state.vu))
+        case "vu.idInTest": return .number(Double(state.vu))
+        case "vu.idInInstance": return .number(Double(idInInstance(state)))
         case "vu.iterationInInstance", "vu.iterationInScenario":
             return .number(Double(max(1, state.iterations) - 1))
         default: break
@@ -272,10 +296,26 @@ extension ScriptWorker: ScriptHost {
         }
     }
 
-    private func summary(_ arguments: borrowing ScriptArguments) -> ScriptValue {
+    /// A virtual user's number among those of this part of the test, from 1.
+    private func idInInstance(_ state: ScriptUser) -> Int {
+        guard state.scenario >= 0 else { return state.vu }
+        let segment = setup.progress[state.scenario].segment
+        let before = setup.scenarios[..<state.scenario].reduce(0) { $0 + segment.share(of: $1.plan.maximumUsers) }
+        return before + segment.own(state.number) + 1
+    }
+
+    /// `(data as JSON, indent, colours)`: the summary of that data, which a script may have changed.
+    private func summary(_ arguments: borrowing ScriptArguments) throws(ScriptProblem) -> ScriptValue {
         guard let summaryText else { return .undefined }
         let indent = arguments.text(1)
-        let text = summaryText(arguments.truth(2))
+        let data: JSONNode
+        do throws(PlacedProblem) { data = try JSONParser.parse(arguments.bytes(0), file: "textSummary") } catch {
+            throw ScriptProblem("textSummary: expected the data that handleSummary is given: \(error.text)")
+        }
+        let text: String
+        do throws(OptionProblem) { text = try summaryText(data, arguments.truth(2)) } catch {
+            throw ScriptProblem(error.description)
+        }
         guard !indent.isEmpty else { return .string(text) }
         let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
         return .string(lines.map { $0.isEmpty ? "" : indent + $0 }.joined(separator: "\n"))

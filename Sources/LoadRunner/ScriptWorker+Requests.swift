@@ -163,22 +163,26 @@ extension ScriptWorker {
     /// Has the clients that name no servers speak to these.
     func setServers(_ names: [String], _ common: LoadTLS?) throws(OptionProblem) {
         (setup.servers, setup.tls) = (names, common)
-        for index in clients.indices where clients[index].description.hasPrefix("|") {
-            let found = try ServerAddress.find(names, try tls(clients[index].tls, isOwn: false))
+        for index in clients.indices {
+            let own = clients[index].description.prefix { $0 != "|" }.split(separator: ",").map(String.init)
+            // Those that name servers are found already, but for what the test says of TLS.
+            guard own.isEmpty || (setup.tlsRules != LoadTLSRules() && !clients[index].tls.isEmpty) else { continue }
+            let all = own.isEmpty ? names : own
+            let found = try ServerAddress.find(all, try tls(clients[index].tls, isOwn: !own.isEmpty))
             clients[index].servers = found
-            clients[index].selector = try Self.selector(names, found, clients[index].hash)
+            clients[index].selector = try Self.selector(all, found, clients[index].hash)
         }
     }
 
     /// How a client speaks TLS: as it says, or, to servers that it does not name, as the test does.
     private func tls(_ text: String, isOwn: Bool) throws(OptionProblem) -> LoadTLS? {
-        guard !text.isEmpty else { return isOwn ? nil : setup.tls }
+        guard !text.isEmpty else { return isOwn ? nil : setup.tlsRules.applied(to: setup.tls) }
         let node: SettingsNode?
         do throws(SettingsError) { node = try SettingsNode.parse(Array(text.utf8), file: "tls") } catch {
             throw OptionProblem(error.description)
         }
         guard let node else { return nil }
-        return try OptionsReader.tls(node)
+        return setup.tlsRules.applied(to: try OptionsReader.tls(node))
     }
 
     private static func selector(
@@ -326,7 +330,7 @@ extension ScriptWorker {
             let word = arguments.word(6)
             connection.output.appendStoreLine(
                 verbs[operation] ?? .set, key: key.span,
-                clientFlags: operation == .cas ? 0 : UInt32(truncatingIfNeeded: word), expiry: expiry,
+                clientFlags: UInt32(truncatingIfNeeded: operation == .cas ? arguments.word(7) : word), expiry: expiry,
                 length: value.count, cas: word)
             connection.output.append(value.span)
             connection.output.appendLineEnd()

@@ -4,6 +4,7 @@
 internal import LoadModel
 internal import Platform
 internal import ScriptEngine
+internal import Settings
 
 /// What the threads of scripts are made from.
 struct ScriptSetup: Sendable {
@@ -31,6 +32,16 @@ struct ScriptSetup: Sendable {
     var tags: [String: String]
     /// What has each sample.
     var outputs: [SampleOutput] = []
+    /// Where scripts log to.
+    var log = RunLog.standard
+    /// Which of k6's tags samples have.
+    var systemTags = SystemTags.all
+    /// Whether a metric throws at a value that is no number.
+    var throwsErrors = false
+    /// What the test says of TLS, whichever client speaks it.
+    var tlsRules = LoadTLSRules()
+    /// Whether what is gathered is kept apart by all tags.
+    var keepsSeries = false
 }
 
 /// A virtual user of a script.
@@ -75,6 +86,10 @@ struct ScriptUser {
     }
     var tags = "" {
         didSet { (place, tagBatch) = (-1, -1) }
+    }
+    /// What outputs that have each sample say of it besides tags.
+    var metadata = "" {
+        didSet { tagBatch = -1 }
     }
     /// The number of its tags in the log's batch, and that batch's; -1 while it is to be found.
     var tagNumber: Int32 = 0
@@ -160,15 +175,17 @@ final class ScriptWorker {
     var start: UInt64 = 0
     /// Whether the end of the test cuts off what runs; not what comes after it.
     var heedsStop = true
-    /// The summary's text, with colours or without, once there is one.
-    var summaryText: ((Bool) -> String)?
+    /// The summary's text of data, with colours or without, once there is one.
+    var summaryText: ((JSONNode, Bool) throws(OptionProblem) -> String)?
+    /// What was gathered by all tags, but for requests: see ``series``.
+    var ownSeries = SeriesTable()
 
     init(_ setup: ScriptSetup, _ control: RunControl, thread: Int) throws(ScriptProblem) {
         self.setup = setup
         self.control = control
         self.thread = thread
         registry = setup.registry
-        log = SampleLog(setup.outputs)
+        log = SampleLog(setup.outputs, setup.systemTags)
         do throws(SystemError) {
             poller = try Poller(capacity: 256)
         } catch {
@@ -259,7 +276,16 @@ final class ScriptWorker {
         log.flush()
         var shown = sinks
         for place in places { place.add(to: &shown) }
-        control.publish(WorkerSnapshot(sinks: shown, checks: checks, warnings: warnings.counts), thread: thread)
+        let snapshot = WorkerSnapshot(sinks: shown, checks: checks, warnings: warnings.counts, series: series)
+        control.publish(snapshot, thread: thread)
+    }
+
+    /// What was gathered by all tags; empty when nobody asks for it.
+    var series: SeriesTable {
+        guard setup.keepsSeries else { return SeriesTable() }
+        var all = ownSeries
+        for place in places { place.add(to: &all, setup.builtIn, setup.systemTags) }
+        return all
     }
 
     // MARK: The loop
@@ -466,7 +492,7 @@ final class ScriptWorker {
     func report(_ error: String) {
         let isNew = warnings.counts[error] == nil
         warnings.count(error)
-        if isNew { writeWhole(Array("ERRO \(error)\n".utf8), to: 2) }
+        if isNew { setup.log.write(.error, error) }
     }
 
     private func isStopped(_ now: UInt64) -> Bool {

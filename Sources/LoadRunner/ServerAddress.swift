@@ -29,6 +29,7 @@ struct ServerAddress: Sendable {
         configuration.keyPath = tls.keyPath
         configuration.serverName = tls.serverName
         configuration.verifiesPeer = !tls.isInsecure
+        configuration.requiresTLS13 = tls.requiresTLS13
         do throws(TLSError) {
             return try TLSClientContext(configuration, host: host(name))
         } catch {

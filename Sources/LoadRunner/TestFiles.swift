@@ -8,6 +8,8 @@ internal import Platform
 final class TestFiles: Sendable {
     private struct State {
         var contents: [String: [UInt8]] = [:]
+        /// What came in by standard input, by the path it is called by.
+        var given: [String: [UInt8]] = [:]
         var keeps = false
     }
 
@@ -40,13 +42,26 @@ final class TestFiles: Sendable {
             }
             return bytes
         }
-        let bytes = try readFile(path, limitBytes: limitBytes)
+        let bytes: [UInt8]
+        if let given = state.withLock({ $0.given[path] }) {
+            guard given.count <= limitBytes else { throw SystemError("read", code: 27, subject: path) }
+            bytes = given
+        } else {
+            bytes = try readFile(path, limitBytes: limitBytes)
+        }
         state.withLock { if $0.keeps { $0.contents[path] = bytes } }
         return bytes
     }
 
+    /// Reads standard input, which is called `path` from now on.
+    func takeInput(as path: String, limitBytes: Int) throws(SystemError) {
+        let bytes = try readFile("/dev/stdin", limitBytes: limitBytes)
+        state.withLock { $0.given[path] = bytes }
+    }
+
     /// Whether there is a file at `path`.
     func has(_ path: String) -> Bool {
-        isShipped ? state.withLock { $0.contents[path] != nil } : fileLength(path) != nil
+        if isShipped { return state.withLock { $0.contents[path] != nil } }
+        return state.withLock { $0.given[path] != nil } || fileLength(path) != nil
     }
 }

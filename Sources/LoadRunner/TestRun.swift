@@ -18,9 +18,14 @@ struct TestRun {
     private let native: [Scenario]
     private let scripted: [Scenario]
     private let traces: [Trace?]
-    private let addresses: [ServerAddress]
+    let addresses: [ServerAddress]
     let servers: [String]
     let seed: UInt64
+    let log: RunLog
+    /// Variables that say where and how results are shown.
+    let environment: [String: String]
+    /// Whether what is gathered is kept apart by all tags.
+    private let keepsSeries: Bool
     private let nativeThreads: Int
     /// How often a connection of its own measures, each second; nil for never.
     private let probeRate: Int?
@@ -36,7 +41,7 @@ struct TestRun {
     /// A test, on agents if there are some, or a part of one that a coordinator sent.
     init(
         _ line: LoadCommandLine, _ test: PreparedTest, fleet: AgentFleet? = nil, searchRate: Double? = nil,
-        job: AgentJob? = nil
+        job: AgentJob? = nil, environment: [String: String] = [:], keepsSeries: Bool = false
     ) throws(OptionProblem) {
         let (options, path, session) = (test.options, test.path, test.session)
         self.line = line
@@ -45,13 +50,21 @@ struct TestRun {
         self.session = session
         self.fleet = fleet
         self.searchRate = searchRate
-        segment = job?.segment ?? .whole
+        (log, self.environment) = (test.log, environment)
+        // Agents send what thresholds and summaries need, and no more.
+        self.keepsSeries = job == nil && fleet == nil && (keepsSeries || options.summaryMode == .full)
+        if fleet != nil, options.segment != nil {
+            throw OptionProblem("--execution-segment: agents have their parts already; leave one of the two out")
+        }
+        let segment = job?.segment ?? options.segment ?? .whole
+        self.segment = segment
         var (native, scripted, traces) = ([Scenario](), [Scenario](), [Trace?]())
         for var scenario in try options.resolvedScenarios() {
-            if let fleet, scenario.plan.maximumUsers < fleet.count {
+            let parts = fleet?.count ?? segment.count
+            guard scenario.plan.maximumUsers >= parts else {
                 throw OptionProblem(
-                    "\(path): scenario \(scenario.name): \(scenario.plan.maximumUsers) VUs are too few for "
-                        + "\(fleet.count) agents")
+                    "\(path): scenario \(scenario.name): \(scenario.plan.maximumUsers) VUs are too few for \(parts) "
+                        + (fleet == nil ? "execution segments" : "agents"))
             }
             guard let workload = scenario.workload else {
                 guard let session else {
@@ -84,7 +97,7 @@ struct TestRun {
         }
         (self.native, self.scripted, self.traces) = (native, scripted, traces)
         servers = options.servers ?? ["127.0.0.1:11211"]
-        addresses = try ServerAddress.find(servers, options.tls)
+        addresses = try ServerAddress.find(servers, options.tlsRules.applied(to: options.tls))
         probeRate = try line.last("probe").map { (text) throws(OptionProblem) in
             guard let rate = Int(text), (1...ProbeWorker.rateLimit).contains(rate) else {
                 throw OptionProblem("--probe \(text): expected 1 to \(ProbeWorker.rateLimit) requests a second")
@@ -168,8 +181,8 @@ struct TestRun {
 
     /// Runs the test, and sends its metrics where `settings` say meanwhile. Returns k6's exit code.
     func run(_ settings: OutputSettings) throws(RunProblem) -> ExitCode {
-        var done = try perform(settings, isQuiet: line.has("quiet"))
-        return conclude(done.watch, done.code, &done.screen, done.control)
+        var done = try perform(settings, isQuiet: line.isOn("quiet", environment))
+        return conclude(done, &done.screen)
     }
 
     /// What all threads of a test share.
@@ -210,7 +223,7 @@ struct TestRun {
         let setup = NativeSetup(
             scenarios: native, progress: basis.native, traces: traces, registry: basis.registry,
             builtIn: basis.builtIn, servers: addresses, threads: nativeThreads, seed: seed, outputs: outputs,
-            segment: segment)
+            segment: segment, systemTags: options.systemTags ?? .all, keepsSeries: keepsSeries)
         let scripts = scriptSetup(basis.registry, basis.builtIn, basis.scripted, outputs)
         return try start(setup, scripts, control)
     }
@@ -222,21 +235,27 @@ struct TestRun {
         let threads = fleet?.count ?? ownThreads
         let control = RunControl(threads: threads + 2)
         var screen = ProgressScreen(
-            isQuiet: isQuiet, isColored: !line.has("no-color") && ProcessControl.isTerminal(1),
-            scenarios: scenarios, progress: basis.progress)
+            isQuiet: isQuiet, isColored: !line.hasNoColor(environment) && ProcessControl.isTerminal(1),
+            scenarios: scenarios, progress: basis.progress, log: log)
         try fleet?.connect(control, basis)
-        screen.showHeading(path: path, servers: servers, agents: fleet?.names ?? [])
+        screen.showHeading(path: path, servers: servers, agents: fleet?.names ?? [], segment: segment)
         if options.isOverridden { screen.showWarning("vus stands in the place of the scenarios") }
         let outputs = try start(settings.samples, registry, builtIn)
         try session?.adopt(
-            registry, servers: servers, tls: options.tls, tags: options.tags ?? [:], outputs: outputs)
+            registry, servers: servers, options: options, outputs: outputs, shown: shownOptions,
+            keepsSeries: keepsSeries)
         if fleet == nil { raiseLimits(screen.showWarning) }
         let running: [Thread]
         do throws(RunProblem) {
             if options.noSetup != true { try session?.setUp(limit: options.setupTimeout ?? 60_000_000_000) }
         } catch {
             fleet?.disconnect(control)
-            throw error
+            // As in k6, what there is of a summary is shown all the same.
+            if let session { control.publish(session.snapshot, thread: threads) }
+            for output in outputs { if let problem = output.finish() { screen.showError(problem) } }
+            let watch = makeWatch(basis, control, threads: threads)
+            return FinishedRun(
+                watch: watch, code: error.code, screen: screen, control: control, setupProblem: error.message)
         }
         do throws(RunProblem) {
             if let fleet {
@@ -250,11 +269,9 @@ struct TestRun {
             throw error
         }
         let (probe, isProbed) = try startProbe(registry, builtIn, control, thread: threads + 1)
-        var watch = RunWatch(
-            control: control, thresholds: basis.thresholds, registry: registry, builtIn: builtIn,
-            scenarios: scenarios, progress: basis.progress, threads: threads, isRemote: fleet != nil)
+        var watch = makeWatch(basis, control, threads: threads)
         watch.output = try start(settings.remote, registry)
-        watch.samples = SampleLog(outputs)
+        watch.samples = SampleLog(outputs, options.systemTags ?? .all)
         watch.tags = options.tags ?? [:]
         var code = watch.watch(&screen)
         if !watch.isStuck { for thread in running { thread.join() } }
@@ -262,9 +279,16 @@ struct TestRun {
         probe?.join()
         if let failed = tearDown(screen), code == .success { code = failed }
         if let session { control.publish(session.snapshot, thread: threads) }
-        if let problem = watch.output?.finish(watch.sinks()) { screen.showError(problem) }
+        if let problem = watch.output?.finish(watch.sinks(), watch.series()) { screen.showError(problem) }
         for output in outputs { if let problem = output.finish() { screen.showError(problem) } }
         return FinishedRun(watch: watch, code: code, screen: screen, control: control)
+    }
+
+    private func makeWatch(_ basis: Basis, _ control: RunControl, threads: Int) -> RunWatch {
+        RunWatch(
+            control: control, thresholds: basis.thresholds, registry: basis.registry, builtIn: basis.builtIn,
+            scenarios: scenarios, progress: basis.progress, threads: threads, isRemote: fleet != nil,
+            keepsSeries: keepsSeries)
     }
 
     /// What each agent is sent, but for its part.
@@ -345,14 +369,16 @@ struct TestRun {
         }
     }
 
-    /// The options that a script sees: its own, and the scenario that shortcuts describe.
-    private var shownOptions: String {
-        guard let text = session?.optionsText, options.scenarios == nil || options.isOverridden else {
-            return session?.optionsText ?? "{}"
+    /// The options that a script sees: what all places come to, and the scenario that shortcuts describe. Scenarios
+    /// that the script has itself are as it wrote them.
+    var shownOptions: String {
+        guard let session else { return "{}" }
+        var own = session.optionFields
+        if own["scenarios"] == nil || options.scenarios == nil || options.isOverridden {
+            let list = scenarios.map { "\(JSONString.quoted($0.name)):\($0.json)" }.joined(separator: ",")
+            own["scenarios"] = "{\(list)}"
         }
-        let list = scripted.map { "\(JSONString.quoted($0.name)):\($0.json)" }.joined(separator: ",")
-        // Of two fields of a name, a reader takes the last.
-        return text.dropLast() + (text == "{}" ? "" : ",") + "\"scenarios\":{\(list)}}"
+        return options.json(own)
     }
 
     private func scriptSetup(
@@ -369,7 +395,8 @@ struct TestRun {
             servers: servers, tls: options.tls, environment: session.environment, options: shownOptions,
             minIterationDuration: options.minIterationDuration ?? 0, data: session.data,
             isDedicated: session.library.canSleep, seed: options.seed, tags: options.tags ?? [:],
-            outputs: outputs)
+            outputs: outputs, log: log, systemTags: options.systemTags ?? .all,
+            throwsErrors: options.throwsErrors ?? false, tlsRules: options.tlsRules, keepsSeries: keepsSeries)
     }
 
     private func start(
@@ -418,4 +445,6 @@ struct FinishedRun {
     var code: ExitCode
     var screen: ProgressScreen
     var control: RunControl
+    /// What was wrong with setup, which let nothing begin; nil when nothing was.
+    var setupProblem: String?
 }

@@ -16,7 +16,7 @@ package enum Prelude {
         const cells = globalThis.__cells, keyBytes = globalThis.__key;
         for (const name of ['__host', '__ask', '__cells', '__key']) delete globalThis[name];
         let context = 0, initialising = true;
-        const host = (op, a, b, c, d, e, f, g) => native(context, op, a, b, c, d, e, f, g);
+        const host = (op, a, b, c, d, e, f, g, h) => native(context, op, a, b, c, d, e, f, g, h);
         class AbortError extends Error { constructor(message) { super(message); this.name = 'TestAborted'; } }
         const describe = error => {
             if (error instanceof AbortError) return '';
@@ -176,20 +176,22 @@ package enum Prelude {
             },
             vu: figures(['idInInstance', 'idInTest', 'iterationInInstance', 'iterationInScenario'], 'vu'),
         };
-        let ownTags = {};
-        const vuTags = new Proxy(ownTags, {
+        // What is told to the host at each change: texts by their names.
+        const told = (what, op) => new Proxy({}, {
             set: (target, key, value) => {
                 if (!['string', 'number', 'boolean'].includes(typeof value)) {
-                    throw new TypeError('a tag is a text, a number or a truth value');
+                    throw new TypeError(`${what} is a text, a number or a truth value`);
                 }
                 target[key] = String(value);
-                host(24, tagText(target));
+                host(op, tagText(target));
                 return true;
             },
-            deleteProperty: (target, key) => { delete target[key]; host(24, tagText(target)); return true; },
+            deleteProperty: (target, key) => { delete target[key]; host(op, tagText(target)); return true; },
         });
+        const vuTags = told('a tag', 24), vuMetadata = told('metadata', 27);
         Object.defineProperty(exec.vu, 'tags', { value: vuTags, enumerable: true });
-        Object.defineProperty(exec.vu, 'metrics', { value: { tags: vuTags, metadata: {} }, enumerable: true });
+        Object.defineProperty(exec.vu, 'metrics',
+            { value: { tags: vuTags, metadata: vuMetadata }, enumerable: true });
         exec.default = exec;
 
         const timers = new Map();
@@ -312,9 +314,9 @@ package enum Prelude {
 
         const pending = new Map();
         let lastRequest = 0;
-        const request = (client, op, key, a, b, c) => new Promise((resolve, reject) => {
+        const request = (client, op, key, a, b, c, d) => new Promise((resolve, reject) => {
             const id = ++lastRequest;
-            host(16, id, client, op, key, a, b, c);
+            host(16, id, client, op, key, a, b, c, d);
             pending.set(id, { resolve, reject, parts: undefined });
         });
         // A request of a key and nothing else: by the cells when the key is as keys mostly are.
@@ -367,7 +369,10 @@ package enum Prelude {
         // What is not a whole number is refused by BigInt.
         const flags = options => {
             const value = typeof options === 'object' && options && options.flags || 0;
-            return value === 0 ? 0 : BigInt(value);
+            if (value === 0) return 0;
+            const number = BigInt(value);
+            if (number >= 0n && number < 4294967296n) return number;
+            throw new RangeError(`flags are 0 to 4294967295, not ${value}`);
         };
         const body = value => {
             if (value instanceof ArrayBuffer || ArrayBuffer.isView(value) || typeof value === 'string') return value;
@@ -394,7 +399,7 @@ package enum Prelude {
             cas(key, value, cas, options) {
                 return later(() => {
                     if (typeof cas !== 'bigint') throw new TypeError('a CAS value is a BigInt, as gets gives it');
-                    return request(this.number, 7, key, body(value), expiry(options), cas);
+                    return request(this.number, 7, key, body(value), expiry(options), cas, flags(options));
                 });
             },
             meta(command, key, flags = [], value) {

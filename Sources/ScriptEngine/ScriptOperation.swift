@@ -45,4 +45,6 @@ package enum ScriptOperation: Int, Sendable {
     case clearTimer
     /// (target, text or bytes): a part of what handleSummary gives.
     case summaryPart
+    /// (what outputs that have each sample say of the user's, besides tags)
+    case userMetadata
 }

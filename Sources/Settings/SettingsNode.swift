@@ -32,6 +32,23 @@ package struct SettingsNode: Sendable, Equatable {
         try YAMLParser.parse(bytes, file: file)
     }
 
+    /// The same with other lines: `line` gives that of what stands at a path of keys, and numbers of elements from 0.
+    package func relined(_ path: [String] = [], _ line: ([String]) -> Int) -> SettingsNode {
+        let content: Content
+        switch self.content {
+        case .scalar: content = self.content
+        case .sequence(let items):
+            content = .sequence(items.enumerated().map { $0.element.relined(path + ["\($0.offset)"], line) })
+        case .mapping(let entries):
+            content = .mapping(
+                entries.map { entry in
+                    let inner = path + [entry.key]
+                    return Entry(key: entry.key, line: line(inner), value: entry.value.relined(inner, line))
+                })
+        }
+        return SettingsNode(content: content, line: line(path))
+    }
+
     /// A mapping without some of its keys; anything else as it is.
     func without(_ keys: Set<String>) -> SettingsNode {
         guard !keys.isEmpty, case .mapping(let entries) = content else { return self }

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+import Settings
 import Testing
 
 @testable import LoadModel
@@ -73,6 +74,23 @@ import Testing
         #expect(!set.evaluate(sinks, seconds: 1)[0].isPassed)
         sinks[builtIn.iterations].add(1)
         #expect(set.abort(sinks, nanoseconds: 10) != nil)
+    }
+
+    @Test func figuresOfWhatHasNoSamplesAreK6s() throws {
+        var registry = MetricRegistry()
+        _ = BuiltInMetrics(&registry)
+        _ = registry.register(MetricDefinition("depth", .gauge))
+        func isPassed(_ metric: String, _ text: String) throws -> Bool {
+            var own = registry
+            let set = try ThresholdSet([MetricThresholds(metric, [try Threshold.parse(text).get()])], &own)
+            return set.evaluate(own.makeSinks(), seconds: 1)[0].isPassed
+        }
+        // Trends, gauges and counters are 0; a rate has no figure, and passes.
+        #expect(try !isPassed("memcached_req_duration", "p(95)>1"))
+        #expect(try isPassed("memcached_req_duration", "p(95)<1"))
+        #expect(try !isPassed("depth", "value>0"))
+        #expect(try !isPassed("iterations", "count>0"))
+        #expect(try isPassed("checks", "rate>0.9") && isPassed("checks", "rate<0.1"))
     }
 
     @Test func onlyTagsThatThresholdsAskForDecide() throws {
@@ -179,6 +197,80 @@ import Testing
 
 
                 """)
+    }
+
+    private func given(_ change: (String) -> String = { $0 }) throws -> String {
+        let result = try example()
+        let options = "{\"summaryTrendStats\":[\"avg\",\"max\"],\"summaryTimeUnit\":\"\",\"noColor\":true}"
+        let data = SummaryExport(result, trendStats: ["avg", "max"])
+            .scriptData(options: options, state: "{\"testRunDurationMs\":5000}")
+        let node = try JSONParser.parse(Array(change(data).utf8), file: "data")
+        return SummaryText(try SummaryData(node, original: SummaryData(result, trendStats: ["avg", "max"]))).text
+    }
+
+    @Test func dataThatIsNotChangedIsShownAsTheResult() throws {
+        #expect(try given() == SummaryText(try example(), trendStats: ["avg", "max"]).text)
+    }
+
+    @Test func whatAScriptTakesOutOfTheDataIsNotShown() throws {
+        func renamed(_ text: String, _ old: String, _ new: String) -> String {
+            var (result, rest) = ("", Substring(text))
+            while !rest.isEmpty {
+                if rest.hasPrefix(old) {
+                    result += new
+                    rest = rest.dropFirst(old.count)
+                } else {
+                    result.append(rest.removeFirst())
+                }
+            }
+            return result
+        }
+        let text = try given { renamed(renamed($0, "\"iterations\"", "\"mine\""), "\"avg\": 5.5", "\"avg\": 7") }
+        #expect(!text.contains("iterations") && text.contains("    mine..."))
+        #expect(text.contains("memcached_req_duration...: avg=7ms"))
+        let orphan = try given { renamed($0, "\"memcached_req_duration\"", "\"other\"") }
+        #expect(orphan.contains("    memcached_req_duration{op:get}...: avg=5.5ms"))
+        let checked = try given { renamed($0, "\"passes\": 6", "\"passes\": 0") }
+        #expect(checked.contains("✓ is stored"))
+        for wrong in ["[]", "{}", "{\"metrics\": {\"a\": 1}}", "{\"metrics\": {\"a\": {\"type\": \"x\"}}}"] {
+            #expect(throws: OptionProblem.self) { try given { _ in wrong } }
+        }
+    }
+
+    @Test func setupsDataIsPassedOn() throws {
+        let data = SummaryExport(try example(), trendStats: ["avg"])
+            .scriptData(options: "{}", state: "{}", setupData: "{\"token\":5}")
+        let node = try JSONParser.parse(Array(data.utf8), file: "data")
+        #expect(node.object?["setup_data"]?.object?["token"]?.integer == 5)
+        let without = SummaryExport(try example(), trendStats: ["avg"]).scriptData(options: "{}", state: "{}")
+        #expect(!without.contains("setup_data"))
+    }
+
+    @Test func theFullSummaryHasScenariosAndGroups() throws {
+        var result = try example()
+        let built = result.builtIn
+        for (scenario, group, name) in [("one", "", "a"), ("one", "::outer::inner", "b"), ("two", "", "c")] {
+            let tags = ["scenario": scenario, "group": group]
+            result.series.add(SeriesKey(built.requestDuration, tags), .trend, 4)
+            result.series.add(SeriesKey(built.checks, tags.merging(["check": name]) { $1 }), .rate, 1)
+        }
+        let text = SummaryText(result, trendStats: ["max"]).text
+        let one = try #require(text.split(separator: "█ SCENARIO: two").first)
+        #expect(one.contains("█ SCENARIO: one") && text.contains("█ SCENARIO: two"))
+        #expect(one.contains("↳ GROUP: outer › inner") && one.contains("✓ a") && !one.contains("✓ c"))
+        #expect(one.contains("      memcached_req_duration...: max=4ms"))
+        #expect(one.contains("    checks_total.......: 2 0.4/s") && one.contains("      checks_total.......: 1 0.2/s"))
+    }
+
+    @Test func seriesAreLimited() {
+        var table = SeriesTable()
+        for index in 0..<SeriesTable.limit + 3 { table.add(SeriesKey(0, ["id": "\(index)"]), .counter, 1) }
+        table.add(SeriesKey(0, ["id": "0"]), .counter, 1)
+        #expect(table.all.count == SeriesTable.limit && table.leftOut == 3)
+        #expect(table.all[SeriesKey(0, ["id": "0"])]?.value == 2)
+        var sum = table
+        sum.merge(table)
+        #expect(sum.all[SeriesKey(0, ["id": "0"])]?.value == 4 && sum.leftOut == 6)
     }
 
     @Test func exportHasK6sShape() throws {

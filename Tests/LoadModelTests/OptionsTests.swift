@@ -129,12 +129,20 @@ private func problems(_ text: String) -> [String] {
         #expect(try problem("{iterations: 1, \(scenarios)}").hasPrefix("iterations and scenarios"))
         #expect(try problem("{duration: 1s, \(scenarios)}").hasPrefix("duration and scenarios"))
         #expect(try problem("{duration: 1s, iterations: 5}") == "")
-        // As in k6, VUs alone stand in the place of scenarios.
+        // As in k6, VUs alone stand in the place of the scenarios of a lower place, and of no others.
         let both = try read("{vus: 5, \(scenarios)}")
-        #expect(both.isOverridden)
-        #expect(
-            try both.resolvedScenarios().map(\.plan)
-                == [.sharedIterations(users: 5, iterations: 5, maxDuration: 600 * second)])
+        #expect(!both.isOverridden)
+        #expect(try both.resolvedScenarios().map(\.name) == ["a"])
+        for low in [both, try read("{\(scenarios)}")] {
+            let overridden = low.overridden(by: try read("{vus: 7}"))
+            #expect(overridden.isOverridden)
+            #expect(
+                try overridden.resolvedScenarios().map(\.plan)
+                    == [.sharedIterations(users: 7, iterations: 7, maxDuration: 600 * second)])
+            #expect(try !overridden.overridden(by: read("{tags: {a: b}, \(scenarios)}")).isOverridden)
+        }
+        let below = try read("vus: 7").overridden(by: try read("{\(scenarios)}"))
+        #expect(try !below.isOverridden && below.resolvedScenarios().map(\.name) == ["a"])
         let stage = "{duration: 876000h, target: 1}"
         #expect(try problem("stages: [\(stage), \(stage)]").contains("more than a century"))
         #expect(
@@ -160,8 +168,99 @@ private func problems(_ text: String) -> [String] {
         #expect(
             try both.resolvedScenarios()[0].plan
                 == .sharedIterations(users: 5, iterations: 50, maxDuration: 600 * second))
-        #expect(both.tags == ["a": "1", "b": "2"])
+        #expect(both.tags == ["b": "2"], "as in k6, tags replace those of a lower place")
         #expect(both.summaryTimeUnit == "ms")
+    }
+
+    @Test(arguments: [
+        ("0:1/4", nil, 0, 4), ("25%", nil, 0, 4), ("1/2:3/4", nil, 2, 4), ("0.5:1", "0,1/2,1", 1, 2),
+        ("2/3:1", "0,1/3,2/3,1", 2, 3), ("0:1", "0,1", 0, 1), ("50%:75%", nil, 2, 4),
+    ])
+    func readsExecutionSegments(_ text: String, _ sequence: String?, _ index: Int, _ count: Int) throws {
+        let part = try ExecutionSegment.parse(text, sequence: sequence)
+        #expect(part == ExecutionSegment(index: index, count: count))
+        #expect(try ExecutionSegment.parse(part.text) == part)
+    }
+
+    @Test(arguments: ["1/4:1", "0:2/3", "1/2:1/2", "3/4:1/4", "0:2", "a:b", "", "0:1/1000", "1/8:3/8", "0:1:2", "-1:1"])
+    func refusesOtherExecutionSegments(_ text: String) {
+        #expect(throws: OptionProblem.self) { try ExecutionSegment.parse(text) }
+        #expect(!problems("executionSegment: '\(text)'").isEmpty)
+    }
+
+    @Test func executionSegmentsAreOfTheirSequence() throws {
+        #expect(throws: OptionProblem.self) { try ExecutionSegment.parse("0:1/4", sequence: "0,1/4,1") }
+        #expect(try read("{executionSegment: '1/4:1/2'}").segment == ExecutionSegment(index: 1, count: 4))
+        let shown = try read("{executionSegment: '1/4:1/2'}").json([:])
+        #expect(shown.contains("\"executionSegment\":\"1/4:1/2\",\"executionSegmentSequence\":\"0,1/4,1/2,3/4,1\""))
+    }
+
+    @Test func whatWouldChangeTheLoadIsRefusedOrTold() throws {
+        #expect(problems("rps: 100")[0].contains("constant-arrival-rate"))
+        #expect(problems("paused: true")[0].contains("no REST API"))
+        #expect(problems("systemTags: [url, noise]")[0].contains("'noise' is none of proto"))
+        #expect(problems("tlsVersion: tls9")[0].contains("is none of"))
+        #expect(try read("{rps: 0, paused: false, hosts: null, noConnectionReuse: false}").notices.isEmpty)
+        let told = try read("{hosts: {a: b}, tlsAuth: [{cert: c, key: k}], noVUConnectionReuse: true, batch: 5}")
+        #expect(told.notices.count == 3)
+        #expect(told.notices.contains { $0.contains("tlsAuth") && $0.contains("tls: {cert, key}") })
+        let high = try read("{hosts: {a: b}, dns: {ttl: 0}}")
+        #expect(told.overridden(by: high).notices.count == 4, "each once")
+    }
+
+    @Test func k6sTLSIsOurs() throws {
+        let options = try read("{insecureSkipTLSVerify: true, tlsVersion: {min: tls1.3}}")
+        #expect(options.tlsRules.applied(to: nil) == nil, "nothing of it switches TLS on")
+        let tls = options.tlsRules.applied(to: LoadTLS())
+        #expect(tls?.isInsecure == true && tls?.requiresTLS13 == true)
+        #expect(try read("tlsVersion: tls1.2").notices.count == 1)
+        #expect(try read("{tlsVersion: {min: tls1.0, max: tls1.3}}").tlsRules == LoadTLSRules())
+    }
+
+    @Test func systemTagsAreThoseThatAreAskedFor() throws {
+        let scenarios = "scenarios: {a: {executor: constant-vus, duration: 1s}}"
+        #expect(try read("{systemTags: [status], \(scenarios)}").resolvedScenarios()[0].tags == [:])
+        #expect(try read("{systemTags: [scenario], \(scenarios)}").resolvedScenarios()[0].tags == ["scenario": "a"])
+    }
+
+    @Test func summaryModesAreK6s() throws {
+        #expect(try read("noSummary: true").summaryMode == .disabled)
+        #expect(try read("summaryMode: full").summaryMode == .full)
+        #expect(problems("summaryMode: long")[0].contains("compact, full, legacy, disabled"))
+    }
+
+    @Test func optionsAreShownAsK6Does() throws {
+        let options = try read(
+            "{vus: 3, duration: 90s, tags: {a: b}, thresholds: {checks: ['rate>0.9', {threshold: 'rate>0.5', "
+                + "abortOnFail: true, delayAbortEval: 5s}]}}")
+        let text = options.json(["vus": "1", "userAgent": "\"mine\"", "cloud": "{}"])
+        #expect(text.contains("\"vus\":3,\"duration\":\"1m30s\",\"iterations\":null,\"stages\":null"))
+        #expect(text.contains("\"userAgent\":\"mine\"") && text.contains("\"rps\":null"))
+        #expect(text.contains("\"tags\":{\"a\":\"b\"}") && text.contains("\"noSetup\":null"))
+        #expect(
+            text.contains(
+                "\"thresholds\":{\"checks\":[\"rate>0.9\",{\"threshold\":\"rate>0.5\",\"abortOnFail\":true,"
+                    + "\"delayAbortEval\":\"5s\"}]}"))
+        _ = try JSONParser.parse(Array(text.utf8), file: "options")
+    }
+
+    @Test func linesMayBeAnotherTexts() throws {
+        let node = try SettingsNode.parse(Array("{vus: many, thresholds: {checks: ['x']}}".utf8), file: "o")
+        let lines = ["vus": 7, "thresholds checks 0": 12]
+        let placed = node?.relined { path in lines[path.joined(separator: " ")] ?? 0 }
+        func problems(_ node: SettingsNode?) -> [String] {
+            do throws(SettingsError) {
+                _ = try OptionsReader.read(node, file: "s.js")
+                return []
+            } catch {
+                return error.problems
+            }
+        }
+        let found = problems(placed)
+        #expect(found.count == 2 && found[0].hasPrefix("s.js:7: vus: 'many'"))
+        #expect(found.last?.hasPrefix("s.js:12: threshold 'x'") == true)
+        let nowhere = try SettingsNode.parse(Array("vus: many".utf8), file: "o")?.relined { _ in 0 }
+        #expect(problems(nowhere).first?.hasPrefix("options of s.js: vus: 'many'") == true)
     }
 
     @Test func knowsThePublishedWorkloads() throws {

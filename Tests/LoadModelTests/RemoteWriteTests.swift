@@ -81,4 +81,28 @@ struct RemoteWriteTests {
         #expect(ofGets.labels.map(\.name) == ["_1st", "__name__", "op", "run_id"])
         #expect(ofGets.labels[0] == common[0])
     }
+
+    @Test func whatIsKeptByTagsIsSentByTagsOnly() throws {
+        var registry = MetricRegistry()
+        let made = registry.register(MetricDefinition("reqs", .counter))
+        let other = registry.register(MetricDefinition("vus", .gauge))
+        let (reqs, users) = (try #require(made), try #require(other))
+        _ = registry.resolve("reqs{op:get}")
+        var sinks = registry.makeSinks()
+        for place in sinks.indices { sinks[place].add(5) }
+        var series = SeriesTable()
+        for (op, status) in [("get", "hit"), ("get", "miss"), ("set", "stored")] {
+            series.add(SeriesKey(reqs, ["op": op, "status": status, "group": ""]), .counter, 2)
+        }
+        var write = RemoteWrite()
+        write.tags = ["run": "a", "op": "none"]
+        let samples = write.samples(registry, sinks, series)
+        let sent = samples.filter { $0.labels.contains { $0 == ("__name__", "k6_reqs_total") } }
+        #expect(sent.count == 3 && sent.allSatisfy { $0.value == 2 }, "neither the whole nor the threshold's part")
+        #expect(sent.allSatisfy { one in one.labels.contains { $0 == ("run", "a") } })
+        #expect(Set(sent.map { $0.labels.map(\.name) }) == [["__name__", "op", "run", "status"]])
+        #expect(samples.count == 4 && sinks[users].value == 5)
+        // Prometheus tells the mark from other numbers that are none by its bits.
+        #expect(sent[0].stale.value.bitPattern == 0x7ff0_0000_0000_0002 && sent[0].stale.labels.count == 4)
+    }
 }

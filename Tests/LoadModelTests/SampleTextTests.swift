@@ -45,6 +45,15 @@ struct SampleTextTests {
         #expect(Self.text(lines) == wanted.map { $0 + "\n" }.joined())
     }
 
+    @Test func metadataIsBesideTheTags() {
+        let (registry, _) = Self.registry()
+        let tags = ["op": "get", SampleText.metadataMark + "trace": "a,b", SampleText.metadataMark + "id": "7"]
+        let json = SampleText(.json, registry, thresholds: []).end(tags)
+        #expect(json == #","tags":{"op":"get"},"metadata":{"id":"7","trace":"a,b"}}}"# + "\n")
+        let csv = SampleText(.csv(.unix), registry, thresholds: []).end(tags)
+        #expect(csv.hasSuffix(",op=get,\"id=7&trace=a,b\"\n"))
+    }
+
     @Test func writesCSVAsK6() {
         let (registry, builtIn) = Self.registry()
         var text = SampleText(.csv(.unix), registry, thresholds: [])

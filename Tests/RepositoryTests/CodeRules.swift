@@ -16,6 +16,7 @@ enum CodeRules {
         "Sources/MartletClient/CallWaiter.swift": "the Swift runtime's continuations",
         "Sources/MartletClient/ClientExecutor.swift": "the Swift runtime's jobs",
         "Sources/LoadRunner/GzipFile.swift": "zlib's stream",
+        "Sources/LoadRunner/PushCall.swift": "libcurl's handles and callbacks",
         "Sources/ScriptEngine/ScriptContext.swift": "JavaScriptCore's contexts and values",
         "Sources/ScriptEngine/ScriptHub.swift": "JavaScriptCore's values and the memory of its arrays",
         "Sources/StoragePostgres/SQLConnection.swift": "libpq's connections and results",

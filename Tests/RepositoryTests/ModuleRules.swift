@@ -27,7 +27,7 @@ enum ModuleRules {
         "CLZ4": ["StreamDirect"],
         "CRocksDB": ["StorageRocksDB"],
         "CAres": ["Discovery"],
-        "CCurl": ["Control", "Discovery"],
+        "CCurl": ["Control", "Discovery", "LoadRunner"],
         "CPostgres": ["StoragePostgres"],
         "CJavaScript": ["ScriptEngine"],
     ]
