@@ -95,8 +95,8 @@ package struct OptionsReader {
         case "throw": result.throwsErrors = boolean(value, name)
         case "linger": result.lingers = boolean(value, name)
         case "rps":
-            if let rate = whole(value, name, 0...Int.max), rate > 0 { problem(value, Self.rpsProblem) }
-        case "paused": if boolean(value, name) == true { problem(value, Self.pausedProblem) }
+            if let rate = whole(value, name, 0...Int.max), rate > 0 { problem(value, "rps: \(Self.rpsReason)") }
+        case "paused": if boolean(value, name) == true { problem(value, "paused: \(Self.pausedReason)") }
         default:
             guard let reason = Self.withoutEffect[name] else { return unknown(entry, "option", Self.known) }
             // What says nothing, such as an empty list, is none.
@@ -106,10 +106,11 @@ package struct OptionsReader {
         }
     }
 
-    package static let rpsProblem =
-        "rps: there is no cap on requests a second; the executors constant-arrival-rate and ramping-arrival-rate set "
-        + "a rate"
-    package static let pausedProblem = "paused: there is no REST API that could let the test go on"
+    /// Why there is no `rps`.
+    package static let rpsReason =
+        "there is no cap on requests a second; the executors constant-arrival-rate and ramping-arrival-rate set a rate"
+    /// Why a test is never `paused`.
+    package static let pausedReason = "there is no REST API that could let the test go on"
 
     /// Whether TLS must be 1.3. Ours is 1.2 and 1.3: what asks for another end is told.
     private mutating func tlsVersion(_ node: SettingsNode, _ result: inout LoadOptions) -> Bool? {

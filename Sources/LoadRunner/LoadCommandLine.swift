@@ -162,12 +162,12 @@ struct LoadCommandLine {
             let shown = values[row.name] == nil ? "the environment's \(row.name)" : "--\(row.name)"
             switch row.name {
             case "paused":
-                if Self.truth(given) != false { throw OptionProblem("\(shown): \(OptionsReader.pausedProblem)") }
+                if Self.truth(given) != false { throw OptionProblem("\(shown): \(OptionsReader.pausedReason)") }
             case "rps":
                 guard let rate = Int(given), rate >= 0 else {
                     throw OptionProblem("\(shown) \(given): expected a whole number from 0")
                 }
-                if rate > 0 { throw OptionProblem("\(shown): \(OptionsReader.rpsProblem)") }
+                if rate > 0 { throw OptionProblem("\(shown): \(OptionsReader.rpsReason)") }
             default:
                 if !row.hasValue, Self.truth(given) == false { continue }
                 notices.append("\(shown) has no effect here: \(row.reason)")

@@ -44,7 +44,7 @@ struct RateSearchRun {
         self.line = line
         self.fleet = fleet
         self.objective = try SearchObjective(objective)
-        for name in ["out", "report", "summary-export"] where line.has(name) {
+        for name in ["out", "report"] where line.has(name) {
             throw OptionProblem("--search: --\(name) is of one test; --json prints the trials of a search")
         }
         isJSON = line.has("json")
@@ -79,6 +79,9 @@ struct RateSearchRun {
         one.isOverridden = false
         if one.noThresholds != true, let thresholds = one.thresholds, !thresholds.isEmpty {
             test.log.write(.warning, "--search: thresholds are not looked at; the objective is what a trial keeps")
+        }
+        if line.has("summary-export") {
+            test.log.write(.warning, "--search: no summary is exported; --json prints the trials")
         }
         one.noThresholds = true
         self.test = PreparedTest(test, one)

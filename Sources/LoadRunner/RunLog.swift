@@ -22,13 +22,13 @@ final class RunLog: Sendable {
             }
         }
 
-        /// The level that k6 calls so; nil when there is none.
+        /// The level that k6 calls so, in an option or before a line of text; nil when there is none.
         init?(_ name: String) {
             switch name {
-            case "debug", "trace": self = .debug
-            case "info": self = .info
-            case "warning", "warn": self = .warning
-            case "error", "fatal", "panic": self = .error
+            case "debug", "trace", "DEBU": self = .debug
+            case "info", "INFO": self = .info
+            case "warning", "warn", "WARN": self = .warning
+            case "error", "fatal", "panic", "ERRO": self = .error
             default: return nil
             }
         }

@@ -9,8 +9,8 @@ package struct LiteralLines: Sendable {
     /// Levels of nesting at most.
     private static let depthLimit = 32
 
-    /// Of the object that `source` declares as `name` at its top level: `export const name = {…}`. Empty when it
-    /// declares none.
+    /// Of the object that `source` declares as `name` at its top level and exports: `export const name = {…}`. Empty
+    /// when there is none.
     package init(_ source: [UInt8], of name: String) {
         guard let tokens = try? ScriptTokenizer.tokens(source) else { return }
         var reader = Reader(text: source, tokens: tokens)
@@ -18,6 +18,7 @@ package struct LiteralLines: Sendable {
             tokens[index].depth == 0 && tokens[index].kind == .word && reader.word(index) == name
                 && reader.word(index + 1) == "=" && index > 0
                 && ["const", "let", "var"].contains(reader.word(index - 1))
+                && (index > 1 && reader.word(index - 2) == "export" || reader.exports(name))
         }
         guard let start else { return }
         reader.lines[[]] = reader.line(of: start)
@@ -55,6 +56,19 @@ package struct LiteralLines: Sendable {
         func word(_ index: Int) -> String {
             guard tokens.indices.contains(index) else { return "" }
             return String(decoding: text[tokens[index].start..<tokens[index].end], as: UTF8.self)
+        }
+
+        /// Whether a list of exports has the name as it is: `export { name }`.
+        func exports(_ name: String) -> Bool {
+            for start in tokens.indices
+            where tokens[start].depth == 0 && word(start) == "export" && word(start + 1) == "{" {
+                var index = start + 2
+                while index < tokens.count, tokens[index].depth > 0 {
+                    if word(index) == name, word(index - 1) != "as", word(index + 1) != "as" { return true }
+                    index += 1
+                }
+            }
+            return false
         }
 
         /// The line of a token. Tokens are asked for in their order.

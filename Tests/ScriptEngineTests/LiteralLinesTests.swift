@@ -45,7 +45,15 @@ import Testing
         #expect(lines.line(["seed"]) == 4)
     }
 
-    @Test(arguments: ["", "export { options } from './o.js';", "options = { vus: 1 };", "const a = {", "let options;"])
+    @Test func aListMayExportIt() {
+        let script = "const options = {\n  vus: 1 };\nconst other = 2;\nexport { other as more, options };"
+        #expect(LiteralLines(Array(script.utf8), of: "options").line(["vus"]) == 2)
+    }
+
+    @Test(arguments: [
+        "", "const options = { vus: 1 };", "const options = {}; let a; export { a as options };",
+        "export { options } from './o.js';", "options = { vus: 1 };", "const a = {", "export let options;",
+    ])
     func whereNothingIsDeclaredThereAreNoLines(_ script: String) {
         let lines = LiteralLines(Array(script.utf8), of: "options")
         #expect(lines.isEmpty && lines.line(["vus"]) == nil)

@@ -116,6 +116,27 @@ def test_values_of_other_keys_are_seen():
         assert "wrong key value" in run.err
 
 
+def test_a_stale_value_among_several_is_seen():
+    """A server that shows the first value of each key for ever, to a reader of several keys at once."""
+    first = {}
+
+    def reply(words, value):
+        if value is not None:
+            first.setdefault(words[1], value)
+            return b"STORED\r\n"
+        found = [(key.encode(), first[key]) for key in dict.fromkeys(words[1:]) if key in first]
+        return b"".join(b"VALUE %s 0 %d\r\n%s\r\n" % (key, len(data), data) for key, data in found) + b"END\r\n"
+
+    with Stub(reply) as stub:
+        run = Run(
+            "--server", stub.address, "--seed", 7,
+            file="{vus: 1, iterations: 200, workload: {operations: {mget: 0.5, set: 0.5}, keys: 3, keysPerGet: 3, "
+            "preload: true, verify: true}}")
+    assert run.code == 0, run
+    # Of about a hundred requests, more values than one of each.
+    assert run.figure("memcached_wrong_values", "count") > 120 and "stale value" in run.err, run
+
+
 def test_verified_scenarios_on_the_same_keys_do_not_accuse_each_other(server):
     one = (
         "{executor: constant-vus, vus: 2, duration: 1s, "

@@ -3,6 +3,7 @@
 """The load tests that are shown to people hold their thresholds; the page of a result is whole."""
 
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -84,6 +85,13 @@ def test_the_report_is_one_page_that_asks_for_nothing(server, tmp_path):
         ElementTree.fromstring(drawing)
     assert "2 of 2 thresholds passed" in page and "prefers-color-scheme:dark" in page
     assert "memcached_req_duration" in page and "service time" in page
+    # The environment: when, by what, against what, where.
+    run = page[page.index("<h2>The run</h2>"):]
+    assert re.search(r"<td>date</td><td>20\d\d-\d\d-\d\dT[\d:]{8}Z</td>", run)
+    assert re.search(r"<td>martlet-load</td><td>version \d[\d.]*, seed \d+</td>", run)
+    assert re.search(rf"<td>servers</td><td>127\.0\.0\.1:{server.port} \(version [\w.-]+\)</td>", run)
+    assert f"Linux {platform.release()}" in run and re.search(r"<td>machine</td><td>\d+ processors", run)
+    assert "default: 3 looping VUs for 3s" in run
 
 
 @pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])

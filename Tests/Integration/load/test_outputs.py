@@ -2,13 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics that leave while a test runs, as a real Prometheus receives them."""
 
+import base64
+import contextlib
 import csv
 import datetime
 import gzip
+import http.server
 import json
 import os
+import re
 import shutil
+import ssl
 import subprocess
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -16,6 +22,7 @@ import urllib.request
 import pytest
 
 from bed import free_port
+from client.test_client import certificates
 
 from .runner import Run
 
@@ -83,31 +90,110 @@ def test_prometheus_receives_what_the_summary_says(server, prometheus):
                  f"experimental-prometheus-rw={prometheus.base}/api/v1/write", environment=variables, file=SCENARIO)
     assert result.code == 0, result
     assert "prometheus-rw" not in result.err
-    whole = 'k6_memcached_reqs_total{op=""}'
-    assert prometheus.query(whole) == [
-        ({"__name__": "k6_memcached_reqs_total", "run": "one"}, result.figure("memcached_reqs", "count"))]
-    assert prometheus.query('k6_memcached_reqs_total{op="get"}')[0][1] == result.figure(
-        "memcached_reqs{op:get}", "count")
-    maximum = prometheus.query('k6_memcached_req_duration_max{op=""}')[0][1]
+    # Each set of tags is a series, as k6 has them; nothing is there twice.
+    series = prometheus.query("k6_memcached_reqs_total")
+    common = {"__name__": "k6_memcached_reqs_total", "run": "one", "scenario": "steady"}
+    assert [one[0] for one in series if one[0]["op"] == "set"] == [{**common, "op": "set", "status": "stored"}]
+    assert {one[0]["status"] for one in series if one[0]["op"] == "get"} <= {"hit", "miss"}
+    assert sum(one[1] for one in series) == result.figure("memcached_reqs", "count")
+    by_op = {one[0]["op"]: one[1] for one in prometheus.query("sum by (op) (k6_memcached_reqs_total)")}
+    assert by_op["get"] == result.figure("memcached_reqs{op:get}", "count")
+    maximum = prometheus.query("max(k6_memcached_req_duration_max)")[0][1]
     assert maximum == pytest.approx(result.figure("memcached_req_duration", "max") / 1000)
-    assert prometheus.query('k6_memcached_req_duration_count{op=""}')[0][1] == result.figure("memcached_reqs", "count")
+    assert prometheus.query("sum(k6_memcached_req_duration_count)")[0][1] == result.figure("memcached_reqs", "count")
+    # What is of no scenario has the test's tags.
+    assert prometheus.query("k6_vus")[0][0] == {"__name__": "k6_vus", "run": "one"}
     # While it ran: several points, and more requests in each.
+    whole = 'k6_memcached_reqs_total{op="set"}'
     counts = prometheus.query(f"count_over_time({whole}[1m])")[0][1]
     assert 3 <= counts <= 9
     assert prometheus.query(f"resets({whole}[1m])")[0][1] == 0
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """Takes what is posted, and keeps it."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.taken.append((self.path, dict(self.headers), body))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def receiver(status=204, chain=None, key=None):
+    one = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    one.taken, one.status = [], status
+    if chain:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(chain, key)
+        one.socket = context.wrap_socket(one.socket, server_side=True)
+    threading.Thread(target=one.serve_forever, daemon=True).start()
+    try:
+        yield one
+    finally:
+        one.shutdown()
+        one.server_close()
+
+
+def push(server, url, **variables):
+    named = {f"K6_PROMETHEUS_RW_{name}": value for name, value in variables.items()}
+    return Run("--server", f"127.0.0.1:{server.port}", "-o", f"experimental-prometheus-rw={url}", file=SCRIPT, name="s.js",
+               environment={**os.environ, **named})
+
+
+def test_a_receiver_may_speak_tls_and_want_headers(server, tmp_path):
+    _, chain, key = certificates(tmp_path)
+    with receiver(chain=chain, key=key) as one:
+        url = f"https://127.0.0.1:{one.server_port}/api/v1/write"
+        done = push(server, url, INSECURE_SKIP_TLS_VERIFY="true", USERNAME="me", PASSWORD="pass", STALE_MARKERS="true",
+                    HTTP_HEADERS="X-One:1,X-Two:2", **{"HEADERS_X-Scope-OrgID": "tenant"})
+        assert done.code == 0 and "prometheus-rw" not in done.err, done
+        assert len(one.taken) == 2, "the end, and the marks of it"
+        path, headers, body = one.taken[0]
+        assert path == "/api/v1/write" and headers["X-Scope-OrgID"] == "tenant" and headers["X-Two"] == "2"
+        assert headers["Authorization"] == "Basic " + base64.b64encode(b"me:pass").decode()
+        assert headers["Content-Encoding"] == "snappy" and headers["X-Prometheus-Remote-Write-Version"] == "0.1.0"
+        # Custom metrics and checks have their tags too.
+        for words in (b"k6_took_p99", b"k6_checks_rate", b"::reads", b"kind", b"k6_memcached_reqs_total"):
+            assert words in body, words
+        assert b"\x02\x00\x00\x00\x00\x00\xf0\x7f" in one.taken[1][2]
+        refused = push(server, url)
+    assert refused.code == 0, refused
+    assert re.search(r"prometheus-rw: 1 of 1 messages were not taken: https://.*certificate", refused.err), refused
+
+
+def test_what_a_receiver_answers_is_told(server):
+    with receiver(status=401) as one:
+        done = push(server, f"http://127.0.0.1:{one.server_port}/write", BEARER_TOKEN="abc")
+    assert "1 of 1 messages were not taken" in done.err and "the answer is 401" in done.err, done
+    assert one.taken[0][1]["Authorization"] == "Bearer abc"
+
+
+@pytest.mark.parametrize("variables, words", [
+    ({"TLS_MIN_VERSION": "1.1"}, "expected 1.2 or 1.3"), ({"SIGV4_REGION": "eu"}, "not signed as AWS's"),
+    ({"TREND_AS_NATIVE_HISTOGRAM": "true"}, "native histograms are not sent"), ({"HTTP_HEADERS": "x"}, "expected NAME:VALUE"),
+    ({"STALE_MARKERS": "perhaps"}, "expected true or false"),
+])
+def test_variables_of_a_receiver_that_cannot_be(server, variables, words):
+    done = push(server, "http://127.0.0.1:1/", **variables)
+    assert done.code == 104 and words in done.err, done
 
 
 def test_a_receiver_that_is_not_there_is_told_and_nothing_else(server):
     result = Run("--server", f"127.0.0.1:{server.port}", "-o",
                  f"prometheus-rw=http://127.0.0.1:{free_port()}/write", file=SCENARIO, punctual=True)
     assert result.code == 0, result
-    assert "prometheus-rw: 1 of 1 messages were not taken: connect" in result.err + result.out
+    assert "prometheus-rw: 1 of 1 messages were not taken: http://127.0.0.1:" in result.err
     # What the load could not do in time is counted, so nothing but the machine is missing.
     dropped = result.metrics.get("dropped_iterations", {"count": 0})["count"]
     assert result.figure("memcached_reqs", "count") + dropped == pytest.approx(6000, abs=10)
 
 
-@pytest.mark.parametrize("out", ["kafka=x", "prometheus-rw=https://a/", "prometheus-rw=http://:9/", "influxdb"])
+@pytest.mark.parametrize("out", ["kafka=x", "prometheus-rw=ftp://a/", "prometheus-rw=http://:9/", "prometheus-rw=https://a:x/", "influxdb"])
 def test_outputs_that_are_not_there(server, out):
     result = Run("--server", f"127.0.0.1:{server.port}", "-o", out, file=SCENARIO)
     assert result.code == 104

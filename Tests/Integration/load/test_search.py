@@ -51,6 +51,12 @@ def test_a_search_finds_what_a_server_can(file, name):
     assert "the highest rate that keeps p90<60ms" in done.err
 
 
+def test_thresholds_are_not_a_searchs(server):
+    text = SCENARIO + "thresholds: {memcached_reqs: ['count<0']}\n"
+    done = Run("--server", f"127.0.0.1:{server.port}", "--search", "p50<1ns", "--search-time", "100ms", file=text)
+    assert "WARN --search: thresholds are not looked at" in done.err and done.code == 99, done
+
+
 def test_a_search_that_finds_nothing(server):
     done = Run("--server", f"127.0.0.1:{server.port}", "--search", "p50<1ns", "--search-time", "100ms", file=SCENARIO)
     assert done.code == 99 and "no rate keeps p50<1ns" in done.out, done
@@ -59,6 +65,8 @@ def test_a_search_that_finds_nothing(server):
 @pytest.mark.parametrize("arguments, words", [
     (["--search", "p99"], "expected a figure and a time"), (["--probe", "0"], "expected 1 to"),
     (["--search", "p99<2ms", "--search-time", "x"], "--search-time"),
+    (["--search", "p99<2ms", "--out", "json"], "--search: --out is of one test"),
+    (["--search", "p99<2ms", "--report", "r.html"], "--search: --report is of one test"),
 ])
 def test_what_cannot_be_searched_or_probed(server, arguments, words):
     done = Run("--server", f"127.0.0.1:{server.port}", *arguments, file=SCENARIO)
