@@ -78,9 +78,6 @@ package struct Workload: Sendable, Equatable {
         if verifies, operation == .append || operation == .prepend {
             return "verify: \(operation.name) changes values so that they cannot be verified"
         }
-        if wire == .meta, [.gets, .cas, .gat, .touch, .mget].contains(operation) {
-            return "protocol: \(operation.name) is written in the classic protocol only here"
-        }
         return nil
     }
 

@@ -25,6 +25,10 @@ struct PendingRequest: BitwiseCopyable {
     var version: UInt32 = 0
     /// Of a verified write or delete: what it supersedes. Of a read: what must not be seen.
     var superseded = SupersededVersions()
+    /// Of a get of several keys in the meta protocol: answers that were errors, and whether one of them was a refusal
+    /// for too much to do.
+    var errors: UInt16 = 0
+    var isShed = false
     /// The CAS value that a gets brought.
     var cas: UInt64 = 0
     /// Bytes of its value where a trace says so; -1 otherwise.

@@ -34,13 +34,16 @@ struct Replies {
     @inline(__always)
     mutating func append(_ unit: ReplyUnit, _ span: Span<UInt8>, verifies: Bool) {
         var event = ReplyEvent(kind: unit.kind, cas: unit.number)
+        if unit.kind == .metaValue, unit.restStart < unit.textEnd { Self.readFlags(unit, span, &event) }
         if unit.kind.hasBlock {
             if verifies {
                 if let stamp = ValueStamp.read(span.extracting(unit.lineEnd..<unit.lineEnd + unit.blockLength)) {
                     event.detail = Int32(stamps.count)
                     stamps.append(stamp)
                 }
-                event.keyHash = stableHash(span.extracting(unit.keyStart..<unit.keyStart + unit.keyLength))
+                if unit.kind == .value {
+                    event.keyHash = stableHash(span.extracting(unit.keyStart..<unit.keyStart + unit.keyLength))
+                }
             }
         } else if unit.kind.isError || unit.kind == .other {
             let text = [UInt8](copying: span.extracting(unit.start..<min(unit.textEnd, unit.start + 120)))
@@ -48,6 +51,23 @@ struct Replies {
             texts.append(String(decoding: text, as: UTF8.self))
         }
         events.append(event)
+    }
+
+    /// Reads the CAS value (`c`) and the key (`k`) that a meta reply has.
+    private static func readFlags(_ unit: ReplyUnit, _ span: Span<UInt8>, _ event: inout ReplyEvent) {
+        var at = unit.restStart
+        while at < unit.textEnd {
+            var end = at
+            while end < unit.textEnd, span[end] != UInt8(ascii: " ") { end += 1 }
+            if span[at] == UInt8(ascii: "c") {
+                for index in at + 1..<end where (48...57).contains(span[index]) {
+                    event.cas = event.cas &* 10 &+ UInt64(span[index] - 48)
+                }
+            } else if span[at] == UInt8(ascii: "k") {
+                event.keyHash = stableHash(span.extracting(at + 1..<end))
+            }
+            at = end + 1
+        }
     }
 
     func text(_ event: ReplyEvent) -> String {
@@ -96,13 +116,23 @@ extension NativeWorker {
         if event.kind.isError {
             let text = replies.text(event)
             warnings.count("\(request.operation.name): \(text)")
+            // Of several keys in the meta protocol each may be refused; what ends the answer comes behind them.
+            if request.operation == .mget, scenarios[scenario].isMeta,
+                Int(request.errors) < scenarios[scenario].keysPerGet
+            {
+                users[user].ring.first.errors &+= 1
+                users[user].ring.first.isShed = request.isShed || Self.isShed(event.kind, text)
+                return true
+            }
             finish(user, scenario, Self.isShed(event.kind, text) ? .shed : .error, now)
             return true
         }
         if event.kind.hasBlock, scenarios[scenario].verifies {
             verify(event, event.detail < 0 ? nil : replies.stamps[Int(event.detail)], request, user, scenario)
         }
-        if event.kind == .value {
+        let isOneOfSeveral =
+            event.kind == .metaValue && request.operation == .mget && scenarios[scenario].isMeta
+        if event.kind == .value || isOneOfSeveral {
             guard request.operation.reads, !request.isSecond else {
                 return confused(event, replies.text(event), user, request)
             }
@@ -110,6 +140,7 @@ extension NativeWorker {
             users[user].ring.first.cas = event.cas
             return true
         }
+        if event.kind == .metaValue { users[user].ring.first.cas = event.cas }
         guard let outcome = Self.outcome(event.kind, request) else {
             return confused(event, replies.text(event), user, request)
         }
@@ -137,8 +168,14 @@ extension NativeWorker {
         switch kind {
         case .end: return isRead ? request.values > 0 ? .hit : .miss : nil
         case .metaValue: return isRead ? .hit : operation == .incr || operation == .decr ? .number : nil
-        case .metaMiss: return isRead ? .miss : nil
-        case .metaDone: return operation == .delete ? .deleted : operation.storesValue ? .stored : nil
+        case .metaMiss: return operation == .mget ? nil : isRead ? .miss : operation == .touch ? .notFound : nil
+        case .metaDone:
+            return operation == .delete
+                ? .deleted : operation == .touch ? .touched : operation.storesValue ? .stored : nil
+        case .metaNoop:
+            guard operation == .mget else { return nil }
+            if request.errors > 0 { return request.isShed ? .shed : .error }
+            return request.values > 0 ? .hit : .miss
         case .stored: return operation.storesValue ? .stored : nil
         case .notStored, .metaNotStored: return operation.storesValue ? .notStored : nil
         case .exists, .metaExists: return operation == .cas ? .exists : nil

@@ -165,11 +165,15 @@ extension NativeWorker {
     private mutating func write(_ user: Int, _ scenario: Int, _ request: PendingRequest) {
         writeKey(scenario, request.key, isCounter: request.isCounter)
         if request.operation == .cas, !request.isSecond {
+            if scenarios[scenario].isMeta { return users[user].output.appendMeta(.gets, keyText, expiry: 0) }
             return users[user].output.appendGet("gets ", keyText)
         }
         if request.operation.storesValue { return writeStore(user, scenario, request) }
         let expiry = wireExpiry(request.expiry)
-        if scenarios[scenario].isMeta { return users[user].output.appendMeta(request.operation, keyText) }
+        if scenarios[scenario].isMeta {
+            if request.operation == .mget { return writeMetaGets(user, scenario, request) }
+            return users[user].output.appendMeta(request.operation, keyText, expiry: expiry)
+        }
         switch request.operation {
         case .get: users[user].output.appendGet("get ", keyText)
         case .gets: users[user].output.appendGet("gets ", keyText)
@@ -195,13 +199,33 @@ extension NativeWorker {
         }
     }
 
+    /// Gets of several keys that are quiet about misses, and what ends their answer.
+    private mutating func writeMetaGets(_ user: Int, _ scenario: Int, _ request: PendingRequest) {
+        let verifies = scenarios[scenario].verifies
+        var superseded = request.superseded
+        for index in 0..<scenarios[scenario].keysPerGet {
+            if index > 0 {
+                let other = scenarios[scenario].generator.nextKey()
+                writeKey(scenario, other)
+                if verifies { superseded = scenarios[scenario].ledger.superseded(other) }
+            }
+            users[user].output.append("mg ")
+            users[user].output.append(keyText.span)
+            users[user].output.append(verifies ? " v q k\r\n" : " v q\r\n")
+            if verifies { users[user].askedKeys.append(stableHash(keyText.span), superseded) }
+        }
+        users[user].output.append("mn\r\n")
+    }
+
     private mutating func writeStore(_ user: Int, _ scenario: Int, _ request: PendingRequest) {
         var length = request.isCounter ? 1 : Int(request.length)
         if length < 0 { length = scenarios[scenario].generator.valueLength(request.key) }
         let isStamped = scenarios[scenario].verifies && !request.isCounter
         if isStamped { length = max(length, ValueStamp.length) }
         let expiry = wireExpiry(request.expiry)
-        if scenarios[scenario].isMeta {
+        if scenarios[scenario].isMeta, request.operation == .cas {
+            users[user].output.appendMetaSwap(keyText, length: length, expiry: expiry, cas: request.cas)
+        } else if scenarios[scenario].isMeta {
             let mode: StaticString =
                 switch request.operation {
                 case .add: " ME"
@@ -245,8 +269,8 @@ extension OutputBuffer {
         appendLineEnd()
     }
 
-    /// A meta command without a value.
-    mutating func appendMeta(_ operation: LoadModel.Operation, _ key: [UInt8]) {
+    /// A meta command without a value; `expiry` is that of those that touch.
+    mutating func appendMeta(_ operation: LoadModel.Operation, _ key: [UInt8], expiry: Int64) {
         switch operation {
         case .delete: append("md ")
         case .incr, .decr: append("ma ")
@@ -256,7 +280,26 @@ extension OutputBuffer {
         switch operation {
         case .delete: break
         case .decr: append(" MD v")
+        case .gets: append(" v c")
+        case .gat: append(" v T")
+        case .touch: append(" T")
         default: append(" v")
+        }
+        if operation == .gat || operation == .touch { append(decimal: expiry) }
+        appendLineEnd()
+    }
+
+    /// The line of a meta set that wants that CAS value; the data block and a line end follow.
+    mutating func appendMetaSwap(_ key: [UInt8], length: Int, expiry: Int64, cas: UInt64) {
+        append("ms ")
+        append(key.span)
+        append(" ")
+        append(decimal: UInt64(length))
+        append(" C")
+        append(decimal: cas)
+        if expiry != 0 {
+            append(" T")
+            append(decimal: expiry)
         }
         appendLineEnd()
     }

@@ -294,7 +294,9 @@ extension ScriptWorker {
     }
 
     private func finish(_ connection: ScriptConnection, _ outcome: Outcome, _ now: UInt64, _ answer: ScriptAnswer) {
-        guard let request = connection.pop(), !request.isAbandoned else { return }
+        let popped = connection.pop()
+        if connection.release() { markDirty(connection) }
+        guard let request = popped, !request.isAbandoned else { return }
         record(request, outcome, now: now)
         conclude(request, answer, isFailure: outcome.isFailure)
     }
@@ -319,6 +321,10 @@ extension ScriptWorker {
             connection.pending[index].isAbandoned = true
             if now - min(now, request.intended) >= NativeWorker.hangNanoseconds { record(request, .broken, now: now) }
         }
+        for request in connection.takeWaiting(of: user)
+        where now - min(now, request.intended) >= NativeWorker.hangNanoseconds {
+            record(request, .broken, now: now)
+        }
     }
 
     /// The connection is of no more use: its requests fail. The next request makes it again.
@@ -328,7 +334,7 @@ extension ScriptWorker {
             note(connection.user, setup.builtIn.connectFailed, 1, Clock.monotonicNanoseconds())
         }
         warnings.count(reason)
-        let failed = connection.pending[connection.head...]
+        let failed = connection.pending[connection.head...] + connection.takeWaiting()
         connection.close()
         let now = Clock.monotonicNanoseconds()
         for request in failed where !request.isAbandoned {

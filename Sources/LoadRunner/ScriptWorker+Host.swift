@@ -244,6 +244,8 @@ extension ScriptWorker: ScriptHost {
                 throw ScriptProblem("interrupted while it slept")
             }
             takeEvents(poller.wait(nanoseconds: min(20_000_000, end - now)))
+            // What waited for room goes out meanwhile.
+            flushDirty()
             timeOut(Clock.monotonicNanoseconds())
         }
     }

@@ -20,6 +20,8 @@ struct ScriptClient {
     var pool: Int
     /// Whether the users of a thread and scenario have their connections together.
     var isShared: Bool
+    /// Requests under way at once on a connection at most; the rest wait for room.
+    var pipeline: Int
     var timeout: UInt64
     /// How keys find their servers.
     var hash: String
@@ -77,6 +79,9 @@ final class ScriptConnection {
     var needed = 1
     var pending: [ScriptRequest] = []
     var head = 0
+    /// Requests that wait for room in the pipeline, with what is sent of them, the oldest first.
+    var waiting: [(request: ScriptRequest, bytes: [UInt8])] = []
+    private var waitingHead = 0
     var isDirty = false
     var watchesOutput = false
     var connectBegan: UInt64 = 0
@@ -93,6 +98,41 @@ final class ScriptConnection {
     }
 
     func send() -> Int? { stream?.send(output, from: written) ?? 0 }
+
+    /// Requests that were not answered.
+    var load: Int { pending.count - head + waiting.count - waitingHead }
+
+    /// Takes what was written from `start` on out again, until there is room for it.
+    func hold(_ request: ScriptRequest, from start: Int) {
+        let bytes = output.withSpan { [UInt8](copying: $0.extracting(start..<$0.count)) }
+        output.truncate(to: start, externalCount: 0)
+        waiting.append((request, bytes))
+    }
+
+    /// Lets the oldest that waits go; false when none does.
+    func release() -> Bool {
+        guard waitingHead < waiting.count else { return false }
+        let next = waiting[waitingHead]
+        waitingHead += 1
+        if waitingHead == waiting.count {
+            waiting.removeAll(keepingCapacity: true)
+            waitingHead = 0
+        } else if waitingHead >= 1024, waitingHead * 2 > waiting.count {
+            waiting.removeFirst(waitingHead)
+            waitingHead = 0
+        }
+        output.append(next.bytes.span)
+        pending.append(next.request)
+        return true
+    }
+
+    /// Takes out what waits of a user, or of everybody.
+    func takeWaiting(of user: Int? = nil) -> [ScriptRequest] {
+        let all = waiting[waitingHead...]
+        waitingHead = 0
+        waiting = all.filter { user != nil && $0.request.user != user }
+        return all.map(\.request).filter { user == nil || $0.user == user }
+    }
 
     func pop() -> ScriptRequest? {
         guard head < pending.count else { return nil }
@@ -120,6 +160,7 @@ final class ScriptConnection {
         input.removeAll(keeping: 4096)
         pending = []
         head = 0
+        _ = takeWaiting()
     }
 }
 
@@ -141,10 +182,14 @@ extension ScriptWorker {
         let (names, pool) = (arguments.text(0), arguments.integer(1))
         let (timeoutText, hash, isShared) = (arguments.text(2), arguments.text(3), arguments.truth(4))
         let tlsText = arguments.text(5)
-        let description = "\(names)|\(pool)|\(timeoutText)|\(hash)|\(isShared)|\(tlsText)"
+        let pipeline = arguments.number(6)
+        let description = "\(names)|\(pool)|\(timeoutText)|\(hash)|\(isShared)|\(pipeline)|\(tlsText)"
         if let known = clients.firstIndex(where: { $0.description == description }) { return known }
         let servers = names.isEmpty ? setup.servers : names.split(separator: ",").map(String.init)
         guard (1...64).contains(pool) else { throw ScriptProblem("k6/x/memcached: pool is 1 to 64, not \(pool)") }
+        guard let depth = Int(exactly: pipeline), (0...Self.openLimit).contains(depth) else {
+            throw ScriptProblem("k6/x/memcached: pipeline is 1 to \(Self.openLimit), not \(arguments.text(6))")
+        }
         guard let timeout = timeoutText.isEmpty ? 10_000_000_000 : GoDuration.parse(timeoutText), timeout > 0 else {
             throw ScriptProblem("k6/x/memcached: '\(timeoutText)' is no timeout, such as '1s'")
         }
@@ -153,7 +198,8 @@ extension ScriptWorker {
             clients.append(
                 ScriptClient(
                     description: description, servers: found, selector: try Self.selector(servers, found, hash),
-                    pool: pool, isShared: isShared, timeout: timeout, hash: hash, tls: tlsText))
+                    pool: pool, isShared: isShared, pipeline: depth == 0 ? .max : depth, timeout: timeout, hash: hash,
+                    tls: tlsText))
         } catch {
             throw ScriptProblem("k6/x/memcached: \(error.description)")
         }
@@ -228,11 +274,12 @@ extension ScriptWorker {
         if parts.count > 1 { request.fan = ScriptFan(parts.count) }
         for part in parts {
             let connection = connection(user, client, part.server)
+            let start = connections[connection].output.count
             try write(connection, operation, part.keys, arguments)
             let hashes = part.keys.map { stableHash($0.span) }
             request.keyHash = hashes.first ?? 0
             request.more = operation == .mget ? hashes : []
-            push(request, connection)
+            push(request, connection, from: start)
         }
         note(user)
     }
@@ -249,13 +296,14 @@ extension ScriptWorker {
         request.keyHash = stableHash(key)
         let server = clients[client].selector.map { $0.owner(of: key) } ?? 0
         let connection = connection(user, client, server)
+        let start = connections[connection].output.count
         switch operation {
         case .delete: connections[connection].output.appendDelete(key: key)
         default:
             connections[connection].output.appendKeyLine(operation == .gets ? "gets " : "get ", key: key)
             connections[connection].output.appendLineEnd()
         }
-        push(request, connection)
+        push(request, connection, from: start)
         note(user)
     }
 
@@ -277,14 +325,23 @@ extension ScriptWorker {
         users[user].openRequests += 1
     }
 
-    /// A request was written, and waits for its answer.
-    private func push(_ request: ScriptRequest, _ index: Int) {
+    /// A request was written, from `start` on, and waits for its answer, or for room in the pipeline.
+    private func push(_ request: ScriptRequest, _ index: Int, from start: Int) {
         let connection = connections[index]
-        connection.pending.append(request)
+        if connection.pending.count - connection.head < clients[connection.client].pipeline {
+            connection.pending.append(request)
+        } else {
+            connection.hold(request, from: start)
+        }
         if connection.stream == nil { connect(index) }
+        markDirty(connection)
+    }
+
+    /// What was written is sent with the turn's other output.
+    func markDirty(_ connection: ScriptConnection) {
         guard !connection.isDirty else { return }
         connection.isDirty = true
-        dirty.append(index)
+        dirty.append(connection.place)
     }
 
     /// Which servers a request goes to, with which of its keys.
@@ -407,7 +464,7 @@ extension ScriptWorker {
 
     /// The one with the fewest requests; nil when there can be another one that has none.
     private func idlest(_ all: [Int], pool: Int) -> Int? {
-        let idlest = all.min { connections[$0].pending.count < connections[$1].pending.count }
+        let idlest = all.min { connections[$0].load < connections[$1].load }
         guard let idlest, all.count >= pool || connections[idlest].pending.isEmpty else { return nil }
         return idlest
     }

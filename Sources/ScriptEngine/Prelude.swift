@@ -423,7 +423,7 @@ package enum Prelude {
         const connect = (target, more = {}) => {
             const isObject = typeof target === 'object' && target && !Array.isArray(target);
             const given = isObject ? target : { ...more, servers: target };
-            const known = ['servers', 'router', 'tls', 'pool', 'shared', 'timeout', 'hash'];
+            const known = ['servers', 'router', 'tls', 'pool', 'shared', 'pipeline', 'timeout', 'hash'];
             for (const name of Object.keys(given)) {
                 if (!known.includes(name)) throw new Error(`k6/x/memcached: there is no option '${name}'`);
             }
@@ -438,7 +438,7 @@ package enum Prelude {
             const servers = list.flatMap(s => String(s).split(',')).map(s => s.trim().replace(/^memcached:\/\//, ''));
             const tls = given.tls === undefined ? '' : JSON.stringify(given.tls);
             return host(15, servers.join(','), given.pool || (shared ? 4 : 1), String(given.timeout ?? ''),
-                given.hash || '', shared, tls);
+                given.hash || '', shared, tls, given.pipeline ?? 0);
         };
         class Client { constructor(target, options) { this.number = connect(target, options); } }
         Object.assign(Client.prototype, methods);

@@ -158,7 +158,7 @@ private func problems(_ text: String) -> [String] {
         (workload.verifies, workload.wire) = (true, .meta)
         #expect(
             Operation.ofWorkloads.filter { workload.refusal(of: $0) != nil }
-                == [.gets, .append, .prepend, .cas, .touch, .gat, .mget])
+                == [.append, .prepend])
     }
 
     @Test func higherPlacesReplaceHowATestRuns() throws {

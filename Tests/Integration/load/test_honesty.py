@@ -147,6 +147,43 @@ def test_verified_scenarios_on_the_same_keys_do_not_accuse_each_other(server):
     assert run.code == 0, run
 
 
+def test_every_operation_in_the_meta_protocol(server):
+    operations = ["get", "gets", "set", "add", "replace", "cas", "delete", "incr", "decr", "touch", "gat", "mget"]
+    asked = [f"'memcached_reqs{{op:{name}}}': ['count>0']" for name in operations]
+    found = {"cas": "stored", "touch": "touched", "gat": "hit", "mget": "hit", "gets": "hit"}
+    asked += [f"'memcached_reqs{{op:{name},status:{status}}}': ['count>0']" for name, status in found.items()]
+    run = Run(
+        "--server", f"127.0.0.1:{server.port}", "--seed", 5,
+        file="{vus: 3, iterations: 3000, workload: {operations: {%s}, keys: 40, keysPerGet: 5, protocol: meta, ttl: 60s, "
+        "pipeline: 4, preload: true, verify: true}, thresholds: {memcached_req_failed: ['rate==0'], "
+        "memcached_wrong_values: ['count==0'], %s}}" % (", ".join(f"{name}: 1" for name in operations), ", ".join(asked)))
+    assert run.code == 0, run
+
+
+def test_several_keys_in_the_meta_protocol():
+    """Gets that are quiet about misses, and a no-op that ends their answer; each of them may be refused."""
+    asked = []
+
+    def serve(answer):
+        def reply(words, _):
+            asked.append(words)
+            return b"MN\r\n" if words[0] == "mn" else answer(words)
+
+        with Stub(reply) as stub:
+            return Run("--server", stub.address, file="{vus: 1, iterations: 6, workload: {operations: {mget: 1}, "
+                       "keysPerGet: 3, keys: 9, protocol: meta}}")
+
+    missed = serve(lambda words: b"")
+    assert missed.figure("memcached_hits", "fails") == 6 and missed.figure("memcached_reqs", "count") == 6, missed
+    assert [words[0] for words in asked] == ["mg", "mg", "mg", "mn"] * 6
+    assert all(words[2:] == ["v", "q"] for words in asked if words[0] == "mg")
+    found = serve(lambda words: b"VA 1\r\nx\r\n")
+    assert found.figure("memcached_hits", "passes") == 6, found
+    shed = serve(lambda words: b"SERVER_ERROR busy\r\n")
+    assert shed.figure("memcached_sheds", "count") == shed.figure("memcached_req_failed", "passes") == 6, shed
+    assert "an answer without a request" not in shed.err, shed
+
+
 def test_a_trace_in_the_meta_protocol_is_verified(server, tmp_path):
     rows = "".join(f"{index / 1000},{'abc'[index % 3]},50,{['set', 'get'][index // 3 % 2]}\n" for index in range(60))
     trace = tmp_path / "trace.csv"

@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a script's event loop, clock and lifecycle do, as in k6: told by short scripts that are written here."""
 
+import contextlib
 import os
 import re
+import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -336,3 +339,58 @@ def test_a_relative_path_starts_where_the_process_is(tmp_path, address):
     (tmp_path / "here.js").write_text("export default function () { console.log('found'); }")
     done = Run("run", "here.js", "--server", address, cwd=tmp_path)
     assert done.code == 0 and "found" in done.err, done
+
+
+@contextlib.contextmanager
+def batching():
+    """A server that waits a while, and answers what came by then: how many requests those were, each time."""
+    counts = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve(connection):
+        with connection:
+            try:
+                while data := connection.recv(65536):
+                    time.sleep(0.05)
+                    with contextlib.suppress(BlockingIOError):
+                        data += connection.recv(65536, socket.MSG_DONTWAIT)
+                    counts.append(data.count(b"\r\n"))
+                    connection.sendall(b"END\r\n" * counts[-1])
+            except OSError:
+                pass
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}", counts
+    finally:
+        listener.close()
+
+
+@pytest.mark.parametrize("pipeline, most", [("pipeline: 3,", 3), ("pipeline: 1,", 1), ("", 12)])
+@pytest.mark.parametrize("shared", ["true", "false"])
+def test_a_pipeline_may_be_no_deeper_than_it_is_to(pipeline, most, shared):
+    text = (
+        f"const client = new memcached.Client({{ {pipeline} pool: 1, shared: {shared} }});\n"
+        "export const options = { vus: 1, iterations: 2, thresholds: { memcached_req_failed: ['rate==0'] } };\n"
+        "export default async function () {\n"
+        "    const all = await Promise.all(Array.from({ length: 12 }, (_, i) => client.get(`k${i}`)));\n"
+        "    check(all, { 'are all told': all => all.length === 12 && all.every(one => one === null) });\n"
+        "}")
+    with batching() as (address, counts):
+        done = run(address, text)
+    assert done.code == 0 and "✓ are all told" in done.out, done
+    assert sum(counts) == 24 and max(counts) == most, counts
+    # Who waits for room waits all the same: the first is told at once, the last behind all others.
+    spread = done.figure("memcached_req_duration", "max") / done.figure("memcached_req_duration", "min")
+    assert spread > 2 if most < 12 else spread < 2, done
+
+
+@pytest.mark.parametrize("value", ["-1", "0.5", "'many'", "20000"])
+def test_a_pipeline_that_cannot_be_is_refused(value):
+    done = run("127.0.0.1:1", f"new memcached.Client({{ pipeline: {value} }});\nexport default function () {{}}")
+    assert done.code == 107 and "pipeline is 1 to 10000" in done.err, done
