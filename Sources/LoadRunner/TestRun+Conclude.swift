@@ -18,6 +18,8 @@ extension TestRun {
                 "there are more than \(SeriesTable.limit) different sets of tags: "
                     + "\(result.series.leftOut) samples are in no series")
         }
+        // What Prometheus got by tags is not told again, unless that is asked for.
+        if options.summaryMode != .full { result.series = SeriesTable() }
         if let problem = done.setupProblem {
             screen.showError(problem)
         } else if let failure = control.failed, control.startTime == 0 {
@@ -78,8 +80,7 @@ extension TestRun {
 
     /// The summary: what the script's handleSummary makes of it, or the usual text.
     private func summarise(_ result: TestResult, _ stats: [String], _ screen: ProgressScreen) {
-        var shown = SummaryData(result, trendStats: stats, timeUnit: options.summaryTimeUnit)
-        if options.summaryMode != .full { shown.sections = [] }
+        let shown = SummaryData(result, trendStats: stats, timeUnit: options.summaryTimeUnit)
         let usual = SummaryText(shown, isColored: screen.isColored)
         func text(_ data: JSONNode, _ isColored: Bool) throws(OptionProblem) -> String {
             SummaryText(try SummaryData(data, original: shown), isColored: isColored).text

@@ -53,18 +53,11 @@ struct TestRun {
         (log, self.environment) = (test.log, environment)
         // Agents send what thresholds and summaries need, and no more.
         self.keepsSeries = job == nil && fleet == nil && (keepsSeries || options.summaryMode == .full)
-        if fleet != nil, options.segment != nil {
-            throw OptionProblem("--execution-segment: agents have their parts already; leave one of the two out")
-        }
-        let segment = job?.segment ?? options.segment ?? .whole
-        self.segment = segment
+        segment = try Self.part(options, fleet, job)
         var (native, scripted, traces) = ([Scenario](), [Scenario](), [Trace?]())
         for var scenario in try options.resolvedScenarios() {
-            let parts = fleet?.count ?? segment.count
-            guard scenario.plan.maximumUsers >= parts else {
-                throw OptionProblem(
-                    "\(path): scenario \(scenario.name): \(scenario.plan.maximumUsers) VUs are too few for \(parts) "
-                        + (fleet == nil ? "execution segments" : "agents"))
+            if let reason = Self.refusal(of: scenario, segment, fleet) {
+                throw OptionProblem("\(path): scenario \(scenario.name): \(reason)")
             }
             guard let workload = scenario.workload else {
                 guard let session else {
@@ -112,6 +105,24 @@ struct TestRun {
         // Agents have threads of their own.
         let own = fleet == nil ? scripted : []
         assigned = try Self.assign(own, segment, isDedicated: session?.library.canSleep ?? false, threads)
+    }
+
+    /// The part of the test that options ask for.
+    private static func part(
+        _ options: LoadOptions, _ fleet: AgentFleet?, _ job: AgentJob?
+    ) throws(OptionProblem) -> ExecutionSegment {
+        if let job { return job.segment }
+        guard fleet == nil || options.segment == nil else {
+            throw OptionProblem("--execution-segment: agents have their parts already; leave one of the two out")
+        }
+        return options.segment ?? .whole
+    }
+
+    /// Why a scenario cannot be cut into parts; nil when it can.
+    private static func refusal(of scenario: Scenario, _ segment: ExecutionSegment, _ fleet: AgentFleet?) -> String? {
+        let (parts, users) = (fleet?.count ?? segment.count, scenario.plan.maximumUsers)
+        guard users < parts else { return nil }
+        return "\(users) VUs are too few for \(parts) \(fleet == nil ? "execution segments" : "agents")"
     }
 
     /// Threads that make the load when nothing is said of them.
