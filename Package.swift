@@ -73,6 +73,9 @@ let package = Package(
         // Level 2
         .target(name: "RouteConfiguration", dependencies: ["Routing", "Settings"]),
         .target(name: "Discovery", dependencies: ["Routing", "Settings", "Platform", "Memory", "CAres", "CCurl"]),
+        .target(
+            name: "Tracing",
+            dependencies: ["MemcacheProtocol", "Settings", "Telemetry", "Memory", "Platform", "CCurl"]),
         .target(name: "Reactor", dependencies: ["Platform", "Memory", "Telemetry", "CPlatform", "COpenSSL"]),
         .target(name: "Admin", dependencies: ["Platform", "Memory", "Telemetry", "CMicroHTTPD"]),
         .target(name: "StoragePostgres", dependencies: ["Storage", "Telemetry", "Memory", "Platform", "CPostgres"]),
@@ -111,13 +114,14 @@ let package = Package(
             name: "NodeServer",
             dependencies: [
                 "Platform", "Memory", "Telemetry", "MemcacheProtocol", "CacheEngine", "Settings", "Discovery",
-                "Storage", "Routing", "Invalidation", "StreamDirect", "Overload", "Reactor", "Admin", "Hosting",
+                "Storage", "Routing", "Invalidation", "StreamDirect", "Overload", "Tracing", "Reactor", "Admin",
+                "Hosting",
             ]),
         .target(
             name: "RouterProxy",
             dependencies: [
                 "Platform", "Memory", "Telemetry", "MemcacheProtocol", "Routing", "RouteConfiguration", "Settings",
-                "Discovery", "Spool", "Overload", "Reactor", "Admin", "Hosting",
+                "Discovery", "Spool", "Overload", "Tracing", "Reactor", "Admin", "Hosting",
             ]),
 
         .target(
@@ -173,6 +177,8 @@ let package = Package(
         .testTarget(
             name: "RouteConfigurationTests", dependencies: ["RouteConfiguration", "Routing", "Settings", "Memory"]),
         .testTarget(name: "OverloadTests", dependencies: ["Overload"]),
+        .testTarget(
+            name: "TracingTests", dependencies: ["Tracing", "MemcacheProtocol", "Settings", "Memory", "Platform"]),
         .testTarget(name: "StorageTests", dependencies: ["Storage", "SimulationKit", "Memory", "Platform"]),
         .testTarget(name: "SimulationTests", dependencies: ["SimulationKit", "Storage", "Invalidation"]),
         .testTarget(name: "StreamDirectTests", dependencies: ["StreamDirect", "Invalidation", "Memory"]),
@@ -197,7 +203,9 @@ let package = Package(
         .testTarget(name: "StorageRocksDBTests", dependencies: ["StorageRocksDB", "Storage", "Memory", "Platform"]),
         .testTarget(
             name: "AllocationTests",
-            dependencies: ["NodeServer", "Hosting", "RouterProxy", "Reactor", "Routing", "Memory", "Platform"]),
+            dependencies: [
+                "NodeServer", "Hosting", "RouterProxy", "Reactor", "Routing", "Tracing", "Memory", "Platform",
+            ]),
         .testTarget(name: "ScriptEngineTests", dependencies: ["ScriptEngine"]),
         .testTarget(name: "LoadModelTests", dependencies: ["LoadModel", "Settings", "Memory"]),
         .testTarget(

@@ -27,3 +27,9 @@ static inline long martlet_curl_status(CURL *handle) {
     curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);
     return status;
 }
+// Seconds that the server wants to be left alone, of its Retry-After.
+static inline long martlet_curl_retry_after(CURL *handle) {
+    curl_off_t seconds = 0;
+    curl_easy_getinfo(handle, CURLINFO_RETRY_AFTER, &seconds);
+    return (long)seconds;
+}

@@ -66,13 +66,16 @@ struct BatchRunner: ~Copyable {
         if case .swallow = stop { runnable &+= 1 }
         if count > 1 { prefetch(count, input) }
         let isRestricted = executor.isRestricted
+        let traces = executor.traces
         for index in 0..<runnable {
             if isRestricted, !allows(index, input, &output) { continue }
+            if traces { executor.beginSpan(requests[index], input, output) }
             if isCareful {
                 executeCarefully(index, &connection, input, &output)
             } else {
                 execute(index, &connection, input, &output)
             }
+            if traces { endSpan(index, input, output) }
             if connection.isClosing || connection.isPaused { return .stop }
         }
         done &+= count
@@ -132,6 +135,23 @@ struct BatchRunner: ~Copyable {
             executor.execute(request, key: key, input, &connection, &output)
         }
         if request.closesAfterReply { connection.closeAfterFlush() }
+    }
+
+    /// Ends a request's span.
+    @inline(never)
+    private mutating func endSpan(_ index: Int, _ input: Span<UInt8>, _ output: borrowing OutputBuffer) {
+        let request = requests[index]
+        if request.keyIsDecoded { return Self.endDecodedSpan(request, decodedKeys, &executor, output) }
+        let key = input.extracting(request.keyOffset..<request.keyOffset &+ request.keyLength)
+        executor.endSpan(request, key: key, output)
+    }
+
+    private static func endDecodedSpan(
+        _ request: Request, _ keys: borrowing OutputBuffer, _ executor: inout RequestExecutor,
+        _ output: borrowing OutputBuffer
+    ) {
+        let key = keys.span.extracting(request.keyOffset..<request.keyOffset + request.keyLength)
+        executor.endSpan(request, key: key, output)
     }
 
     /// Whether the tenant may have a request; answers it where not.
@@ -255,9 +275,13 @@ struct BatchRunner: ~Copyable {
         case .fill(let item):
             executor.noteAllowed(request, key: key)
             let opaque = input.extracting(request.opaqueOffset..<request.opaqueOffset + request.opaqueLength)
-            return .receive(
-                PendingValue(request: request, item: item, key: [UInt8](copying: key), opaque: [UInt8](copying: opaque))
-            )
+            let pending = PendingValue(
+                request: request, item: item, key: [UInt8](copying: key), opaque: [UInt8](copying: opaque))
+            if executor.traces {
+                executor.beginSpan(request, input, output)
+                pending.span = executor.takeSpan()
+            }
+            return .receive(pending)
         }
     }
 

@@ -4,6 +4,7 @@
 internal import CacheEngine
 internal import Hosting
 internal import MemcacheProtocol
+internal import Tracing
 
 /// What a reactor keeps of a connection between turns.
 struct ConnectionState {
@@ -43,6 +44,8 @@ final class PendingValue {
     let item: PreparedItem
     let key: [UInt8]
     let opaque: [UInt8]
+    /// What is traced of it.
+    var span = SpanSeed()
 
     init(request: Request, item: PreparedItem, key: [UInt8], opaque: [UInt8]) {
         self.request = request

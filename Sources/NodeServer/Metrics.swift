@@ -6,6 +6,7 @@ internal import Hosting
 internal import Platform
 internal import Reactor
 package import Telemetry
+internal import Tracing
 
 /// What one page of metrics is made from: read once, so that its families agree with each other.
 struct MetricsReading {
@@ -41,6 +42,7 @@ extension Node {
         appendStorageMetrics(to: &exposition)
         appendStreamMetrics(to: &exposition)
         appendOverloadMetrics(to: &exposition)
+        tracing.appendMetrics(to: &exposition, prefix: "martlet_trace")
         tenants.appendMetrics(to: &exposition, prefix: "martlet_tenant", withShedding: true)
     }
 }

@@ -11,6 +11,7 @@ package import Storage
 internal import StreamDirect
 internal import Synchronization
 internal import Telemetry
+package import Tracing
 
 /// A cache node: what its reactors share. Safe to use from any thread.
 package final class Node: Sendable {
@@ -35,6 +36,8 @@ package final class Node: Sendable {
     let warmUp: PeerWarmUp?
     /// What operators do with it; nil without one.
     let operations: StorageOperations?
+    /// What is traced of requests.
+    package let tracing: Tracing
     /// `verbosity`; log lines of level debug are written from 2 on.
     let verbosity: Atomic<Int>
     /// When a delayed `flush_all` happens, in the clock's seconds; 0 when none waits.
@@ -72,6 +75,9 @@ package final class Node: Sendable {
     ) throws(AuthenticationFileError) {
         self.configuration = configuration
         self.memoryFile = memoryFile
+        // One thread for each reactor, and the stream's.
+        let tracing = Tracing(configuration.tracing, threads: configuration.threads + 1)
+        self.tracing = tracing
         // Items that come back keep their places and their times: they need the seed and the clock that gave them.
         let before = memoryFile?.header
         let clock = NodeClock(epoch: before?.numbers[MemoryFile.epoch])
@@ -97,7 +103,8 @@ package final class Node: Sendable {
             isFollower
             ? NodeStream(
                 regions, engine: cache, clock: clock, storage: storage,
-                pools: StoragePools(configuration.storage.pools)) : nil
+                pools: StoragePools(configuration.storage.pools),
+                tracer: SharedTracer(tracing, thread: configuration.threads)) : nil
         if let own = configuration.fleet.ownMember, configuration.ownership.hash != nil,
             let shared = backend as? any SharedStore
         {

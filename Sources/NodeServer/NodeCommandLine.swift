@@ -4,6 +4,7 @@
 package import Hosting
 internal import Settings
 internal import Telemetry
+internal import Tracing
 
 /// The command line of a cache node: memcached's options, our long flags, the configuration file and the environment,
 /// made into one configuration.
@@ -55,7 +56,12 @@ package struct NodeCommandLine {
         let (values, notes) = try settings(findings)
         var problems: [String] = []
         var draft = NodeConfigurationDraft(values, problems: &problems)
+        var tracing = TracingConfiguration(
+            values, environment: environment, program: "martlet-server", problems: &problems, notes: &draft.warnings)
         if !problems.isEmpty { throw refusal(problems) }
+        tracing.version = ProductVersion.martlet
+        tracing.storageSystem = draft.configuration.storage.backend.systemName
+        draft.configuration.tracing = tracing
         draft.warnings += notes
         findings.options.apply(to: &draft)
         var configuration = try draft.finished()

@@ -4,13 +4,15 @@
 internal import Hosting
 internal import Settings
 internal import Telemetry
+internal import Tracing
 
 extension NodeConfiguration {
     /// The settings of a node: the keys of its file, and with them its variables and long flags.
     static let schema = SettingsSchema(
         networkSettings + cacheSettings + storageSettings + RegionSettings.settings + overloadSettings
-            + commandSettings + statisticsSettings + ServerTLS.settings + FleetSettings.settings
-            + OwnershipSettings.settings + WarmUpSettings.settings + processSettings + DrainConfiguration.settings)
+            + commandSettings + statisticsSettings + TracingConfiguration.settings + ServerTLS.settings
+            + FleetSettings.settings + OwnershipSettings.settings + WarmUpSettings.settings + processSettings
+            + DrainConfiguration.settings)
 
     private static let networkSettings: [Setting] = [
         Setting("listen", .list, "Addresses to listen on, as -l takes them. Loopback when none is given."),

@@ -3,6 +3,7 @@
 
 package import Hosting
 package import Telemetry
+package import Tracing
 
 /// Everything that a cache node is told before it starts: memcached's options and our own, checked and merged.
 ///
@@ -120,6 +121,8 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var logFormat = Log.Format.json
     /// The least level of log lines.
     package var logLevel = Log.Level.info
+    /// Whether and how requests are traced.
+    package var tracing = NodeConfiguration.standardTracing
 
     // MARK: The fleet
 
@@ -151,6 +154,13 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var notes: [String] = []
 
     package init() {}
+
+    private static var standardTracing: TracingConfiguration {
+        var tracing = TracingConfiguration()
+        tracing.serviceName = "martlet-server"
+        tracing.version = ProductVersion.martlet
+        return tracing
+    }
 }
 
 /// A node of the cluster, as `config get cluster` tells it.

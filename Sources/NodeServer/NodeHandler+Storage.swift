@@ -58,8 +58,8 @@ extension NodeHandler {
         guard mailbox.hasAnswers else { return }
         runner.executor.now = node.clock.second(reactor.nowNanoseconds)
         var due: [ConnectionID] = []
-        for answer in mailbox.take() {
-            guard let parked = runner.executor.accept(answer) else { continue }
+        for delivery in mailbox.take() {
+            guard let parked = runner.executor.accept(delivery.answer, timing: delivery.timing) else { continue }
             let slot = parked.connection.slot
             // The connection may be gone, and its slot another's.
             guard let queue = states[slot].replies, queue.connection == parked.connection else { continue }

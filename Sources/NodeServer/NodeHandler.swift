@@ -119,9 +119,18 @@ final class NodeHandler: ReactorHandler {
         states[slot].pending = nil
         runner.executor.beginTurn(fd: connection.fd, connection.id, defers: states[slot].replies != nil)
         let mark = (bytes: output.count, externals: output.externals.count)
-        runner.executor.commit(pending, &connection, &output)
+        commit(pending, &connection, &output)
         runner.executor.endTurn()
         settleReplies(&connection, from: mark, &output)
+    }
+
+    /// Stores a value that came in by itself.
+    private func commit(_ pending: PendingValue, _ connection: inout Connection, _ output: inout OutputBuffer) {
+        guard runner.executor.traces else { return runner.executor.commit(pending, &connection, &output) }
+        runner.executor.resumeSpan(pending.span, output)
+        runner.executor.commit(pending, &connection, &output)
+        let key = pending.key
+        runner.executor.endSpan(pending.request, key: key.span, output)
     }
 
     func datagram(_ datagram: borrowing Datagram, _ input: Span<UInt8>, _ output: inout OutputBuffer) {
@@ -162,7 +171,7 @@ final class NodeHandler: ReactorHandler {
             states[slot].pending = nil
             offset = 2
             if input[0] == UInt8(ascii: "\r"), input[1] == UInt8(ascii: "\n") {
-                runner.executor.commit(pending, &connection, &output)
+                commit(pending, &connection, &output)
             } else {
                 node.engine.discard(pending.item)
                 runner.executor.refuse(.badDataChunk, pending.request, &output)

@@ -9,6 +9,7 @@ package import Storage
 internal import StreamDirect
 internal import Synchronization
 package import Telemetry
+internal import Tracing
 
 /// A node that cannot start, and why.
 package struct NodeStartError: Error, CustomStringConvertible, Sendable {
@@ -179,6 +180,10 @@ package final class NodeService: Sendable {
             }
             let thread = try Thread(name: "martlet-expire") { [self] in sweep() }
             sweeper.withLock { $0 = thread }
+            if let port = listeners.first(where: { !$0.isUnix && !$0.isDatagram })?.port {
+                node.tracing.setAddress("\(ProcessControl.hostName):\(port)")
+            }
+            try node.tracing.start(log: log)
         } catch {
             throw NodeStartError(error.description)
         }
@@ -206,6 +211,7 @@ package final class NodeService: Sendable {
         node.stream?.stop()
         node.ownership?.stop()
         node.storage?.tier.stop()
+        node.tracing.stop(isHurried: isHurried.load(ordering: .relaxed))
         if node.memoryFile != nil, !isHurried.load(ordering: .relaxed) { saveItems() }
     }
 

@@ -101,7 +101,13 @@ final class StorageMailbox: StorageReceiver {
     /// The kind of the reactor's message that says that answers wait.
     static var messageKind: UInt32 { 1 }
 
-    private let waiting = Guarded<[StorageAnswer]>([])
+    /// An answer, with what the backend spent on its batch where it says so.
+    struct Delivery: Sendable {
+        let answer: StorageAnswer
+        let timing: StorageTiming?
+    }
+
+    private let waiting = Guarded<[Delivery]>([])
     private let count = Atomic<Int>(0)
     private let untaken = Atomic<Int>(0)
     /// What is told of the rows that the reactor has taken and that wait for their clients.
@@ -111,9 +117,11 @@ final class StorageMailbox: StorageReceiver {
     /// Names the reactor to wake, at start.
     func attach(_ reactor: Reactor) { self.reactor.withLock { $0 = reactor } }
 
-    func deliver(_ answers: [StorageAnswer]) {
+    func deliver(_ answers: [StorageAnswer]) { deliver(answers, timing: nil) }
+
+    func deliver(_ answers: [StorageAnswer], timing: StorageTiming?) {
         let wasEmpty = waiting.withLock { waiting in
-            defer { waiting += answers }
+            defer { waiting += answers.lazy.map { Delivery(answer: $0, timing: timing) } }
             // Together with them: who takes them must not find a number that is behind.
             count.add(answers.count, ordering: .relaxed)
             untaken.add(answers.reduce(0) { $0 + $1.rowBytes }, ordering: .relaxed)
@@ -129,7 +137,7 @@ final class StorageMailbox: StorageReceiver {
     var hasAnswers: Bool { count.load(ordering: .relaxed) > 0 }
 
     /// Takes all that wait.
-    func take() -> [StorageAnswer] {
+    func take() -> [Delivery] {
         waiting.withLock { waiting in
             defer { waiting = [] }
             count.subtract(waiting.count, ordering: .relaxed)

@@ -10,6 +10,7 @@ internal import Storage
 internal import StreamDirect
 internal import Synchronization
 internal import Telemetry
+internal import Tracing
 
 /// What a followed stream does to a node's cached copies: drops or replaces what is older, and keeps what may be stale
 /// from being shown. Safe to use from any thread.
@@ -30,10 +31,14 @@ final class NodeStream: StreamConsumer {
     let counts = SharedCounterSet<StreamCounter>()
     /// Between the last records' commits and their application, by the two machines' clocks.
     let delays = LatencyHistogram()
+    /// What is traced of changes.
+    private let tracer: SharedTracer?
 
     init(
-        _ settings: RegionSettings, engine: CacheEngine, clock: NodeClock, storage: NodeStorage?, pools: StoragePools
+        _ settings: RegionSettings, engine: CacheEngine, clock: NodeClock, storage: NodeStorage?, pools: StoragePools,
+        tracer: SharedTracer? = nil
     ) {
+        self.tracer = tracer
         self.engine = engine
         self.clock = clock
         self.storage = storage
@@ -78,7 +83,14 @@ final class NodeStream: StreamConsumer {
         switch record.operation {
         case .flush: flush()
         case .heartbeat, .epoch: break
-        case .set, .delete, .touch: change(record)
+        case .set, .delete, .touch:
+            guard let tracer, tracer.isOn, let context = record.trace.flatMap(SpanContext.init(traceparent:)) else {
+                return change(record)
+            }
+            let start = Clock.monotonicNanoseconds()
+            change(record)
+            let key = record.key
+            tracer.record(below: context, .streamApply, .consumer, start: start, key: key.span)
         }
     }
 

@@ -4,6 +4,7 @@
 internal import MemcacheProtocol
 internal import Reactor
 internal import Storage
+internal import Tracing
 
 /// A request whose reply waits for the store: what its reply needs, copied out of the input. Owned by its reactor's
 /// thread.
@@ -32,6 +33,12 @@ final class ParkedRequest {
     /// When the store was asked, and when it answered, in monotonic nanoseconds.
     var askedNanoseconds: UInt64 = 0
     var answeredNanoseconds: UInt64 = 0
+    /// What the store spent on the batch that the answer came of, where it says so.
+    var timing: StorageTiming?
+    /// What is traced of it: its own span, and of what it waits for the span, and the node that is asked.
+    var span = SpanSeed()
+    var childSpan: UInt64 = 0
+    var peer: Int32 = -1
     /// What the store said; nil while it says nothing.
     private(set) var answer: StorageAnswer?
     /// How long the value is that a write left, where the answer does not have it.

@@ -190,6 +190,7 @@ extension RequestExecutor {
         guard let storage else { preconditionFailure("a write for a store that is not there") }
         var write = write
         write.pool = UInt16(clamping: pool)
+        if traces { write.trace = storageTrace() }
         write.valueLimitBytes = min(
             storage.pools.pools[pool].policy.valueLimitBytes,
             ItemShape.valueLimit(itemSizeMax: engine.configuration.itemSizeMax, keyLength: write.key.count))
@@ -206,6 +207,7 @@ extension RequestExecutor {
         let waiting = ParkedRequest(
             question, request: request, key: key, hash: hash, opaque: [UInt8](copying: opaque), connection: connection,
             kind: kind, token: nextToken, readyNanoseconds: reactor.readyNanoseconds)
+        if traces { handSpan(to: waiting) }
         parks.append(
             Park(content: .request(waiting), position: output.count, externalCount: output.externals.count))
         defers = true
@@ -232,6 +234,7 @@ extension RequestExecutor {
             .nothing, request: request, key: [UInt8](copying: key), hash: hash(request, key),
             opaque: [UInt8](copying: opaque), connection: connection, kind: .other, token: nextToken,
             readyNanoseconds: reactor.readyNanoseconds)
+        if traces { handSpan(to: waiting) }
         waiting.question = nil
         waiting.take(.write(token: nextToken, .failed(failure)))
         parks.append(
@@ -291,13 +294,14 @@ extension RequestExecutor {
 
     /// Takes the store's answer to a parked request, and asks it what had to wait for that. Nil when nobody knows the
     /// request.
-    mutating func accept(_ answer: StorageAnswer) -> ParkedRequest? {
+    mutating func accept(_ answer: StorageAnswer, timing: StorageTiming?) -> ParkedRequest? {
         let token =
             switch answer {
             case .read(let token, _), .write(let token, _): token
             }
         guard let waiting = parked.removeValue(forKey: token) else { return nil }
         waiting.take(answer)
+        waiting.timing = timing
         if waiting.rowBytes > 0 { rowSizes.note(waiting.rowBytes) }
         leave(waiting)
         return waiting
@@ -343,6 +347,7 @@ extension RequestExecutor {
         } else {
             command.appendForwarded(request, key: key, input)
         }
+        if traces { carrySpan(in: &command, to: owner) }
         let bytes = command.withSpan { [UInt8](copying: $0) }
         park(
             .forward(owner: owner, command: bytes), request, key: [UInt8](copying: key), hash(request, key),

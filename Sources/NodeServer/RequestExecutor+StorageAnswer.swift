@@ -15,6 +15,7 @@ extension RequestExecutor {
     mutating func finish(_ parked: ParkedRequest, _ output: inout OutputBuffer) -> Bool {
         let now = Clock.monotonicNanoseconds()
         counters.latencies[parked.kind.rawValue].record(nanoseconds: now &- parked.readyNanoseconds, count: 1)
+        if traces { endSpan(of: parked, at: now) }
         storage?.slow.note(parked, finished: now)
         if let reply = parked.reply {
             output.append(reply.span)

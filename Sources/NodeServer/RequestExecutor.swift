@@ -9,6 +9,7 @@ internal import Platform
 internal import Reactor
 internal import Storage
 internal import Telemetry
+internal import Tracing
 
 /// Executes parsed requests against the engine and appends their replies. One for each reactor; its state is what a
 /// turn of the reactor needs at hand.
@@ -68,6 +69,11 @@ struct RequestExecutor: ~Copyable {
     /// How large rows of the store are lately.
     var rowSizes = RowSizes()
 
+    /// Whether requests are traced, with what, and what the turn has of spans.
+    let traces: Bool
+    var tracer: Tracer
+    var spans: TurnSpans
+
     /// Values up to this many bytes wait in the input buffer until they are whole; longer ones are received straight
     /// into an item.
     static var waitLimit: Int { 32 << 10 }
@@ -89,6 +95,9 @@ struct RequestExecutor: ~Copyable {
         shedder = RequestShedder(
             node.configuration, figures: node.overload[reactor.index], reactor: reactor.index,
             seed: UInt64.random(in: .min ... .max))
+        traces = node.tracing.configuration.isOn
+        tracer = node.tracing.tracer(reactor.index)
+        spans = TurnSpans(isOn: node.tracing.configuration.isOn)
     }
 
     /// Says whose requests come next, and whether the keys of a get that was denied are still coming.
@@ -120,6 +129,7 @@ struct RequestExecutor: ~Copyable {
             counters.latencies[kind].record(nanoseconds: took, count: UInt64(kinds[kind]))
             kinds[kind] = 0
         }
+        if traces { endSpans(at: reactor.readyNanoseconds &+ took) }
     }
 
     @inline(__always)

@@ -4,6 +4,7 @@
 internal import Memory
 internal import Platform
 internal import Telemetry
+internal import Tracing
 
 /// Commands that waited long for the store, on their way from the reactors, which must not block, to the log.
 final class SlowOperations: Sendable {
@@ -16,6 +17,8 @@ final class SlowOperations: Sendable {
         let held: UInt64
         /// With the store: its queues, its disk and the cache step.
         let stored: UInt64
+        /// The span that was recorded of it, if one was.
+        let span: SpanContext
     }
 
     /// Operations that wait for the log at most; more are counted only.
@@ -33,7 +36,8 @@ final class SlowOperations: Sendable {
         guard thresholdNanoseconds > 0, total >= thresholdNanoseconds else { return }
         let operation = Operation(
             kind: parked.kind, key: parked.key, total: total, held: parked.askedNanoseconds &- parked.readyNanoseconds,
-            stored: parked.answeredNanoseconds &- parked.askedNanoseconds)
+            stored: parked.answeredNanoseconds &- parked.askedNanoseconds,
+            span: parked.span.isSampled ? parked.span.context : .none)
         waiting.withLock { waiting in
             if waiting.operations.count < Self.limit {
                 waiting.operations.append(operation)
@@ -60,7 +64,9 @@ final class SlowOperations: Sendable {
                     // What the reply then waited for: earlier replies of the connection, and its reactor.
                     "reply_ms": .number(
                         Self.milliseconds(operation.total &- operation.held &- operation.stored)),
-                ])
+                ],
+                trace: operation.span.isValid
+                    ? Log.Trace(trace: operation.span.traceText, span: operation.span.spanText) : nil)
         }
         if dropped > 0 { log.warning("more slow storage operations", ["count": .count(dropped)]) }
     }

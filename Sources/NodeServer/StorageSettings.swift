@@ -19,6 +19,17 @@ package struct StorageSettings: Sendable, Equatable {
         case postgres
         /// The home region's nodes: for nodes of a replica region.
         case region
+
+        /// What OpenTelemetry calls it; nil where there is none. Source: semantic conventions, db.system.name.
+        var systemName: String? {
+            switch self {
+            case .none: nil
+            case .memory: "martlet.memory"
+            case .rocksdb: "rocksdb"
+            case .postgres: "postgresql"
+            case .region: "memcached"
+            }
+        }
     }
 
     /// When a write is acked.

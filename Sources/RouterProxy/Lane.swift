@@ -50,6 +50,10 @@ struct Lane: ~Copyable {
     var sealStart = 0
     /// Whether the reply that is being read says that the server is too busy.
     var isRefusal = false
+    /// Whether it says that the server failed.
+    var isFailure = false
+    /// The server's number in spans; -1 where nothing is traced.
+    var tracePeer: Int32 = -1
     /// Whether the server says whose a key is that is not its own, and is told that it is understood.
     var followsOwners = false
     /// Whether the server is not to be read from: it missed deletes.

@@ -5,6 +5,7 @@ internal import Hosting
 internal import Platform
 internal import Reactor
 internal import Routing
+package import Tracing
 
 /// What the reactors of a router share: limits, what they count, and the plan of the moment.
 package final class Router: Sendable {
@@ -22,6 +23,8 @@ package final class Router: Sendable {
     let users: AuthenticationStore?
     /// Who may do what; without tenants, everybody everything.
     let tenants: TenantDirectory
+    /// What is traced of requests.
+    package let tracing: Tracing
     /// By reactor.
     let meters: [RouterMeter]
     /// When the router started, in monotonic nanoseconds.
@@ -35,6 +38,7 @@ package final class Router: Sendable {
     ) {
         self.users = users
         tenants = TenantDirectory(configuration.tenants, reactors: configuration.threads)
+        tracing = Tracing(configuration.tracing, threads: configuration.threads)
         limits = configuration.limits
         health = configuration.health
         hotKeys = configuration.hotKeys

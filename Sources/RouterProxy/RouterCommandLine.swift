@@ -5,6 +5,7 @@ package import Hosting
 internal import RouteConfiguration
 internal import Routing
 internal import Settings
+internal import Tracing
 
 /// The command line of a router: flags, servers, the configuration file and the environment, made into one
 /// configuration.
@@ -87,6 +88,11 @@ package struct RouterCommandLine {
         var problems: [String] = []
         var configuration = RouterConfiguration(values, problems: &problems)
         configuration.discovery.environment = environment
+        configuration.tracing = TracingConfiguration(
+            values, environment: environment, program: "martlet-router", problems: &problems,
+            notes: &configuration.notes)
+        configuration.tracing.version = ProductVersion.martlet
+        configuration.tracing.propagates = values.boolean("tracing.propagate")
         var files = file.map { [$0.path] } ?? []
         if problems.isEmpty, let file, isForeign || Self.hasRoutes(file.bytes) {
             files = try readRoutes(file.path, values, reads, into: &configuration)

@@ -8,12 +8,14 @@ internal import Reactor
 internal import Routing
 internal import Settings
 internal import Telemetry
+internal import Tracing
 
 extension RouterConfiguration {
     /// The settings of a router: the keys of its file, and with them its variables and long flags.
     static let schema = SettingsSchema(
         networkSettings + serverSettings + RouterDiscovery.settings + SpoolSettings.settings + limitSettings
-            + processSettings + ServerTLS.settings + DrainConfiguration.settings)
+            + processSettings + TracingConfiguration.settings + tracingSettings + ServerTLS.settings
+            + DrainConfiguration.settings)
 
     private static let networkSettings: [Setting] = [
         Setting(
@@ -165,6 +167,12 @@ extension RouterConfiguration {
             "Least level of log lines."),
         Setting("pidfile", .text, "File for the process's id."),
         Setting("user", .text, "User to become, when started by root."),
+    ]
+
+    private static let tracingSettings: [Setting] = [
+        Setting(
+            "tracing.propagate", .boolean, default: "true",
+            "Whether servers are told, in the L token of meta commands, which span their requests belong to.")
     ]
 
     /// What the settings say. What a type alone cannot check is added to `problems`.

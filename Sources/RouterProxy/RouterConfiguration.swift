@@ -5,6 +5,7 @@ package import Hosting
 package import Reactor
 package import Routing
 package import Telemetry
+package import Tracing
 
 /// Everything that a router is told before it starts, checked. Made by ``RouterCommandLine``; a plain value.
 package struct RouterConfiguration: Sendable, Equatable {
@@ -65,6 +66,8 @@ package struct RouterConfiguration: Sendable, Equatable {
     package var logFormat = Log.Format.json
     /// The least level of log lines.
     package var logLevel = Log.Level.info
+    /// Whether and how requests are traced.
+    package var tracing = TracingConfiguration()
     /// How the process itself runs.
     package var process = ProcessOptions()
     /// What the operator ought to be told at start.

@@ -9,6 +9,7 @@ internal import Reactor
 internal import Routing
 internal import Synchronization
 internal import Telemetry
+internal import Tracing
 
 /// Connections to servers: made when they are first needed, lost, made again, and given up.
 extension RouterHandler {
@@ -68,6 +69,7 @@ extension RouterHandler {
             lanes[number].backend = backend
             lanes[number].gate = BackendGuard(gateConfiguration, seed: UInt64.random(in: .min ... .max, using: &random))
             lanes[number].meter = backend.meters[reactor.index]
+            lanes[number].tracePeer = router.tracing.peer(backend.name)
             lanes[number].requestNanoseconds = UInt64(backend.destination.requestTimeoutMilliseconds) * 1_000_000
             lanes[number].connectNanoseconds = UInt64(backend.destination.connectTimeoutMilliseconds) * 1_000_000
         }
@@ -243,6 +245,7 @@ extension RouterHandler {
     func giveUp(_ lane: Int, _ call: Call, _ failure: RouteFailure) {
         if call.isInvalidation { return invalidated(call, succeeded: false) }
         if call.hash != 0 { hotDone(call) }
+        if traces { endSpan(of: call, lane, failure.spanError) }
         guard call.isAwaited else { return }
         if call.isProbe {
             let destination = Int(lanes[lane].destination)
@@ -306,6 +309,7 @@ extension RouterHandler {
                 if !entry.isHotRead { entry.hash = 0 }
                 calls[call].ticket = -1
                 calls[call].routed = -1
+                calls[call].span = -1
                 calls[call].isProbe = false
                 calls[call].isReplay = false
                 if entry.isHotRead { (calls[call].hash, calls[call].isHotRead) = (0, false) }

@@ -201,6 +201,7 @@ extension RouterHandler {
     private func complete(_ lane: Int, _ call: Int) {
         let ticket = Int(calls[call].ticket)
         if calls[call].hash != 0 { hotDone(calls[call]) }
+        if traces { endSpan(ofAnswered: call, lane) }
         noteGate(lane, call)
         if ticket >= 0 {
             lanes[lane].meter.counters.add(.replies)

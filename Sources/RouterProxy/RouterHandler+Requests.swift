@@ -169,6 +169,7 @@ extension RouterHandler {
             hotHash = hot.hash
         }
         guard let ticket = openTicket(slot, request) else { return dropHot(hotHash) }
+        if traces { beginSpan(ticket, request, key: key, input) }
         guard let call = openCall(lane, ticket, .values, isRead: true) else { return dropHot(hotHash) }
         (calls[call].hash, calls[call].isHotRead) = (hotHash, hotHash != 0)
         switch request.verb {
@@ -209,6 +210,7 @@ extension RouterHandler {
         meter.counters.add(.fragments)
         guard let ticket = openTicket(slot, request) else { return }
         tickets[ticket].traits.insert(.partOfGet)
+        if traces { beginSpan(ticket, request, key: key, input) }
         if let call = openCall(lane, ticket, .values, isRead: true) {
             lanes[lane].openCall = Int32(truncatingIfNeeded: call)
             lanes[lane].openKeys = 1
@@ -262,12 +264,14 @@ extension RouterHandler {
         let isBinary = request.form == .binary
         let lane = text + (isBinary ? 1 : 0)
         guard let ticket = openTicket(slot, request) else { return }
+        if traces { beginSpan(ticket, request, key: key, input) }
         let shape: ReplyShape = isBinary ? .binary : request.form == .meta ? .meta : .line
         let requestClass = request.requestClass(operation, input)
         guard let call = openCall(lane, ticket, shape, isRead: operation.readsValue, requestClass) else { return }
         if findsHotKeys, operation.group != .get { noteWrite(call, key) }
         calls[call].hides = request.hideRule
         calls[call].opcode = request.opcode
+        guard calls[call].span < 0 else { return forwardTraced(request, key: key, input, lane, call) }
         lanes[lane].pending.appendForwarded(request, key: key, input)
         if spreadsHotKeys, operation.group != .get { dropCopies(key, stableHash(key)) }
     }
@@ -314,6 +318,7 @@ extension RouterHandler {
         tickets[index] = Ticket()
         tickets[index].client = clients[slot].id
         tickets[index].form = request.form
+        if traces { (tickets[index].started, tickets[index].verb) = (now, request.verb) }
         if request.form == .binary {
             tickets[index].opaque = request.opaque
             tickets[index].opcode = request.opcode
@@ -342,6 +347,7 @@ extension RouterHandler {
         }
         calls[call].ticket = Int32(truncatingIfNeeded: ticket)
         tickets[ticket].call = Int32(truncatingIfNeeded: call)
+        if traces, tickets[ticket].span >= 0 { beginSpan(of: call, below: Int(tickets[ticket].span), lane) }
         return call
     }
 

@@ -27,6 +27,7 @@ extension RouterHandler {
         let index = takeRouted()
         let routed = routedRequests[index]
         tickets[ticket].routed = Int32(truncatingIfNeeded: index)
+        if traces { beginSpan(ticket, request, key: key, input) }
         routed.begin(request, key: key, input, ticket: ticket, context: context, operation: operation)
         if findsHotKeys, operation.group != .get {
             routed.writeHash = stableHash(key)
@@ -198,7 +199,12 @@ extension RouterHandler {
         }
         calls[call].routed = Int32(truncatingIfNeeded: index)
         calls[call].token = Int32(truncatingIfNeeded: sub.token)
+        let (ticket, start) = (Int(routed.ticket), lanes[lane].pending.count)
+        if traces, ticket >= 0, tickets[ticket].span >= 0 {
+            beginSpan(of: call, below: Int(tickets[ticket].span), lane)
+        }
         write(sub, routed, lane, isOwn: part.isSame, isClientsKey: sub.key == .request(from: 0))
+        if calls[call].span >= 0 { carry(call, lane, from: start) }
     }
 
     private func sentKey(_ sub: SubRequest, _ routed: RoutedRequest) -> [UInt8] {
@@ -323,6 +329,7 @@ extension RouterHandler {
             meter.latencies[reactor.index].histogram.record(nanoseconds: now &- routed.started)
         }
         if case .token(let token) = final.source, routed.parts[token].isHedge { meter.counters.add(.hedgeWins) }
+        if traces { noteRoutedError(ticket, isFailed: final.result.isError) }
         let scratch = takeBuffer()
         let isPart = tickets[ticket].traits.contains(.partOfGet)
         write(final, routed, isPartOfGet: isPart, to: &buffers[Int(scratch)].bytes)

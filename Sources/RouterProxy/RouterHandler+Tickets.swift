@@ -5,6 +5,7 @@ internal import MemcacheProtocol
 internal import Memory
 internal import Reactor
 internal import Telemetry
+internal import Tracing
 
 /// Replies in the order of their requests: what is first goes out, what comes before its turn is kept.
 extension RouterHandler {
@@ -104,6 +105,7 @@ extension RouterHandler {
             let ticket = Int(clients[slot].first)
             if tickets[ticket].firstChunk >= 0 { emitStash(slot, ticket) }
             guard tickets[ticket].traits.contains(.done) else { return }
+            if traces { endSpan(ofTicket: ticket) }
             if tickets[ticket].failure != .none { writeFailure(slot, ticket) }
             if tickets[ticket].traits.contains(.partOfGet) { endPart(slot, ticket) }
             clients[slot].first = tickets[ticket].next
@@ -202,6 +204,7 @@ extension RouterHandler {
                 chunk = after
             }
             if ticket.remaining > 0 { forgetBroadcast(next) }
+            if ticket.span >= 0 { endSpan(Int(ticket.span), .clientGone) }
             tickets.give(next)
             next = Int(ticket.next)
         }

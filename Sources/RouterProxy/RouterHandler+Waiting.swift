@@ -148,9 +148,11 @@ extension RouterHandler {
     @inline(__always)
     func noteRefusal(_ lane: Int, _ call: Int, _ input: Span<UInt8>, _ start: Int) {
         if calls[call].shape == .binary {
-            lanes[lane].isRefusal =
-                input.bigEndian(at: start &+ 6, as: UInt16.self) == BinaryStatus.busy.rawValue
+            let status = input.bigEndian(at: start &+ 6, as: UInt16.self)
+            lanes[lane].isRefusal = status == BinaryStatus.busy.rawValue
+            lanes[lane].isFailure = status > BinaryStatus.unknownCommand.rawValue
         } else if input[start] == UInt8(ascii: "S"), input[start &+ 1] == UInt8(ascii: "E") {
+            lanes[lane].isFailure = true
             lanes[lane].isRefusal =
                 input.holds("SERVER_ERROR 307", at: start) || input.holds("SERVER_ERROR out of memory: busy", at: start)
         }

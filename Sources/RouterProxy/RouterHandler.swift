@@ -8,6 +8,7 @@ internal import Platform
 internal import Reactor
 internal import Routing
 internal import Telemetry
+internal import Tracing
 
 /// The router on one reactor: clients' connections on one side, a connection to each server on the other.
 ///
@@ -35,6 +36,11 @@ final class RouterHandler: ReactorHandler {
     /// The request being looked at, and where its key lies when it came in base64.
     let requests = FixedArray<Request>(count: 1) { _ in Request() }
     let decoded = FixedArray<OutputBuffer>(count: 1) { _ in OutputBuffer(capacity: 1024) }
+
+    /// Whether requests are traced, with what, and the spans that may be recorded.
+    let traces: Bool
+    let tracer: FixedArray<Tracer>
+    let spans = Slab<SpanRecord>(limit: 1 << 16) { _ in SpanRecord() }
 
     /// Replies of hot keys.
     let hotCache: FixedArray<HotCache>
@@ -82,6 +88,9 @@ final class RouterHandler: ReactorHandler {
         limits = router.limits
         meter = router.meters[reactor.index]
         spool = router.spool
+        traces = router.tracing.configuration.isOn
+        let tracing = router.tracing
+        tracer = FixedArray(count: 1) { _ in tracing.tracer(reactor.index) }
         let settings = router.hotKeys
         servesHotKeys = settings.cacheNanoseconds > 0
         spreadsHotKeys = settings.copies > 1

@@ -9,6 +9,7 @@ internal import Reactor
 internal import Routing
 internal import Synchronization
 internal import Telemetry
+internal import Tracing
 
 /// The router's pages on the admin port.
 extension Router {
@@ -76,6 +77,7 @@ extension Router {
         appendServerMetrics(to: &page)
         appendPoolMetrics(to: &page)
         appendSpoolMetrics(to: &page)
+        tracing.appendMetrics(to: &page, prefix: "martlet_router_trace")
         tenants.appendMetrics(to: &page, prefix: "martlet_router_tenant", withShedding: false)
     }
 

@@ -6,7 +6,9 @@ internal import Hosting
 internal import Platform
 package import Reactor
 internal import Routing
+internal import Synchronization
 package import Telemetry
+internal import Tracing
 
 /// A router that cannot start, and why.
 package struct RouterStartError: Error, CustomStringConvertible, Sendable {
@@ -25,6 +27,8 @@ package final class RouterService: Sendable {
     /// The configuration that the plan is of, and the epochs of members that a plan was last tried with.
     private let current: Guarded<(configuration: RouterConfiguration, tried: [String: UInt64])>
     private let log: Log?
+    /// Whether it was told to end at once.
+    private let isHurried = Atomic<Bool>(false)
 
     /// Makes the router. A server whose name cannot be looked up is one that is down; a pool whose members nobody knows
     /// yet is empty, after a wait for them.
@@ -92,12 +96,21 @@ package final class RouterService: Sendable {
 
     /// Starts the threads.
     package func start() throws(RouterStartError) {
-        do throws(SystemError) { try group.start() } catch { throw RouterStartError(description: error.description) }
+        do throws(SystemError) {
+            try group.start()
+            if let port = listeners.first(where: { !$0.isUnix })?.port {
+                router.tracing.setAddress("\(ProcessControl.hostName):\(port)")
+            }
+            try router.tracing.start(log: log)
+        } catch {
+            throw RouterStartError(description: error.description)
+        }
     }
 
     /// Ends the service: what was asked is answered, and clients that were served less than `idleMilliseconds` ago are
     /// served on for a while, all within `timeoutMilliseconds`; at once where that is 0. Does not wait.
     package func stop(timeoutMilliseconds: Int, idleMilliseconds: Int) {
+        if timeoutMilliseconds == 0 { isHurried.store(true, ordering: .relaxed) }
         group.stop(
             timeoutMilliseconds > 0
                 ? .graceful(milliseconds: timeoutMilliseconds, idleMilliseconds: idleMilliseconds) : .immediate)
@@ -108,6 +121,7 @@ package final class RouterService: Sendable {
         group.join()
         router.spool.stop()
         router.members.keep([])
+        router.tracing.stop(isHurried: isHurried.load(ordering: .relaxed))
     }
 
     /// Routes by another configuration from now on. What is in flight goes on, and servers that stay keep their

@@ -16,6 +16,11 @@ struct Ticket: BitwiseCopyable {
     var call: Int32 = -1
     /// The request that a machine handles; -1 for none.
     var routed: Int32 = -1
+    /// Its span, as long as it may be recorded; -1 for none. When it came, and what it is, for spans that are begun
+    /// only when it is slow or fails.
+    var span: Int32 = -1
+    var started: UInt64 = 0
+    var verb = Verb.get
     /// How many calls are to be answered yet, of a request that goes to every server.
     var remaining: Int32 = 0
     /// What came before its turn: a list of chunks in the client's stash; -1 for none.
@@ -60,6 +65,8 @@ struct Call: BitwiseCopyable {
     var hides = HideRule.nothing
     /// The opcode that the client used.
     var opcode: UInt8 = 0
+    /// Its span, where it is recorded; -1 for none.
+    var span: Int32 = -1
     /// The request of a machine that waits for the reply, and its number there; -1 for none.
     var routed: Int32 = -1
     var token: Int32 = 0

@@ -98,6 +98,9 @@ package struct SubmittedWrite: Sendable {
 package protocol StorageSink: AnyObject, Sendable {
     func readsCompleted(_ results: [(token: UInt64, outcome: ReadOutcome)])
     func writesCompleted(_ results: [(token: UInt64, outcome: WriteOutcome)])
+    /// The same for a batch, with what was spent on it.
+    func readsCompleted(_ results: [(token: UInt64, outcome: ReadOutcome)], timing: StorageTiming)
+    func writesCompleted(_ results: [(token: UInt64, outcome: WriteOutcome)], timing: StorageTiming)
     /// The session that an unknown outcome belongs to is gone, so that the outcome cannot change any more: from now on
     /// a read shows what became of every write that was answered `unknownOutcome` before.
     func unknownOutcomesSettled()
@@ -109,6 +112,16 @@ package protocol StorageSink: AnyObject, Sendable {
 extension StorageSink {
     /// There is always room.
     package func waitForRoom() {}
+
+    /// Nobody wants to know the times.
+    package func readsCompleted(_ results: [(token: UInt64, outcome: ReadOutcome)], timing: StorageTiming) {
+        readsCompleted(results)
+    }
+
+    /// Nobody wants to know the times.
+    package func writesCompleted(_ results: [(token: UInt64, outcome: WriteOutcome)], timing: StorageTiming) {
+        writesCompleted(results)
+    }
 }
 
 /// Whether a store can be used.

@@ -182,6 +182,15 @@ package final class StorageTier: StorageSink {
 
     /// The backend's answers to reads.
     package func readsCompleted(_ results: [(token: UInt64, outcome: ReadOutcome)]) {
+        completed(reads: results, timing: nil)
+    }
+
+    /// The same of a batch, with its times.
+    package func readsCompleted(_ results: [(token: UInt64, outcome: ReadOutcome)], timing: StorageTiming) {
+        completed(reads: results, timing: timing)
+    }
+
+    private func completed(reads results: [(token: UInt64, outcome: ReadOutcome)], timing: StorageTiming?) {
         var answers: [(receiver: UInt32, answer: StorageAnswer)] = []
         for (token, outcome) in results {
             decide(stripe(token), &answers) { machine, now, actions in
@@ -189,11 +198,20 @@ package final class StorageTier: StorageSink {
             }
         }
         for (token, _) in results { send(stripe(token)) }
-        deliver(answers)
+        deliver(answers, timing: timing)
     }
 
     /// The backend's answers to writes.
     package func writesCompleted(_ results: [(token: UInt64, outcome: WriteOutcome)]) {
+        completed(writes: results, timing: nil)
+    }
+
+    /// The same of a batch, with its times.
+    package func writesCompleted(_ results: [(token: UInt64, outcome: WriteOutcome)], timing: StorageTiming) {
+        completed(writes: results, timing: timing)
+    }
+
+    private func completed(writes results: [(token: UInt64, outcome: WriteOutcome)], timing: StorageTiming?) {
         var answers: [(receiver: UInt32, answer: StorageAnswer)] = []
         for (token, outcome) in results {
             decide(stripe(token), &answers) { machine, now, actions in
@@ -201,7 +219,7 @@ package final class StorageTier: StorageSink {
             }
         }
         for (token, _) in results { send(stripe(token)) }
-        deliver(answers)
+        deliver(answers, timing: timing)
     }
 
     /// Lets receivers that are behind take their rows before the backend reads more: what is on its way has a bound,
@@ -291,12 +309,16 @@ package final class StorageTier: StorageSink {
     }
 
     /// Delivers answers, one call for each receiver.
-    private func deliver(_ answers: [(receiver: UInt32, answer: StorageAnswer)]) {
+    private func deliver(_ answers: [(receiver: UInt32, answer: StorageAnswer)], timing: StorageTiming? = nil) {
         if answers.isEmpty { return }
-        if answers.count == 1 { return receivers[Int(answers[0].receiver)].deliver([answers[0].answer]) }
+        if answers.count == 1 {
+            return receivers[Int(answers[0].receiver)].deliver([answers[0].answer], timing: timing)
+        }
         var grouped = [[StorageAnswer]](repeating: [], count: receivers.count)
         for (receiver, answer) in answers { grouped[Int(receiver)].append(answer) }
-        for (index, group) in grouped.enumerated() where !group.isEmpty { receivers[index].deliver(group) }
+        for (index, group) in grouped.enumerated() where !group.isEmpty {
+            receivers[index].deliver(group, timing: timing)
+        }
     }
 
     // MARK: Figures

@@ -48,11 +48,16 @@ package enum StorageAnswer: Sendable {
 /// Gets the answers, from any thread, outside of all locks; must not block.
 package protocol StorageReceiver: AnyObject, Sendable {
     func deliver(_ answers: [StorageAnswer])
+    /// The same for answers that came of one batch of the backend's; without times where they came of none.
+    func deliver(_ answers: [StorageAnswer], timing: StorageTiming?)
     /// Bytes of rows that were delivered and that it has not taken yet.
     var untakenBytes: Int { get }
 }
 
 extension StorageReceiver {
+    /// It does not want to know the times.
+    package func deliver(_ answers: [StorageAnswer], timing: StorageTiming?) { deliver(answers) }
+
     /// It takes everything at once.
     package var untakenBytes: Int { 0 }
 }

@@ -54,6 +54,8 @@ package struct StorageWrite: Sendable, Equatable {
     package var setsExpiry = false
     /// The largest value that may result, in bytes.
     package var valueLimitBytes = Int.max
+    /// The W3C traceparent of whoever asked, for the stream's record; nil where nobody traces.
+    package var trace: String?
     /// The pool whose row it is: its number in the configuration, for the stream's record.
     package var pool: UInt16 = 0
 

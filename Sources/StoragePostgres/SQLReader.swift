@@ -62,8 +62,14 @@ struct SQLReader: ~Copyable {
         var reason = timeouts < 2 ? "the database cannot be reached: \(session.reason)" : "the database takes too long"
         for _ in 0..<Self.tries where timeouts < 2 && session.ensure() {
             do throws(SQLFailure) {
+                let began = Clock.monotonicNanoseconds()
                 let rows = try session.run([SQLCall(.rows, [keys])])
-                core.sink?.readsCompleted(try outcomes(of: reads, in: rows.first ?? []))
+                let outcomes = try outcomes(of: reads, in: rows.first ?? [])
+                let ended = Clock.monotonicNanoseconds()
+                core.sink?.readsCompleted(
+                    outcomes,
+                    timing: StorageTiming(
+                        taken: began, began: began, ended: ended, count: reads.count, isCommit: false))
                 return
             } catch {
                 reason = error.reason

@@ -96,9 +96,13 @@ struct SQLWriter: ~Copyable {
         answer(taken.map { ($0.token, .failed(StorageFailure(.notSent, reason))) })
     }
 
-    private func answer(_ results: [(token: UInt64, outcome: WriteOutcome)]) {
+    private func answer(_ results: [(token: UInt64, outcome: WriteOutcome)], timing: StorageTiming? = nil) {
         core.counters.writes.add(results.count)
-        core.sink?.writesCompleted(results)
+        if let timing {
+            core.sink?.writesCompleted(results, timing: timing)
+        } else {
+            core.sink?.writesCompleted(results)
+        }
     }
 
     // MARK: Writes that go by a fence
@@ -143,13 +147,18 @@ struct SQLWriter: ~Copyable {
     @discardableResult
     private mutating func commit(_ writes: [SubmittedWrite]) -> String? {
         var last = SQLFailure.lostBefore(reason: "not tried")
+        let taken = Clock.monotonicNanoseconds()
         for attempt in 0..<core.configuration.conflictTries {
             let began = Clock.monotonicNanoseconds()
             do throws(SQLFailure) {
                 let outcomes = try transact(writes)
                 core.counters.transactions.add(1)
-                core.commitTimes[index].histogram.record(nanoseconds: Clock.monotonicNanoseconds() - began)
-                answer(outcomes)
+                let ended = Clock.monotonicNanoseconds()
+                core.commitTimes[index].histogram.record(nanoseconds: ended - began)
+                answer(
+                    outcomes,
+                    timing: StorageTiming(
+                        taken: taken, began: began, ended: ended, count: outcomes.count, isCommit: true))
                 return nil
             } catch {
                 last = error

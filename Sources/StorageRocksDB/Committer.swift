@@ -35,6 +35,8 @@ struct Committer: ~Copyable {
     /// What this batch did to keys that are not in `overlay`, in order; a later round may look at them.
     private var unlooked: [(key: [UInt8], known: Known)] = []
     private var batchBytes = 0
+    /// What the commit at hand took.
+    private var timing = StorageTiming(taken: 0, began: 0, ended: 0, count: 0, isCommit: true)
     /// How many writes the last commit answered; 0 since it slept.
     private var lastCount = 0
     private var arrivals = ArrivalSpin(processors: ProcessControl.processors)
@@ -116,6 +118,7 @@ struct Committer: ~Copyable {
         unlooked.removeAll(keepingCapacity: true)
         batch.clear()
         (batchBytes, lastVersion) = (0, 0)
+        timing = StorageTiming(taken: Clock.monotonicNanoseconds(), began: 0, ended: 0, count: 0, isCommit: true)
         outbox.beginBatch(database)
         rounds: for _ in 0..<Self.rounds {
             takeRound()
@@ -145,7 +148,9 @@ struct Committer: ~Copyable {
         }
         commit()
         lastCount = outcomes.count
-        core.sink?.writesCompleted(outcomes)
+        timing.count = UInt32(clamping: outcomes.count)
+        if timing.endedNanoseconds == 0 { timing.endedNanoseconds = Clock.monotonicNanoseconds() }
+        core.sink?.writesCompleted(outcomes, timing: timing)
     }
 
     private mutating func refuse(_ writes: ArraySlice<SubmittedWrite>, _ reason: String) {
@@ -270,6 +275,7 @@ struct Committer: ~Copyable {
         configuration.willCommit()
         let waiting = core.writes.count
         let (began, logBefore) = (Clock.monotonicNanoseconds(), timer.nanoseconds)
+        timing.beganNanoseconds = began
         do throws(RocksDatabase.Failure) {
             try database.commit(batch, synced: isSynced)
         } catch {
@@ -277,8 +283,10 @@ struct Committer: ~Copyable {
             return
         }
         let counters = core.counters
-        counters.commitTimes.record(nanoseconds: Clock.monotonicNanoseconds() - began)
-        counters.logTimes.record(nanoseconds: timer.nanoseconds - logBefore)
+        timing.endedNanoseconds = Clock.monotonicNanoseconds()
+        timing.logNanoseconds = timer.nanoseconds - logBefore
+        counters.commitTimes.record(nanoseconds: timing.endedNanoseconds - began)
+        counters.logTimes.record(nanoseconds: timing.logNanoseconds)
         counters.commits.add(1)
         counters.committed.add(changes)
         counters.committedBytes.add(batchBytes)

@@ -70,6 +70,7 @@ struct OutboxWriter {
         record.firstSequence = Int64(bitPattern: last[slot])
         record.sequence = Int64(bitPattern: last[slot])
         record.timeMilliseconds = now
+        record.trace = write.trace
         record.encodeObject(into: &bytes)
         OutboxKey.encode(slot: slot, sequence: last[slot], into: &key)
         batch.put(.outbox, in: database, key: key, value: bytes)

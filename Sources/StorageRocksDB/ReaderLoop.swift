@@ -50,6 +50,7 @@ struct ReaderLoop: ~Copyable {
 
     private mutating func answer() {
         let reads = taken
+        let began = Clock.monotonicNanoseconds()
         let order = reads.count == 1 ? [0] : KeyOrder.order(reads.map(\.key))
         let keys = order.map { reads[$0].key }
         let now = core.configuration.now()
@@ -81,6 +82,10 @@ struct ReaderLoop: ~Copyable {
             counters.checksumErrors.add(damaged)
             counters.readsFailed.add(damaged + failed)
         }
-        core.sink?.readsCompleted(results)
+        core.sink?.readsCompleted(
+            results,
+            timing: StorageTiming(
+                taken: began, began: began, ended: Clock.monotonicNanoseconds(), count: results.count,
+                isCommit: false))
     }
 }

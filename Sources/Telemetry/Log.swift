@@ -59,6 +59,19 @@ package final class Log: Sendable {
         package static func of(_ value: some CustomStringConvertible) -> Field { .text(value.description) }
     }
 
+    /// The trace and the span of the request that a line is about, in hexadecimal digits: the fields `trace_id` and
+    /// `span_id`. Source: OpenTelemetry's specification, Trace Context in non-OTLP Log Formats.
+    package struct Trace: Sendable {
+        let trace: String
+        let span: String
+
+        /// A span of a trace.
+        package init(trace: String, span: String) {
+            self.trace = trace
+            self.span = span
+        }
+    }
+
     /// What a log does with its events.
     package struct Configuration: Sendable {
         /// The spelling of lines.
@@ -134,8 +147,10 @@ package final class Log: Sendable {
     }
 
     /// Writes what somebody should look at; see ``write(_:_:_:)``.
-    package func warning(_ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:]) {
-        write(.warning, message, fields)
+    package func warning(
+        _ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:], trace: Trace? = nil
+    ) {
+        write(.warning, message, fields, trace: trace)
     }
 
     /// Writes what did not work; see ``write(_:_:_:)``.
@@ -145,7 +160,9 @@ package final class Log: Sendable {
 
     /// Writes an event, unless its level is too low or its message repeats too fast. A line after suppressed ones has
     /// the field `suppressed` with their number.
-    package func write(_ level: Level, _ message: StaticString, _ fields: KeyValuePairs<StaticString, Field>) {
+    package func write(
+        _ level: Level, _ message: StaticString, _ fields: KeyValuePairs<StaticString, Field>, trace: Trace? = nil
+    ) {
         guard isEnabled(level) else { return }
         let text = message.description
         guard let suppressed = admit(text, at: Clock.monotonicNanoseconds()) else { return }
@@ -158,6 +175,10 @@ package final class Log: Sendable {
         var line = LogLine(configuration)
         line.begin(level, text, at: Clock.realtimeNanoseconds())
         for (name, value) in fields { line.append(name.description, value) }
+        if let trace {
+            line.append("trace_id", .text(trace.trace))
+            line.append("span_id", .text(trace.span))
+        }
         if suppressed > 0 { line.append("suppressed", .unsigned(suppressed)) }
         if missing > 0 { line.append("dropped", .unsigned(missing)) }
         line.end()

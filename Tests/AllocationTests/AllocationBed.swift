@@ -10,6 +10,7 @@ import Reactor
 import RouterProxy
 import Synchronization
 import Testing
+import Tracing
 
 /// A node with one reactor in this process, a client of it, and the count of what the reactor's thread allocates; or a
 /// router with one reactor before it, and what that one's thread allocates.
@@ -24,18 +25,25 @@ final class AllocationBed {
     private let client: Descriptor
     private var buffer = [UInt8](repeating: 0, count: 64 << 10)
 
-    /// Where there are `tenants`, the client is one that may use every key, and rules are looked at for each.
-    init(throughRouter: Bool = false, tenants: Bool = false) throws {
+    /// Where there are `tenants`, the client is one that may use every key, and rules are looked at for each. With a
+    /// `sampler` requests are traced, for a collector that is not there.
+    init(throughRouter: Bool = false, tenants: Bool = false, sampler: TraceSampler.Rule? = nil) throws {
+        var tracing = TracingConfiguration()
+        if let sampler {
+            tracing.url = "http://127.0.0.1:1/v1/traces"
+            tracing.sampler = TraceSampler(sampler, ratio: 1)
+        }
         let everybody = tenants ? [Self.everybody] : []
         var configuration = NodeConfiguration()
         configuration.threads = 1
         configuration.listeners = [ServerListener(host: "127.0.0.1", port: 0)]
         configuration.tenants = everybody
+        configuration.tracing = tracing
         service = try NodeService(configuration) { _ in }
         try service.bind()
         try service.start()
         let port = try #require(service.listeners.first?.port)
-        router = throughRouter ? try Self.startRouter(to: port, everybody) : nil
+        router = throughRouter ? try Self.startRouter(to: port, everybody, tracing) : nil
         client = try Self.connect(router?.listeners.first?.port ?? port)
     }
 
@@ -47,11 +55,14 @@ final class AllocationBed {
         return settings
     }
 
-    private static func startRouter(to port: UInt16, _ tenants: [TenantSettings]) throws -> RouterService {
+    private static func startRouter(
+        to port: UInt16, _ tenants: [TenantSettings], _ tracing: TracingConfiguration
+    ) throws -> RouterService {
         var configuration = RouterConfiguration()
         configuration.threads = 1
         configuration.listeners = [ServerListener(host: "127.0.0.1", port: 0)]
         configuration.tenants = tenants
+        configuration.tracing = tracing
         try configuration.usePool([try #require(RouterServer("127.0.0.1:\(port)"))])
         let router = try RouterService(configuration)
         try router.bind()

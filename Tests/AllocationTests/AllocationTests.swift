@@ -97,6 +97,22 @@ struct AllocationTests {
         #expect(try bed.bytesAllocated(by: command) == 0)
     }
 
+    /// Nor where requests are traced, and these are not recorded.
+    @Test(arguments: commands, [true, false])
+    func allocatesNothingForWhatIsNotRecorded(_ command: Command, throughRouter: Bool) throws {
+        let bed = try AllocationBed(throughRouter: throughRouter, sampler: .parentOrOff)
+        defer { bed.end() }
+        #expect(try bed.bytesAllocated(by: command) == 0)
+    }
+
+    /// Nor does a node where they are recorded.
+    @Test(arguments: commands)
+    func allocatesNothingForWhatIsRecorded(_ command: Command) throws {
+        let bed = try AllocationBed(sampler: .alwaysOn)
+        defer { bed.end() }
+        #expect(try bed.bytesAllocated(by: command) == 0)
+    }
+
     /// The measurement sees what does allocate, or the test above could not fail.
     @Test func statisticsAreSeenToAllocate() throws {
         let bed = try AllocationBed()

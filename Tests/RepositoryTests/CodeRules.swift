@@ -12,6 +12,7 @@ enum CodeRules {
         "Sources/Control/HTTPClient.swift": "libcurl's handles and callbacks",
         "Sources/Discovery/HTTPCall.swift": "libcurl's handles and callbacks",
         "Sources/Discovery/Resolver.swift": "c-ares's channel and its callbacks",
+        "Sources/Tracing/OTLPCall.swift": "libcurl's handles and callbacks",
         "Sources/Admin/AdminServer.swift": "libmicrohttpd's daemon, connections and responses",
         "Sources/MartletClient/CallWaiter.swift": "the Swift runtime's continuations",
         "Sources/MartletClient/ClientExecutor.swift": "the Swift runtime's jobs",

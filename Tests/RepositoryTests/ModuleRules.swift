@@ -9,7 +9,7 @@ enum ModuleRules {
         "Telemetry": 1, "MemcacheProtocol": 1, "CacheEngine": 1, "Settings": 1, "Storage": 1,
         "Routing": 1, "Overload": 1, "Spool": 1,
         "Reactor": 2, "Admin": 2, "StorageRocksDB": 2, "StoragePostgres": 2, "Invalidation": 2,
-        "RouteConfiguration": 2, "Discovery": 2, "LoadModel": 2, "ScriptEngine": 1,
+        "RouteConfiguration": 2, "Discovery": 2, "Tracing": 2, "LoadModel": 2, "ScriptEngine": 1,
         "Hosting": 3, "MartletClient": 3, "SimulationKit": 3, "StreamDirect": 3,
         "NodeServer": 4, "StorageRegion": 4, "RouterProxy": 4, "Control": 4, "LoadRunner": 4,
         "martlet-server": 5, "martlet-router": 5, "martletctl": 5, "martlet-load": 5,
@@ -27,7 +27,7 @@ enum ModuleRules {
         "CLZ4": ["StreamDirect"],
         "CRocksDB": ["StorageRocksDB"],
         "CAres": ["Discovery"],
-        "CCurl": ["Control", "Discovery", "LoadRunner"],
+        "CCurl": ["Control", "Discovery", "LoadRunner", "Tracing"],
         "CPostgres": ["StoragePostgres"],
         "CJavaScript": ["ScriptEngine"],
     ]

@@ -55,7 +55,7 @@ limits:
 {{- $config := deepCopy $node.config -}}
 {{- $own := list "listen" "port" "udp" "unix" "admin" "adminTokenFile" "auth" "tls" "storage" "pools" "daemon" "pidfile" }}
 {{- $own = concat $own (list "user" "cluster" "members" "memory" "threads" "connections" "items" "log") -}}
-{{- $own = concat $own (list "drainDelay" "drainTimeout" "region" "regions" "stream") -}}
+{{- $own = concat $own (list "drainDelay" "drainTimeout" "region" "regions" "stream" "tracing") -}}
 {{- range $key := keys $config -}}
 {{- if has (first (splitList "." $key)) $own -}}
 {{- fail (printf "node.config.%s: the chart has a value of its own for this" $key) -}}
@@ -113,6 +113,14 @@ limits:
 {{- end -}}
 {{- if .Values.regions.name -}}
 {{- include "martlet.region.config" (list . $config) -}}
+{{- end -}}
+{{- if .Values.tracing.endpoint -}}
+{{- /* Behind routers, which choose the traces, nodes begin none. */ -}}
+{{- $tracing := merge (dict "endpoint" .Values.tracing.endpoint) .Values.tracing.config -}}
+{{- if and .Values.router.enabled (not (hasKey $tracing "sampler")) -}}
+{{- $_ := set $tracing "sampler" "parentbased_always_off" -}}
+{{- end -}}
+{{- $_ := set $config "tracing" $tracing -}}
 {{- end -}}
 {{- toYaml $config -}}
 {{- end -}}

@@ -35,7 +35,7 @@ limits:
 {{- $router := .Values.router -}}
 {{- $config := deepCopy $router.config -}}
 {{- $own := list "listen" "port" "admin" "threads" "servers" "hash" "hashTag" "connections" "upstream" "tls" "log" }}
-{{- $own = concat $own (list "pidfile" "user" "drainDelay" "drainTimeout") -}}
+{{- $own = concat $own (list "pidfile" "user" "drainDelay" "drainTimeout" "tracing") -}}
 {{- range $key := keys $config -}}
 {{- if has (first (splitList "." $key)) $own -}}
 {{- fail (printf "router.config.%s: the chart has a value of its own for this" $key) -}}
@@ -64,5 +64,8 @@ limits:
 {{- $_ := set $config "tls" $tls -}}
 {{- end -}}
 {{- $_ := set $config "upstream" $upstream -}}
+{{- with .Values.tracing.endpoint -}}
+{{- $_ := set $config "tracing" (merge (dict "endpoint" .) $.Values.tracing.config) -}}
+{{- end -}}
 {{- toYaml $config -}}
 {{- end -}}

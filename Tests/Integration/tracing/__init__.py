@@ -1,0 +1,2 @@
+# Martlet
+# SPDX-License-Identifier: Apache-2.0
