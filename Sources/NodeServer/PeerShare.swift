@@ -30,12 +30,15 @@ struct PeerShare: ~Copyable {
 
     /// Connects to both, and asks for the list.
     init(_ peer: RingMember, own: RingMember, keys: WarmingKeys, hashSeed: UInt64) throws(PeerProblem) {
+        let list = try LineSocket(peer, timeoutSeconds: Self.timeoutSeconds)
+        let values = try LineSocket(peer, timeoutSeconds: Self.timeoutSeconds)
+        let store = try LineSocket(own, timeoutSeconds: Self.timeoutSeconds)
+        try list.write(Array("lru_crawler metadump all\r\n".utf8))
         self.keys = keys
         self.hashSeed = hashSeed
-        list = try LineSocket(peer, timeoutSeconds: Self.timeoutSeconds)
-        values = try LineSocket(peer, timeoutSeconds: Self.timeoutSeconds)
-        store = try LineSocket(own, timeoutSeconds: Self.timeoutSeconds)
-        try list.write(Array("lru_crawler metadump all\r\n".utf8))
+        self.list = list
+        self.values = values
+        self.store = store
     }
 
     /// Some more of the keys that `isWanted` wants; nil at the end.
@@ -141,10 +144,15 @@ struct LineSocket: ~Copyable {
     private static var pieceBytes: Int { 64 << 10 }
 
     init(_ member: RingMember, timeoutSeconds: Int) throws(PeerProblem) {
+        let socket = try Self.connect(member, timeoutSeconds)
+        self.socket = socket
         name = member.address
+    }
+
+    private static func connect(_ member: RingMember, _ seconds: Int) throws(PeerProblem) -> ClientSocket {
         do throws(SystemError) {
-            socket = try ClientSocket.connect(
-                host: member.host, port: UInt16(clamping: member.port), timeoutSeconds: timeoutSeconds)
+            return try ClientSocket.connect(
+                host: member.host, port: UInt16(clamping: member.port), timeoutSeconds: seconds)
         } catch {
             throw PeerProblem(error.description)
         }
