@@ -15,6 +15,7 @@ struct PeerShare: ~Copyable {
     private var list: LineSocket
     private var values: LineSocket
     private var store: LineSocket
+    private var hasEnded = false
 
     /// Keys and bytes of one batch, at most.
     private static var batchKeys: Int { 128 }
@@ -45,9 +46,14 @@ struct PeerShare: ~Copyable {
     mutating func nextBatch(where isWanted: (Span<UInt8>) -> Bool) throws(PeerProblem) -> [Entry]? {
         var batch: [Entry] = []
         var bytes = 0
-        while batch.count < Self.batchKeys, bytes < Self.batchBytes {
+        while !hasEnded, batch.count < Self.batchKeys, bytes < Self.batchBytes {
             let line = try list.line()
-            if line == Array("END".utf8) { return batch.isEmpty ? nil : batch }
+            // Newer memcacheds say first that they begin.
+            if line == Array("OK".utf8) { continue }
+            if line == Array("END".utf8) {
+                hasEnded = true
+                break
+            }
             guard let (entry, size) = Self.entry(line) else {
                 // BUSY, or ERROR of one that has no such command.
                 throw PeerProblem("lru_crawler metadump: \(String(decoding: line.prefix(80), as: UTF8.self))")
@@ -56,7 +62,7 @@ struct PeerShare: ~Copyable {
             batch.append(entry)
             bytes += size
         }
-        return batch
+        return batch.isEmpty ? nil : batch
     }
 
     /// Reads the values of these keys, and stores those that nobody wrote meanwhile.
