@@ -67,16 +67,25 @@ extension RequestExecutor {
         _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: borrowing OutputBuffer
     ) -> Bool {
         guard let wanted = RegionMark.region(of: request, in: input) else { return true }
-        let regions = node.configuration.regions
-        guard regions.isHome, wanted.equals(regions.own) else {
-            let opaque = input.extracting(request.opaqueOffset..<request.opaqueOffset &+ request.opaqueLength)
-            let failure = StorageFailure(
-                .refused, "this node is of the region \(regions.own), and does not answer for another")
-            parkFailed(request, key: key, opaque: opaque, failure, output)
+        guard isServed(wanted) else {
+            refuseRegion(request, key: key, input, output)
             return false
         }
         if follows, ownership == nil, request.verb == .metaGet { withhold(request, key) }
         return true
+    }
+
+    /// Whether requests with the mark of this region are this node's to answer.
+    private func isServed(_ region: Span<UInt8>) -> Bool {
+        node.configuration.regions.isHome && region.equals(node.configuration.regions.own)
+    }
+
+    private mutating func refuseRegion(
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: borrowing OutputBuffer
+    ) {
+        let reason = "this node is of the region \(node.configuration.regions.own), and does not answer for another"
+        let opaque = input.extracting(request.opaqueOffset..<request.opaqueOffset &+ request.opaqueLength)
+        parkFailed(request, key: key, opaque: opaque, StorageFailure(.refused, reason), output)
     }
 
     /// Forgets a copy that may be older than storage, and has nobody join a read that may be. What is cached from now
