@@ -7,7 +7,8 @@
 Troubles: `replica` (a home with an embedded store, a plain cache that follows it through a relay that cuts, holds and
 delays; either process is killed or stands still), `writes` (the same with a replica that reads and writes at home, through a
 relay of its own; half of the keys are written there), `database` (two nodes on one PostgreSQL, whose connections are ended,
-which crashes, and whose records are let go early), `calm` (as `replica`, with nothing wrong).
+which crashes, and whose records are let go early), `everything` (two home nodes on one PostgreSQL, one of which a replica
+follows while it reads and writes at the other, with the troubles of both), `calm` (as `replica`, with nothing wrong).
 
 Each read is held against the bound: a value may not be shown once its successor was acknowledged for longer than
 `stream.lagBound`, or at all where the successor was written at the same node; nor may one connection see a key go back. At
@@ -31,7 +32,7 @@ from storage import database
 
 from .region import RegionNode, Relay, regions
 
-TROUBLES = ("replica", "writes", "database", "calm")
+TROUBLES = ("replica", "writes", "database", "everything", "calm")
 KEYS, NUMBERS, BOUND = 40, 1 << 16, 1.0
 CONTEXT = multiprocessing.get_context("fork")
 
@@ -287,6 +288,60 @@ class SharedDatabase:
         pass
 
 
+class WritingDatabase(SharedDatabase):
+    """The same, and a node of a replica region that follows the first and reads and writes at the second."""
+
+    def __init__(self, directory, chance, _):
+        super().__init__(directory, chance, _)
+        stream = free_port()
+        self.relay, self.way = Relay(stream), Relay(self.nodes[1].port)
+        listed = regions(self.relay.port)
+        listed[0]["serve"] = f"127.0.0.1:{self.way.port}"
+        for node, port in zip(self.nodes, (stream, free_port()), strict=True):
+            node.document["stream"]["listen"] = f"127.0.0.1:{port}"
+            node.rewrite(regions=listed)
+        self.replica = RegionNode(
+            directory / "replica", "eu-west", listed, {"lagBound": "1s", "mode": chance.choice(["invalidate", "replicate"])},
+            backend="region", storage_timeout="5s")  # fmt: skip
+        # For the troubles of the database; it makes nothing of it.
+        self.replica.url = self.nodes[0].url
+        self.nodes.append(self.replica)
+
+    @property
+    def writers(self):
+        share = KEYS // 4
+        first, second, replica = self.nodes
+        return [(first.port, range(share)), (second.port, range(share, 2 * share)), (replica.port, range(2 * share, KEYS))]
+
+    @property
+    def readers(self):
+        # Each node shows at once what was written through it; what others did, within the bound.
+        names = ("first", "second", "replica")
+        return [(name, port, keys, True) for name, (port, keys) in zip(names, self.writers, strict=True)]
+
+    def act(self):
+        if self.chance.random() < 0.5:
+            return super().act()
+        relay, name = self.chance.choice([(self.relay, "the stream"), (self.way, "the way")])
+        what = self.chance.choice(["drop", "cut", "hold"])
+        self.counts[f"{what} {name}"] = self.counts.get(f"{what} {name}", 0) + 1
+        if what == "drop":
+            relay.drop()
+        else:
+            relay.cut() if what == "cut" else setattr(relay, "is_held", True)
+            time.sleep(self.chance.uniform(0.1, 2.5))
+        relay.heal()
+        time.sleep(self.chance.uniform(0.05, 1))
+
+    def end(self):
+        self.relay.heal()
+        self.way.heal()
+
+    def close(self):
+        self.relay.close()
+        self.way.close()
+
+
 def stand_still(node, seconds):
     os.kill(node.server.process.pid, signal.SIGSTOP)
     time.sleep(seconds)
@@ -297,7 +352,7 @@ def run(seed, trouble, seconds):
     """One round: what was counted, and what is wrong."""
     chance = random.Random(f"streams {seed}")
     with tempfile.TemporaryDirectory(prefix="martlet-streams-") as name:
-        kinds = {"database": SharedDatabase, "writes": WritingRegions}
+        kinds = {"database": SharedDatabase, "writes": WritingRegions, "everything": WritingDatabase}
         bed = kinds.get(trouble, Regions)(Path(name), chance, trouble == "calm")
         ledger = Ledger()
         counts, failures = {}, []
@@ -350,7 +405,7 @@ def converge(bed, ledger):
             for key in range(KEYS):
                 value = client.get(f"key:{key}")
                 known = [number for number in range(ledger.last[key], 0, -1) if ledger.acked[key * NUMBERS + number]][:1]
-                is_late = isinstance(bed, WritingRegions) and value is not None and not ledger.acked[key * NUMBERS + int(value)]
+                is_late = isinstance(bed, (WritingRegions, WritingDatabase)) and value is not None and not ledger.acked[key * NUMBERS + int(value)]
                 if value is not None and known and int(value) < known[0] and not is_late:
                     wrong.append(f"{node.directory.name}: key {key} is {int(value)} at the end, and {known[0]} was acknowledged")
     return wrong
