@@ -109,8 +109,12 @@ class Collector:
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                try:
+                    self.end_headers()
+                    self.wfile.write(body)
+                except OSError:
+                    # A process that ends waits no longer.
+                    self.close_connection = True
 
             def log_message(self, *_):
                 pass

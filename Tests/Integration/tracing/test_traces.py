@@ -151,11 +151,11 @@ def test_the_clients_own_token_stays(collector, token, passed):
             router.client() as client:  # fmt: skip
         words = ["mg", "k", "t", token.format(on=on, off=off), "Oo", "s"]
         assert client.ask(" ".join(word for word in words if word)) == "HD Oo"
-    [line] = [line for line in seen if line.startswith("mg")]
-    if not is_recorded:
-        assert line == " ".join(word.format(on=on, off=off) for word in words if word)
-        return
-    call = named(collector.eventually(lambda spans: len(spans) >= 2), "mg", CLIENT)
+        [line] = [line for line in seen if line.startswith("mg")]
+        if not is_recorded:
+            assert line == " ".join(word for word in words if word)
+            return
+        call = named(collector.eventually(lambda spans: len(spans) >= 2), "mg", CLIENT)
     mine = passed.format(on=f"00-{call.trace}-{call.id}-01")
     others = [word for word in line.split() if not word.startswith("L")]
     assert mine in line.split() and others == ["mg", "k", "t", "Oo", "s"], line
@@ -168,22 +168,19 @@ def test_a_memcached_takes_what_a_router_adds(collector):
     with Server("-U 0", command=memcached_command()) as original, \
             Router([f"127.0.0.1:{original.port}"], traced(collector, "always_on")) as router:  # fmt: skip
         with router.client() as through, original.client() as direct:
-            for line in ("ms k 5 T0 F3\r\nhello", "mg k v t f Oabc", "mg k v Lmine k", "mg none v", "ma k", "md k q",
-                         "mg k v", "ms L 2 c\r\nhi", "mg L v", "md L", "get L", "set a 0 0 1\r\n1", "ma a N0 J3 v",
-                         "mg a t f s k l h v c u", "mg a N9 R9 T9 v"):  # fmt: skip
-                for client in (through, direct):
-                    client.send(line + "\r\nmn\r\n")
+            for line in ("ms {k} 5 T0 F3\r\nhello", "mg {k} v t f Oabc", "mg {k} v Lmine k", "mg none v", "ma {k}",
+                         "md {k} q", "mg {k} v", "ms L{k} 2 c\r\nhi", "mg L{k} v", "md L{k}", "get L{k}",
+                         "set {k} 0 0 1\r\n1", "ma {k} N0 J3 v", "mg {k} t f s k l h v c u",
+                         "mg {k} N9 R9 T9 v"):  # fmt: skip
                 told = []
-                for client in (through, direct):
+                for client, key in ((through, "one"), (direct, "two")):
+                    client.send(line.replace("{k}", key) + "\r\nmn\r\n")
                     rows = []
                     while (row := client.line()) != "MN":
-                        rows.append(row)
-                    # Versions count up, each line is done twice, and the second time the item was read before.
-                    told.append([re.sub(r" (c\d+|h\d|W|Z)", "", row) for row in rows])
-                if not line.startswith(("md", "ma")):
-                    assert told[0] == told[1], line
-                else:
-                    assert all(row[:2] in ("HD", "NF", "VA") or row.isdigit() for row in told[0] + told[1]), told
+                        # Versions count up.
+                        rows.append(re.sub(r" c\d+", " c", row).replace(key, "{k}"))
+                    told.append(rows)
+                assert told[0] == told[1], line
         assert collector.eventually(lambda spans: len(spans) > 20)
 
 
@@ -251,9 +248,9 @@ def test_a_change_is_followed_into_the_other_region(collector, tmp_path):
 def test_a_ratio_of_all_traces_is_recorded(collector):
     flags = traced(collector, "parentbased_traceidratio", ratio="0.1", queue=8192)
     with Server([*flags, "-t", "1"]) as node, node.client() as client:
-        client.send("get k\r\n" * 20_000)
-        for _ in range(20_000):
-            assert client.line() == "END"
+        for _ in range(200):
+            client.send("get k\r\n" * 100)
+            assert [client.line() for _ in range(100)] == ["END"] * 100
         spans = collector.eventually(lambda spans: len(spans) > 1000)
         time.sleep(0.5)
         recorded = len(collector.spans)
@@ -323,9 +320,8 @@ def test_nobody_waits_for_a_collector(trouble):
     body = b'{"partialSuccess":{"rejectedSpans":"1","errorMessage":"too many"}}' if trouble == "rejecting" else b"{}"
     admin = free_port()
     with Collector(lambda _: answers.get(trouble, (200, {})), body) as collector:
-        if trouble == "down":
-            collector.server.socket.close()
-        flags = [*traced(collector, "always_on", queue=256, batch=64), "-t", "1"]
+        url = f"http://127.0.0.1:{free_port()}" if trouble == "down" else collector.url
+        flags = [*traced(collector, "always_on", queue=256, batch=64, endpoint=url), "-t", "1"]
         with Server(flags, environment={"MARTLET_ADMIN": f"127.0.0.1:{admin}"}) as node, node.client() as client:
             slowest = 0.0
             for number in range(2000):
