@@ -34,8 +34,9 @@ def fail_commits(server, name, state, times):
     server.sql(
         "CREATE SEQUENCE tries; CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         f"IF NEW.val = 'c' AND nextval('tries') <= {times} THEN "
-        f"RAISE EXCEPTION 'in the way' USING ERRCODE = '{state}'; END IF; RETURN NULL; END $$; CREATE CONSTRAINT TRIGGER fail AFTER INSERT OR UPDATE ON martlet_kv "
-        "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail()", name)  # fmt: skip
+        f"RAISE EXCEPTION 'in the way' USING ERRCODE = '{state}'; END IF; RETURN NULL; END $$; "
+        "CREATE CONSTRAINT TRIGGER fail AFTER INSERT OR UPDATE ON martlet_kv DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION fail()", name)  # fmt: skip
 
 
 class TestConflicts:
@@ -89,7 +90,7 @@ class TestConflicts:
             theirs.process.stdin.write("UPDATE martlet_kv SET flags = 7 WHERE k = 'a';\n\\echo done\n")
             theirs.process.stdin.flush()
             assert theirs.process.stdout.readline().strip() == "done"
-            assert node.statistics()["postgres_conflicts"] >= 1
+            until(lambda: node.statistics()["postgres_conflicts"] >= 1)
             theirs.release()
             assert [client.line(), client.line()] == ["STORED", "STORED"]
             assert "deadlock detected" in open(f"{server.directory}/log").read()
