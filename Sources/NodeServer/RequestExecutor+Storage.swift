@@ -225,6 +225,7 @@ extension RequestExecutor {
     }
 
     /// Answers a request with a failure, in its turn.
+    @inline(never)
     mutating func parkFailed(
         _ request: Request, key: Span<UInt8>, opaque: Span<UInt8>, _ failure: StorageFailure,
         _ output: borrowing OutputBuffer
