@@ -94,14 +94,15 @@ def test_a_node_that_joins_has_its_share_before_it_is_read_from(fleet, start):
 def test_nothing_stale_is_read_when_a_node_is_in(fleet, start):
     """Keys are written, counted and deleted while they are fetched: what is read afterwards is the last of that."""
     source, nodes, router = fleet
-    values, over, wrong = {}, threading.Event(), []
+    each, over, wrong = 3000, threading.Event(), []
+    values = {f"w{seed}-{number}": 0 for seed in range(4) for number in range(each)}
 
     def write(seed):
         with router.client() as one:
             count = 0
             while not over.is_set():
                 count += 1
-                key = f"w{seed}-{count * 7919 % 500}"
+                key = f"w{seed}-{count * 7919 % each}"
                 if count % 3 == 0:
                     if one.ask(f"delete {key}") not in ("DELETED", "NOT_FOUND"):
                         wrong.append(key)
@@ -113,16 +114,18 @@ def test_nothing_stale_is_read_when_a_node_is_in(fleet, start):
                 else:
                     said = one.ask(f"incr {key} 1")
                     values[key] = int(said) if said.isdigit() else values[key]
+                # So that some keys are written shortly before they are fetched, and others are not.
+                time.sleep(0.004)
 
     threads = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
     with router.client() as one:
-        for seed in range(4):
-            for number in range(500):
-                one.set(f"w{seed}-{number}", "0")
+        for key in values:
+            one.send(f"set {key} 0 0 1 noreply\r\n0\r\n")
+        assert one.ask("mn") == "MN"
     for thread in threads:
         thread.start()
     try:
-        joined = Joining(start, source, "cache-2", "--warm-up-rate=500")
+        joined = Joining(start, source, "cache-2", "--warm-up-rate=1000")
         eventually(lambda: " warming:1 " in pools(router)["main"] + " ", True)
         eventually(lambda: joined.figures()["warm_up"], "up", timeout=60)
         eventually(lambda: "servers:3 " in pools(router)["main"], True)
@@ -138,8 +141,10 @@ def test_nothing_stale_is_read_when_a_node_is_in(fleet, start):
             found = one.get(key)
             if found is not None and (value is None or int(found) != value):
                 stale.append((key, found, value))
-    print(joined.figures(), len(values), "keys written")
+    figures = joined.figures()
+    print(figures)
     assert not stale, stale[:5]
+    assert int(figures["warm_up_stored"]) > 500 and int(figures["warm_up_left_out"]) > 100
 
 
 def test_a_member_that_cannot_be_asked_costs_its_part(fleet, start):
