@@ -240,8 +240,8 @@ final class NodeOwnership: WriteFence {
         wantsExchange.store(true, ordering: .releasing)
     }
 
-    /// A process that never had its name, because another one has it: waits until that one's lease is over, and ends when
-    /// it is certain that it lives.
+    /// A process that never had its name, because another one has it: waits until that one's lease is over, and ends
+    /// when it is certain that it lives.
     private func noteRefusal(_ reply: LeaseReply, at now: UInt64, isFirst: Bool, _ log: Log?) {
         let (name, isRefused, isOver) = machine.withLock { machine in
             (machine.name, machine.refusedSince != nil, machine.isRefused(at: now))

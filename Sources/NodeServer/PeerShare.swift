@@ -7,8 +7,8 @@ internal import Platform
 internal import Storage
 internal import Synchronization
 
-/// The keys of one node that belong to another one: listed by `lru_crawler metadump`, read by `get`, and stored by `add`
-/// over a connection to the own node, as any client would. Blocks. Of one thread.
+/// The keys of one node that belong to another one: listed by `lru_crawler metadump`, read by `get`, and stored by
+/// `add` over a connection to the own node, as any client would. Blocks. Of one thread.
 struct PeerShare: ~Copyable {
     private let keys: WarmingKeys
     private let hashSeed: UInt64

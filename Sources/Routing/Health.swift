@@ -66,8 +66,8 @@ package enum HealthChange: Sendable, Equatable {
 /// A destination is taken out after some requests without an answer one after the other, when too large a part of its
 /// requests got none, or when it cannot be reached; and is used again when it answers a probe. One that was taken out
 /// for its part of errors has to answer some requests first: it may answer probes as well as half of its requests. An
-/// answer that says busy, or another error, is an answer. Where a pool has limits, no more of its destinations are taken
-/// out than that.
+/// answer that says busy, or another error, is an answer. Where a pool has limits, no more of its destinations are
+/// taken out than that.
 package struct HealthTable: ~Copyable {
     private let configuration: HealthConfiguration
     private var entries: [Entry]

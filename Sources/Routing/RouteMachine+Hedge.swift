@@ -94,8 +94,9 @@ extension RoutePlan {
     private static var copyAttempts: Int { 32 }
 
     /// Servers of a pool that copies of a key are on, as places in the pool: its own first, then others, always in the
-    /// same order. They are found by the pool's own hash, of what is hashed of the key with a number behind it, so every
-    /// router finds the same ones, and few change when servers come or go. There may be fewer than asked for. Allocates.
+    /// same order. They are found by the pool's own hash, of what is hashed of the key with a number behind it, so
+    /// every router finds the same ones, and few change when servers come or go. There may be fewer than asked for.
+    /// Allocates.
     ///
     /// `key` is as the client wrote it, with its routing prefix.
     package func copies(_ count: Int, ofKey key: [UInt8], pool: Int) -> [Int] {

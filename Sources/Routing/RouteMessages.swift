@@ -17,9 +17,9 @@ package struct RouteRequest: Sendable {
     package var casToken: UInt64
     /// Whether it is a read whose replies come without the value.
     package var isValueless: Bool
-    /// Of a `get` of a hot key: the copy to read, 1 for the first; 0 for what the key's owner has. And how long a copy
-    /// that is made lives, in seconds.
+    /// Of a `get` of a hot key: the copy to read, 1 for the first; 0 for what the key's owner has.
     package var copy = 0
+    /// How long a copy that is made lives. Seconds.
     package var copyTTL = 1
 
     /// A request.

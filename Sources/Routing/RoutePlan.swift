@@ -48,8 +48,9 @@ package struct PoolInfo: Sendable, Equatable {
     package let name: String
     /// Numbers of the destinations that keys belong to, in the order of its servers.
     package let destinations: [Int]
-    /// Numbers of the destinations of all its servers, and of those among them that are warming up.
+    /// Numbers of the destinations of all its servers.
     package let servers: [Int]
+    /// Those of the ones among them that are warming up.
     package let warming: [Int]
     /// Whether servers see keys with their routing prefix.
     package let keepsRoutingPrefix: Bool

@@ -9,8 +9,8 @@ package struct PoolServer: Sendable, Equatable {
     package let failureDomain: UInt32
     /// Whether the connection is encrypted; nil when the pool says so.
     package let usesTLS: Bool?
-    /// Whether it is fetching its share of the keys from the others: it is not read from, and what is written is deleted
-    /// on it.
+    /// Whether it is fetching its share of the keys from the others: it is not read from, and what is written is
+    /// deleted on it.
     package let isWarming: Bool
 
     /// A server.

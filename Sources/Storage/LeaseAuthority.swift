@@ -5,8 +5,8 @@
 package struct LeaseRequest: Sendable, Equatable {
     /// Who asks.
     package var name: String
-    /// Which process of that name holds it. Its upper half tells where the process listens: two that are there one after
-    /// the other have it alike, two that live at once do not.
+    /// Which process of that name holds it. Its upper half tells where the process listens: two that are there one
+    /// after the other have it alike, two that live at once do not.
     package var token: UInt64
     /// Whether the process takes the name over, from whoever held it.
     package var joins: Bool

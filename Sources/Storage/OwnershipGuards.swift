@@ -51,8 +51,8 @@ package struct OwnershipConfiguration: Sendable, Equatable {
     package var hurryNanoseconds: UInt64 { leaseNanoseconds / 40 }
     /// From when on a node that says nothing proposes no rings, in milliseconds.
     package var silenceMilliseconds: Int64 { Int64(leaseNanoseconds / 1_000_000) * 3 }
-    /// How long a process must have said nothing until another one, elsewhere, may have its name, in milliseconds: until
-    /// its lease is over.
+    /// How long a process must have said nothing until another one, elsewhere, may have its name, in milliseconds:
+    /// until its lease is over.
     package var takeoverMilliseconds: Int64 { Int64((leaseNanoseconds + driftNanoseconds) / 1_000_000) }
     /// Rings that are kept; of more, the oldest count as ones under which nobody owned anything.
     package var ringsMax = 64

@@ -41,8 +41,8 @@ package struct OwnershipStateMachine: Sendable {
     /// Whether another process has the name: this one serves nothing, until that one has been silent for so long that
     /// this one may take the name back.
     package private(set) var isSuperseded = false
-    /// Since when a process that never had its name is refused it, because another one that lives has it; nil while it is
-    /// not.
+    /// Since when a process that never had its name is refused it, because another one that lives has it; nil while it
+    /// is not.
     package private(set) var refusedSince: UInt64?
 
     /// A node that has not asked yet. `place` spreads keys over members; nil where it cannot. `guards` is for tests.

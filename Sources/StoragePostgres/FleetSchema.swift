@@ -41,9 +41,9 @@ enum FleetSchema {
     static let fencedState = "2201E"
 
     /// A process takes its name; the last statement gives a row where the name was taken and not given back: by the
-    /// process itself, too, which then was not told who had it before. See ``LeaseRequest/takesName(from:ageMilliseconds:)``.
-    /// Fails with SQLSTATE 2201E where nodes with other settings say something: such count only once all have been
-    /// silent for longer than any lease.
+    /// process itself, too, which then was not told who had it before. See
+    /// ``LeaseRequest/takesName(from:ageMilliseconds:)``. Fails with SQLSTATE 2201E where nodes with other settings say
+    /// something: such count only once all have been silent for longer than any lease.
     static func join(_ request: LeaseRequest) -> [String] {
         let (name, token, settings) = (text(request.name), number(request.token), number(request.settings))
         let areAlike = "EXISTS (SELECT 1 FROM martlet_meta WHERE name = 'ring_settings' AND number = \(settings))"
