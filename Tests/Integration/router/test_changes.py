@@ -87,8 +87,9 @@ def test_members_in_dns_and_etcd_and_routes_change_under_load(route, fleet, etcd
                     late = [error for users in (one, two) for at, error in users.errors if at > done + 2]
                     assert not late, (name, late[:3])
             spans = [round(span * 1000, 1) for span in after.values()]
+            requests, errors = len(one.times) + len(two.times), len(one.errors) + len(two.errors)
             print(f"p99 before {normal * 1000:.1f} ms, 2 s after each change {spans} ms; "
-                  f"{len(one.times) + len(two.times)} requests, {len(one.errors) + len(two.errors)} answered with errors")
+                  f"{requests} requests, {errors} answered with errors")
             for users in (one, two):
                 assert not users.lost, users.lost[:3]
                 assert not users.wrong, users.wrong[:3]

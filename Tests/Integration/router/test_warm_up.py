@@ -1,6 +1,6 @@
 # Martlet
 # SPDX-License-Identifier: Apache-2.0
-"""Caches that join a fleet: they fetch their share of the keys before routers read from them, and nothing stale of it."""
+"""Caches that join a fleet: they fetch their share of the keys before routers read from them, and nothing stale."""
 
 import json
 import subprocess
