@@ -90,7 +90,7 @@ import Testing
         for (line, region) in [
             ("mg k v Pmartlet-region=us-east\r\n", "us-east"), ("md k Pmartlet-region=a\n", "a"),
             ("ms k 2 T5 Pmartlet-region=eu c\r\nhi\r\n", "eu"), ("mg k v Pother\r\n", nil), ("mg k v\r\n", nil),
-            ("mg Pmartlet-region=no v P1\r\n", nil), ("mg k Pmartlet-region=\r\n", nil),
+            ("mg Pmartlet-region=no v P1\r\n", nil), ("mg k Pmartlet-region=\r\n", ""),
         ] as [(String, String?)] {
             let bytes = Array(line.utf8)
             var parser = RequestParser()
