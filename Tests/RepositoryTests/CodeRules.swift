@@ -20,6 +20,7 @@ enum CodeRules {
         "Sources/LoadRunner/PushCall.swift": "libcurl's handles and callbacks",
         "Sources/ScriptEngine/ScriptContext.swift": "JavaScriptCore's contexts and values",
         "Sources/ScriptEngine/ScriptHub.swift": "JavaScriptCore's values and the memory of its arrays",
+        "Sources/StreamDirect/BatchCompression.swift": "LZ4's blocks",
         "Sources/StoragePostgres/SQLConnection.swift": "libpq's connections and results",
         "Sources/StoragePostgres/SQLConnection+Address.swift": "libpq's list of a connection's options",
         "Sources/StorageRocksDB/BackupDirectory.swift": "RocksDB's engine for backups",
