@@ -43,6 +43,7 @@ package struct ConnectionStateMachine: Sendable {
     }
 
     private let configuration: Configuration
+    /// How it stands.
     package private(set) var state = State.idle
     /// Failures in a row.
     package private(set) var failures = 0

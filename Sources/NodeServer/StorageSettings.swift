@@ -93,9 +93,11 @@ package struct StorageSettings: Sendable, Equatable {
         package var endpoints: [AdminEndpoint]
         /// Whether it is spoken to over TLS.
         package var usesTLS: Bool
-        /// Our certificate, our key where that is in another file, and who signs the home region's.
+        /// Our certificate.
         package var certificatePath: String?
+        /// Its key, where that is in another file.
         package var keyPath: String?
+        /// Who signs the home region's.
         package var authorityPath: String?
         /// The name in its certificates; nil for the host of each address.
         package var serverName: String?
