@@ -164,8 +164,8 @@ extension CommandGuide {
             text: [
                 "Makes what a node with storage.backend postgres needs, and what an earlier version lacked. It may "
                     + "be run again; it removes nothing. The user of the URL must be allowed to create tables.",
-                "With --capture=on, triggers put the changes that other programs make to martlet_kv into the stream, so "
-                    + "that nodes with a region drop what they have cached. At least one node must have a region: "
+                "With --capture=on, triggers put the changes that other programs make to martlet_kv into the stream, "
+                    + "so that nodes with a region drop what they have cached. At least one node must have a region: "
                     + "nobody else takes the records out of their table. --capture=off takes the triggers away.",
                 "$MARTLET_STORAGE_URL keeps the password out of the list of processes.",
             ],

@@ -28,8 +28,14 @@ package struct RegionConfiguration: Sendable, Equatable {
         /// The name in those certificates; the endpoint's host when nil.
         package var serverName: String?
 
-        /// The system's authorities, and no certificate of our own.
-        package init() {}
+        /// A certificate, its key, who signs the home region's certificates, and the name that is in these; each may
+        /// be nil.
+        package init(_ certificatePath: String?, key: String?, authority: String?, _ serverName: String?) {
+            self.certificatePath = certificatePath
+            keyPath = key
+            authorityPath = authority
+            self.serverName = serverName
+        }
     }
 
     /// The home region's name: 1 to 200 printable ASCII characters without spaces.
