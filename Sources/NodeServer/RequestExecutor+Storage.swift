@@ -199,6 +199,7 @@ extension RequestExecutor {
 
     /// Leaves a place in the output for the reply of a request that the store will answer, and asks the store as soon
     /// as the connection's earlier commands on the key allow.
+    @inline(never)
     private mutating func park(
         _ question: ParkedRequest.Question, _ request: Request, key: [UInt8], _ hash: UInt64, opaque: Span<UInt8>,
         _ kind: CommandKind, _ output: borrowing OutputBuffer

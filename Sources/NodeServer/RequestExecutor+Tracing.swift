@@ -144,6 +144,8 @@ extension RequestExecutor {
     // MARK: Requests that wait
 
     /// Gives the span of the request that is being executed to where it waits.
+    // Not inlined, here and where it is called: Swift 6.3's optimizer then takes the request for leaked, and crashes.
+    @inline(never)
     mutating func handSpan(to waiting: ParkedRequest) {
         waiting.span = spans.current
         waiting.childSpan = spans.child
