@@ -3,6 +3,7 @@
 
 import Memory
 import Testing
+import Tracing
 
 /// Whether assertions are compiled in, and so nothing is optimised.
 let isDebugBuild: Bool = {
