@@ -186,7 +186,8 @@ let package = Package(
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Platform", "Memory"]),
         .testTarget(name: "AdminTests", dependencies: ["Admin", "Memory", "Telemetry", "Platform"]),
         .testTarget(
-            name: "HostingTests", dependencies: ["Hosting", "MemcacheProtocol", "Memory", "Settings", "Telemetry"]),
+            name: "HostingTests",
+            dependencies: ["Hosting", "MemcacheProtocol", "Memory", "Platform", "Settings", "Telemetry"]),
         .testTarget(
             name: "RouterProxyTests",
             dependencies: ["RouterProxy", "MemcacheProtocol", "Memory", "Hosting", "Routing"]),

@@ -27,6 +27,8 @@ package struct ClientIdentity: Sendable {
     package private(set) var tenant: Tenant?
     /// The directory's epoch in which ``tenant`` was learnt; 0 before it was asked for, and when it must be again.
     package private(set) var tenantEpoch: UInt64 = 0
+    /// With whom the connection is counted.
+    private var counted: TenantMeters?
 
     /// A client that nothing is known of.
     package init(mustLogIn: Bool = false) { self.mustLogIn = mustLogIn }
@@ -76,9 +78,30 @@ package struct ClientIdentity: Sendable {
     }
 
     /// Finds the tenant of a client that is new, or has just logged in, or after the tenants changed: when
-    /// ``tenantEpoch`` is not the directory's. Takes a lock.
-    package mutating func findTenant(in directory: TenantDirectory, certificates: [[UInt8]]) {
+    /// ``tenantEpoch`` is not the directory's. Counts the connection as the tenant's, once a login is over. False where
+    /// the tenant has as many as it may; one that was there before stays. Takes a lock.
+    package mutating func findTenant(in directory: TenantDirectory, certificates: [[UInt8]]) -> Bool {
         let found = directory.membership(user: user, certificates: certificates)
         (tenant, tenantEpoch) = (found.tenant, found.epoch)
+        guard !mustLogIn else { return true }
+        let (before, meters) = (counted, found.tenant?.meters)
+        counted = meters
+        guard let meters else {
+            before?.leave()
+            return true
+        }
+        if let before, before.countsWith(meters) { return true }
+        if meters.enter(already: before != nil) {
+            before?.leave()
+            return true
+        }
+        counted = nil
+        return false
+    }
+
+    /// The connection is gone.
+    package mutating func leave() {
+        counted?.leave()
+        counted = nil
     }
 }

@@ -66,4 +66,7 @@ extension Request {
 
     /// Whether it is a key of a classic get, behind which more may come.
     package var isKeyOfGet: Bool { form == .classic && verb.rawValue <= Verb.gats.rawValue }
+
+    /// What it counts for against a quota of bytes: its key and its value.
+    package var quotaBytes: Int { keyLength &+ valueLength }
 }

@@ -10,6 +10,9 @@ package enum TenantCounter: Int, CounterIndex {
     case read, write, delete, flush, admin
     case deniedRead, deniedWrite, deniedDelete, deniedFlush, deniedAdmin
     case shed
+    /// Refused because a quota was used up, in the order of ``TenantQuota``; and bytes that counted.
+    case overOperations, overBytes, overConnections
+    case bytes
 }
 
 /// One reactor's counters of a tenant.
@@ -24,14 +27,20 @@ package final class Tenant: Sendable {
     package let name: String
     /// What it may do.
     package let permissions: TenantPermissions
+    /// What it may use up, and how far it did.
+    package let meters: TenantMeters
     /// What overload control tells it from others by: its lowest byte is no other tenant's.
     package let share: UInt64
     private let counters: [TenantCounters]
 
     /// The tenant of a number from 1 on; it goes on counting where `before` was.
-    init(_ name: String, _ permissions: TenantPermissions, number: Int, reactors: Int, before: Tenant?) {
+    init(
+        _ name: String, _ permissions: TenantPermissions, _ quotas: TenantQuotas = TenantQuotas(), number: Int,
+        reactors: Int, before: Tenant?
+    ) {
         self.name = name
         self.permissions = permissions
+        meters = TenantMeters(quotas, before: before?.meters)
         share = stableHash(Array(name.utf8).span) & ~0xff | UInt64(number & 0xff)
         counters = before?.counters ?? (0..<reactors).map { _ in TenantCounters() }
     }
@@ -49,6 +58,16 @@ package final class Tenant: Sendable {
     /// Counts a request that overload control refused. Only on the reactor's thread.
     package func noteShed(reactor: Int) { counters[reactor].set.add(.shed) }
 
+    /// Counts a request or a connection that is refused because a quota is used up. Only on the reactor's thread.
+    package func noteOver(_ quota: TenantQuota, reactor: Int) { counters[reactor].set.add(.over(quota)) }
+
+    /// Counts bytes of requests and replies, and charges them where that has a bound. Only on the reactor's thread.
+    package func charge(bytes: Int, at now: UInt64, reactor: Int) {
+        guard let meter = meters.bytes, bytes > 0 else { return }
+        counters[reactor].set.add(.bytes, UInt64(bytes))
+        meter.charge(bytes, at: now)
+    }
+
     /// The sums of all reactors.
     package var totals: CounterTotals<TenantCounter> {
         var totals = CounterTotals<TenantCounter>()
@@ -57,7 +76,24 @@ package final class Tenant: Sendable {
     }
 }
 
+extension TenantCounter {
+    /// What is refused because this quota is used up.
+    static func over(_ quota: TenantQuota) -> TenantCounter {
+        switch quota {
+        case .operations: .overOperations
+        case .bytes: .overBytes
+        case .connections: .overConnections
+        }
+    }
+}
+
 extension CounterTotals<TenantCounter> {
+    /// What was refused because a quota was used up.
+    package func over(_ quota: TenantQuota) -> UInt64 { self[.over(quota)] }
+
+    /// The same of all quotas.
+    package var over: UInt64 { TenantQuota.allCases.reduce(0) { $0 + over($1) } }
+
     /// Requests of a class, by its place in ``CommandClasses/named``: those that were let through, or denied.
     package func requests(_ place: Int, isDenied: Bool) -> UInt64 {
         TenantCounter(rawValue: isDenied ? place + CommandClasses.count : place).map { self[$0] } ?? 0

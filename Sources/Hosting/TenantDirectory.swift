@@ -26,8 +26,8 @@ package final class TenantDirectory: Sendable {
         var certificates: [[UInt8]: Tenant] = [:]
         var others: Tenant?
         var epoch: UInt64 = 0
-        /// Denials that were logged, by tenant, and when.
-        var logged: [String: (denied: UInt64, nanoseconds: UInt64)] = [:]
+        /// Denials and refusals that were logged, by tenant, and when.
+        var logged: [String: (denied: UInt64, over: UInt64, nanoseconds: UInt64)] = [:]
     }
 
     /// How often a tenant's denials are logged at most, in nanoseconds.
@@ -58,7 +58,8 @@ package final class TenantDirectory: Sendable {
             var fresh = State(settings: settings, epoch: state.epoch + 1, logged: state.logged)
             for (index, one) in settings.enumerated() {
                 let tenant = Tenant(
-                    one.name, one.permissions, number: index + 1, reactors: reactors, before: before[one.name])
+                    one.name, one.permissions, one.quotas, number: index + 1, reactors: reactors,
+                    before: before[one.name])
                 fresh.tenants.append(tenant)
                 for user in one.users { fresh.users[Array(user.utf8)] = tenant }
                 for certificate in one.certificates { fresh.certificates[Array(certificate.utf8)] = tenant }
@@ -87,36 +88,87 @@ package final class TenantDirectory: Sendable {
         }
     }
 
-    /// Logs denials that came since the last line: one line a tenant in ten seconds, and never a key.
+    /// Logs what was denied, and what was refused because a quota was used up, since the last line: a line of each for
+    /// a tenant in ten seconds, and never a key.
     package func logDenials(_ log: Log, nanoseconds now: UInt64) {
         guard epoch > 0 else { return }
-        let lines: [(name: String, denied: UInt64)] = state.withLock { state in
-            var lines: [(name: String, denied: UInt64)] = []
+        let lines: [(name: String, denied: UInt64, over: UInt64)] = state.withLock { state in
+            var lines: [(name: String, denied: UInt64, over: UInt64)] = []
             for tenant in state.tenants {
-                let denied = tenant.totals.denied
+                let totals = tenant.totals
+                let (denied, over) = (totals.denied, totals.over)
                 let last = state.logged[tenant.name]
-                guard denied > last?.denied ?? 0, last.map({ now &- $0.nanoseconds >= Self.logInterval }) ?? true
+                guard denied > last?.denied ?? 0 || over > last?.over ?? 0,
+                    last.map({ now &- $0.nanoseconds >= Self.logInterval }) ?? true
                 else { continue }
-                lines.append((tenant.name, denied - (last?.denied ?? 0)))
-                state.logged[tenant.name] = (denied, now)
+                lines.append((tenant.name, denied - (last?.denied ?? 0), over - (last?.over ?? 0)))
+                state.logged[tenant.name] = (denied, over, now)
             }
             return lines
         }
         for line in lines {
-            log.warning("access denied", ["tenant": .text(line.name), "requests": .count(line.denied)])
+            if line.denied > 0 {
+                log.warning("access denied", ["tenant": .text(line.name), "requests": .count(line.denied)])
+            }
+            if line.over > 0 { log.warning("over quota", ["tenant": .text(line.name), "refused": .count(line.over)]) }
         }
     }
 
     /// Appends the tenants' families, whose names begin with `prefix`; without samples where there are no tenants.
-    package func appendMetrics(to page: inout Exposition, prefix: String, withShedding: Bool) {
+    package func appendMetrics(to page: inout Exposition, prefix: String) {
+        let all = self.all
         let tenants = all.map { (name: $0.name, totals: $0.totals) }
         page.family("\(prefix)_requests_total", .counter, help: "Requests that a tenant was allowed, by class.")
         appendClasses(of: tenants, isDenied: false, to: &page)
         page.family("\(prefix)_denied_total", .counter, help: "Requests that a tenant was denied, by class.")
         appendClasses(of: tenants, isDenied: true, to: &page)
-        guard withShedding else { return }
+        appendQuotas(of: all, to: &page, prefix: prefix)
         page.family("\(prefix)_shed_total", .counter, help: "A tenant's requests that were refused under overload.")
         for tenant in tenants { page.sample(tenant.totals[.shed], ("tenant", tenant.name)) }
+    }
+
+    private func appendQuotas(of tenants: [Tenant], to page: inout Exposition, prefix: String) {
+        page.family(
+            "\(prefix)_over_quota_total", .counter,
+            help: "A tenant's requests and connections that were refused because a quota was used up, by quota.")
+        for tenant in tenants {
+            let totals = tenant.totals
+            for quota in TenantQuota.allCases {
+                page.sample(totals.over(quota), ("tenant", tenant.name), ("quota", quota.label))
+            }
+        }
+        page.family(
+            "\(prefix)_quota", .gauge,
+            help: "What a tenant may have: operations and bytes a second, connections at once.")
+        for tenant in tenants {
+            for quota in TenantQuota.allCases {
+                guard let limit = tenant.meters.quotas.limit(of: quota) else { continue }
+                page.sample(limit, ("tenant", tenant.name), ("quota", quota.label))
+            }
+        }
+        page.family("\(prefix)_connections", .gauge, help: "A tenant's connections.")
+        for tenant in tenants { page.sample(UInt64(clamping: tenant.meters.connections), ("tenant", tenant.name)) }
+        page.family(
+            "\(prefix)_bytes_total", .counter,
+            help: "Bytes of keys, values and replies of tenants with a quota of bytes.")
+        for tenant in tenants where tenant.meters.quotas.bytes != nil {
+            page.sample(tenant.totals[.bytes], ("tenant", tenant.name))
+        }
+    }
+
+    /// `stats tenants`: a line for each.
+    package var statistics: StatisticsList {
+        var list = StatisticsList()
+        for tenant in all {
+            let totals = tenant.totals
+            let requests = (0..<CommandClasses.count).reduce(0) { $0 + totals.requests($1, isDenied: false) }
+            let over = TenantQuota.allCases.map { " over_\($0.label):\(totals.over($0))" }.joined()
+            list.add(
+                tenant.name,
+                "requests:\(requests) denied:\(totals.denied) shed:\(totals[.shed])\(over) "
+                    + "connections:\(tenant.meters.connections) bytes:\(totals[.bytes])")
+        }
+        return list
     }
 
     private func appendClasses(

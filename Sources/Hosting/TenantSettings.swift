@@ -22,6 +22,8 @@ package struct TenantSettings: Sendable, Equatable {
     package var includesOthers = false
     /// What it may do.
     package var permissions: TenantPermissions
+    /// How much it may have.
+    package var quotas = TenantQuotas()
 
     /// A tenant without members.
     package init(name: String, permissions: TenantPermissions) {
@@ -32,9 +34,11 @@ package struct TenantSettings: Sendable, Equatable {
     /// The setting, for the table of a program.
     package static let setting = Setting(
         "tenants", .mappings(fields), reloadable: true,
-        "Who may use which keys and commands; without any, everybody all.")
+        "Who may use which keys and commands, and how much; without any, everybody all.")
 
-    private static let fields: [Setting] = [
+    private static let fields = memberFields + TenantQuotas.fields
+
+    private static let memberFields: [Setting] = [
         Setting("name", .text, required: true, "What metrics and log lines call it."),
         Setting("users", .list, "Users of auth.file that are this tenant."),
         Setting("certificates", .list, "Common names and DNS names of client certificates that are."),
@@ -80,6 +84,7 @@ package struct TenantSettings: Sendable, Equatable {
             }
         }
         permissions = TenantPermissions(commands: commands, prefixes: prefixes, readPrefixes: readPrefixes)
+        quotas = TenantQuotas(values, problems: &found)
         if !Self.isName(name) {
             found.append("name: \"\(name)\" is not valid; expected 1 to 64 letters, digits, dots, dashes, underscores")
         }

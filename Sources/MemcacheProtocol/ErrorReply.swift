@@ -50,6 +50,10 @@ package enum ErrorReply: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     case tooManyConnections
     /// The tenant may not do that, or not with this key.
     case accessDenied
+    /// The tenant has used up what it may have of these.
+    case overOperations
+    case overBytes
+    case tooManyConnectionsOfTenant
 
     /// Whether there is nothing to refuse.
     @inlinable package var isNone: Bool { @inline(__always) get { self == .none } }
@@ -90,6 +94,9 @@ package enum ErrorReply: UInt8, BitwiseCopyable, Sendable, CaseIterable {
         case .invalidShutdownMode: "CLIENT_ERROR invalid shutdown mode"
         case .tooManyConnections: "ERROR Too many open connections"
         case .accessDenied: "CLIENT_ERROR access denied"
+        case .overOperations: "SERVER_ERROR 307 busy: over the quota of operations"
+        case .overBytes: "SERVER_ERROR 307 busy: over the quota of bytes"
+        case .tooManyConnectionsOfTenant: "ERROR Too many open connections of this tenant"
         }
     }
 
@@ -101,9 +108,15 @@ package enum ErrorReply: UInt8, BitwiseCopyable, Sendable, CaseIterable {
         case .nonNumeric: .nonNumeric
         case .tooLarge: .tooLarge
         case .outOfMemoryStoring, .outOfMemoryReading, .outOfMemory: .outOfMemory
+        case .overOperations, .overBytes: .busy
         case .flushNotAllowed, .unauthenticated, .loginFailed, .accessDenied: .authenticationFailed
         default: .invalidArguments
         }
+    }
+
+    /// Bytes of the reply.
+    package func replyLength(in form: ProtocolForm) -> Int {
+        form == .binary ? BinaryHeader.bytes + status.text.utf8CodeUnitCount : text.utf8CodeUnitCount + 2
     }
 
     /// Appends the reply as a line of a text protocol.

@@ -158,17 +158,17 @@ struct BatchRunner: ~Copyable {
     @inline(never)
     private mutating func allows(_ index: Int, _ input: Span<UInt8>, _ output: inout OutputBuffer) -> Bool {
         let request = requests[index]
-        if request.keyIsDecoded { return Self.allowsDecoded(request, decodedKeys, &executor, &output) }
+        if request.keyIsDecoded { return Self.allowsDecoded(request, decodedKeys, &executor, input, &output) }
         let key = input.extracting(request.keyOffset..<request.keyOffset &+ request.keyLength)
-        return executor.allows(request, key: key, &output)
+        return executor.allows(request, key: key, input, &output)
     }
 
     private static func allowsDecoded(
-        _ request: Request, _ keys: borrowing OutputBuffer, _ executor: inout RequestExecutor,
+        _ request: Request, _ keys: borrowing OutputBuffer, _ executor: inout RequestExecutor, _ input: Span<UInt8>,
         _ output: inout OutputBuffer
     ) -> Bool {
         let key = keys.span.extracting(request.keyOffset..<request.keyOffset + request.keyLength)
-        return executor.allows(request, key: key, &output)
+        return executor.allows(request, key: key, input, &output)
     }
 
     /// Executes a request that the node may not have the time for.
@@ -182,6 +182,7 @@ struct BatchRunner: ~Copyable {
         if request.keyIsDecoded {
             guard Self.admitDecoded(request, decodedKeys, &executor, input, &output) else { return }
         } else if !executor.shedder.admits(request, key: input.extracting(range), input) {
+            executor.returnQuota(request)
             return executor.refuseBusy(request, key: input.extracting(range), input, &output)
         }
         execute(index, &connection, input, &output)
@@ -194,6 +195,7 @@ struct BatchRunner: ~Copyable {
     ) -> Bool {
         let key = keys.span.extracting(request.keyOffset..<request.keyOffset + request.keyLength)
         if executor.shedder.admits(request, key: key, input) { return true }
+        executor.returnQuota(request)
         executor.refuseBusy(request, key: key, input, &output)
         return false
     }
@@ -258,7 +260,7 @@ struct BatchRunner: ~Copyable {
         _ input: Span<UInt8>, at offset: inout Int, _ output: inout OutputBuffer
     ) -> Step {
         let expected = request.valueLength + (request.form == .binary ? 0 : 2)
-        let isAllowed = executor.allows(request, key: key, isWhole: false, &output)
+        let isAllowed = executor.allows(request, key: key, input, isWhole: false, &output)
         let admission =
             isAllowed
             ? executor.admitValue(request, key: key, input, waitsUpTo: RequestExecutor.waitLimit, &output) : .refuse

@@ -55,7 +55,7 @@ extension Node {
             ("stats", generalStatistics()), ("settings", settingsStatistics()), ("items", itemStatistics()),
             ("slabs", slabStatistics()), ("martlet", internalStatistics()), ("storage", storageStatistics()),
             ("stream", streamStatistics()),
-            ("overload", overloadStatistics()),
+            ("overload", overloadStatistics()), ("tenants", tenants.statistics),
         ]
         var members = lists.map { "\(JSONString.quoted($0)):\($1.json)" }
         let hot = shownHotKeys().map {

@@ -43,7 +43,7 @@ extension Node {
         appendStreamMetrics(to: &exposition)
         appendOverloadMetrics(to: &exposition)
         tracing.appendMetrics(to: &exposition, prefix: "martlet_trace")
-        tenants.appendMetrics(to: &exposition, prefix: "martlet_tenant", withShedding: true)
+        tenants.appendMetrics(to: &exposition, prefix: "martlet_tenant")
     }
 }
 

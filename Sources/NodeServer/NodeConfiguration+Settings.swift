@@ -118,6 +118,7 @@ extension NodeConfigurationDraft {
             hasMembers: !configuration.fleet.source.isEmpty || !configuration.members.isEmpty, problems: &problems)
         configuration.fleet.isWarming = configuration.warmUp.hash != nil
         configuration.storage.isShared = configuration.ownership.hash != nil
+        checkSharing(&problems)
         readOverload(values, &problems)
         readStatistics(values, &problems)
         configuration.drain = DrainConfiguration(values, problems: &problems)

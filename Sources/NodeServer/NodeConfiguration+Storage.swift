@@ -40,6 +40,10 @@ extension NodeConfiguration {
             "storage.timeout", .duration(1_000_000...600_000_000_000), default: "2s",
             "How long a client waits for the store at most."),
         Setting(
+            "storage.queueTarget", .duration(0...600_000_000_000), default: "750ms",
+            "How long commands may queue behind others for the store until more are refused, three eighths of "
+                + "storage.timeout at most; 0 lets them wait until that."),
+        Setting(
             "storage.slowLog", .duration(0...600_000_000_000), default: "250ms",
             "From how long on a command that waits for the store is logged, with its parts; 0 is never."),
         Setting(
@@ -62,6 +66,9 @@ extension NodeConfiguration {
             "staleIfError", .duration(0...31_536_000_000_000_000), default: "0",
             "How long behind cacheTTL a copy may answer, marked stale, when the store does not, in whole seconds; 0 is "
                 + "never."),
+        Setting(
+            "staleWhileRevalidate", .duration(0...31_536_000_000_000_000), default: "0",
+            "How long behind cacheTTL a copy answers at once, marked stale, while the store is asked; 0 is never."),
         Setting(
             "negativeTTL", .duration(0...86_400_000_000_000), default: "5s",
             "How long \"not there\" is cached, in whole seconds; 0 is not at all."),
@@ -89,6 +96,7 @@ extension NodeConfigurationDraft {
         storage.usesTLS = values.boolean("storage.tls")
         storage.serverName = values.text("storage.tlsName")
         storage.timeoutMilliseconds = Int(values.duration("storage.timeout") / 1_000_000)
+        storage.queueTargetNanoseconds = values.duration("storage.queueTarget")
         storage.slowMilliseconds = Int(values.duration("storage.slowLog") / 1_000_000)
         storage.waitingRowBytes = Int(values.size("storage.waitingRows"))
         checkWholeSeconds("storage.tombstones", values, at: "storage.tombstones", &problems)
@@ -119,7 +127,9 @@ extension NodeConfigurationDraft {
         _ mappings: [SettingsValues], _ pools: inout [PoolSettings], _ problems: inout [String]
     ) {
         for mapping in mappings {
-            let ofStorage = ["storage", "cacheTTL", "staleIfError", "negativeTTL", "valueLimit"].filter {
+            let ofStorage = [
+                "storage", "cacheTTL", "staleIfError", "staleWhileRevalidate", "negativeTTL", "valueLimit",
+            ].filter {
                 mapping.isSet($0) && !($0 == "storage" && !mapping.boolean($0))
             }
             if let name = ofStorage.first {
@@ -127,6 +137,15 @@ extension NodeConfigurationDraft {
             }
         }
         for index in pools.indices { pools[index].hasStorage = false }
+    }
+
+    /// Where others change rows, too, something else says how long a copy may be shown.
+    func checkSharing(_ problems: inout [String]) {
+        guard configuration.storage.isShared || configuration.regions.isOn,
+            configuration.storage.pools.contains(where: { $0.policy.staleWhileRevalidateMilliseconds > 0 })
+        else { return }
+        problems.append(
+            "pools: staleWhileRevalidate: not with regions or ownership.hash, which say how long a copy may be shown")
     }
 
     private func readPool(_ values: SettingsValues, _ pools: inout [PoolSettings], _ problems: inout [String]) {
@@ -148,8 +167,13 @@ extension NodeConfigurationDraft {
         }
         pool.policy.cacheTTLMilliseconds = milliseconds("cacheTTL")
         pool.policy.staleIfErrorMilliseconds = milliseconds("staleIfError")
-        if pool.policy.staleIfErrorMilliseconds > 0, pool.policy.cacheTTLMilliseconds == 0 {
-            problems.append("\(values.place): staleIfError: needs a cacheTTL; without one, copies do not grow old")
+        pool.policy.staleWhileRevalidateMilliseconds = milliseconds("staleWhileRevalidate")
+        let (onError, meanwhile) = (
+            pool.policy.staleIfErrorMilliseconds, pool.policy.staleWhileRevalidateMilliseconds
+        )
+        for (name, milliseconds) in [("staleIfError", onError), ("staleWhileRevalidate", meanwhile)]
+        where milliseconds > 0 && pool.policy.cacheTTLMilliseconds == 0 {
+            problems.append("\(values.place): \(name): needs a cacheTTL; without one, copies do not grow old")
         }
         pool.policy.negativeTTLMilliseconds = milliseconds("negativeTTL")
         pool.policy.valueLimitBytes = Int(values.size("valueLimit"))

@@ -15,6 +15,8 @@ enum NodeCounter: Int, CounterIndex {
     case storageErrors
     /// Reads that a copy behind its time answered because the store did not.
     case staleAnswers
+    /// Reads that such a copy answered while the store was asked for a newer one.
+    case staleHits
     /// Reads that the cache answered with the store's word that there is no row.
     case negativeHits
 }

@@ -47,7 +47,7 @@ extension NodeHandler {
         let isBinary = command.parked.request.form == .binary
         let lane = ownerLane(command.owner, isBinary: isBinary)
         let bytes = command.bytes
-        let waiting = bytes.count > 1024 ? ownerLanes.reduce(0) { $0 + $1.bytes } : 0
+        let waiting = bytes.count > 1024 ? ownerBacklog.bytes : 0
         guard lane.count < OwnerLane.callLimit, waiting == 0 || waiting + bytes.count <= OwnerLane.byteLimit else {
             return fail(command, .notSent, "too many commands wait for the key's owner")
         }
@@ -63,7 +63,7 @@ extension NodeHandler {
         if let free = ownerLanes.first(where: { $0.owner.isEmpty && $0.isBinary == isBinary && $0.connection == nil }) {
             lane = free
         } else {
-            lane = OwnerLane(isBinary: isBinary)
+            lane = OwnerLane(isBinary: isBinary, ownerBacklog)
             ownerLanes.append(lane)
         }
         lane.owner = owner
@@ -139,9 +139,7 @@ extension NodeHandler {
     }
 
     private func fail(_ command: ForwardedCommand, _ kind: StorageFailure.Kind, _ reason: String) {
-        // A read that is not answered has done nothing.
-        let isRead = command.parked.request.isRetrieval
-        let failure = StorageFailure(isRead ? .notSent : kind, reason)
+        let failure = StorageFailure(command.parked.changesNothing ? .notSent : kind, reason)
         command.parked.take(.write(token: command.parked.token, .failed(failure)))
         finish(command)
     }
@@ -181,15 +179,6 @@ extension NodeHandler {
 }
 
 extension Request {
-    /// Whether nothing is changed by it.
-    var isRetrieval: Bool {
-        switch verb {
-        case .get, .gets: true
-        case .metaGet: !options.contains(.setTTL)
-        default: false
-        }
-    }
-
     /// What the client is to see of its owner's reply.
     fileprivate func reply(toForwarded reply: Span<UInt8>) -> [UInt8] {
         var bytes = [UInt8](copying: reply)

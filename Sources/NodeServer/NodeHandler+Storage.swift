@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 internal import Memory
 internal import Reactor
 internal import Storage
@@ -122,11 +123,15 @@ extension NodeHandler {
         runner.executor.beginTurn(fd: connection.fd, connection.id)
         let engine = node.engine
         let held = queue.rowBytes
+        var written = 0
         queue.drain(into: &output) { parked, output in
-            runner.executor.finish(parked, &output)
+            let before = output.count
+            defer { written += output.count - before }
+            return runner.executor.finish(parked, &output)
         } release: {
             engine.unpin($0)
         }
+        states[slot].identity.tenant?.charge(bytes: written, at: reactor.nowNanoseconds, reactor: reactor.index)
         if queue.rowBytes != held {
             rows.add(queue.rowBytes - held)
             publishRows()

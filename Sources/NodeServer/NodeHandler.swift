@@ -20,6 +20,7 @@ final class NodeHandler: ReactorHandler {
     var rows: WaitingRows
     /// Connections to other nodes; requests that are to be sent to another of them; and clients that these answered.
     var ownerLanes: [OwnerLane] = []
+    let ownerBacklog = OwnerBacklog()
     var ownerRetries: [(due: UInt64, command: ForwardedCommand)] = []
     var ownerDue: [ConnectionID] = []
 
@@ -38,6 +39,9 @@ final class NodeHandler: ReactorHandler {
             parser: RequestParser(parserConfiguration(listenerTag: connection.tag)),
             mustLogIn: node.authentication != nil, caller: Caller(rule: UInt8(truncatingIfNeeded: connection.tag >> 8)))
         node.watchers.connectionOpened(connection)
+        if node.tenants.epoch != 0, !states[connection.slot].identity.mustLogIn {
+            _ = findTenant(&connection, &output)
+        }
     }
 
     func started(_ loop: inout ReactorLoop) { node.storage?.mailboxes[reactor.index].attach(reactor) }
@@ -46,6 +50,7 @@ final class NodeHandler: ReactorHandler {
         if connection.tag & Self.ownerMark != 0 { return ownerClosed(&connection) }
         if let pending = states[connection.slot].pending { node.engine.discard(pending.item) }
         dropReplies(slot: connection.slot)
+        states[connection.slot].identity.leave()
         states[connection.slot] = ConnectionState()
         node.watchers.connectionClosed(connection, reason)
     }
@@ -67,18 +72,20 @@ final class NodeHandler: ReactorHandler {
     func received(_ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer) -> Int {
         if connection.tag & Self.ownerMark != 0 { return ownerReceived(&connection, input) }
         let slot = connection.slot
-        identify(&connection)
+        guard identify(&connection, &output) else { return input.count }
         runner.executor.beginTurn(fd: connection.fd, connection.id, defers: states[slot].replies != nil)
         runner.executor.knowsOwners = states[slot].knowsOwners
         runner.executor.shedder.begin(reactor, states[slot].caller, fd: connection.fd)
         let mark = (bytes: output.count, externals: output.externals.count)
+        runner.executor.outputBefore = output.totalCount
         var offset = 0
         if states[slot].isUnusual {
             guard resume(&connection, input, at: &offset, &output) else {
+                runner.executor.endQuota(output)
                 settleReplies(&connection, from: mark, &output)
                 return offset
             }
-            identify(&connection)
+            guard identify(&connection, &output) else { return input.count }
         }
         var parser = states[slot].parser
         var done = 0
@@ -94,8 +101,13 @@ final class NodeHandler: ReactorHandler {
         }
         states[slot].parser = parser
         states[slot].knowsOwners = runner.executor.knowsOwners
-        if states[slot].identity.tenant != nil { states[slot].skipsDeniedGet = runner.executor.skipsDeniedGet }
-        if runner.executor.shedder.isCareful { states[slot].caller = runner.executor.shedder.caller }
+        if states[slot].identity.tenant != nil {
+            states[slot].skipsDeniedGet = runner.executor.skipsDeniedGet
+            states[slot].caller = runner.executor.shedder.caller
+            runner.executor.endQuota(output)
+        } else if runner.executor.shedder.isCareful {
+            states[slot].caller = runner.executor.shedder.caller
+        }
         runner.executor.endTurn()
         if runner.executor.defers {
             settleReplies(&connection, from: mark, &output)
@@ -138,22 +150,32 @@ final class NodeHandler: ReactorHandler {
         // Nobody can log in by datagrams, or show a certificate.
         let isOpen = node.tenants.epoch == 0
         let tenant = isOpen ? nil : node.tenants.membership(user: nil, certificates: []).tenant
+        runner.executor.shedder.caller = Caller()
+        runner.executor.outputBefore = output.totalCount
         runner.executor.identify(tenant, skips: false)
         runner.runDatagram(datagram.tag, input, &output)
+        runner.executor.endQuota(output)
         runner.executor.endTurn()
     }
 
-    /// Tells the executor whose requests come next.
+    /// Tells the executor whose requests come next. False where the connection is one too many of its tenant's, and
+    /// ends.
     @inline(__always)
-    private func identify(_ connection: inout Connection) {
+    private func identify(_ connection: inout Connection, _ output: inout OutputBuffer) -> Bool {
         let slot = connection.slot
-        if states[slot].identity.tenantEpoch != node.tenants.epoch { findTenant(&connection) }
+        if states[slot].identity.tenantEpoch != node.tenants.epoch, !findTenant(&connection, &output) { return false }
         runner.executor.identify(states[slot].identity.tenant, skips: states[slot].skipsDeniedGet)
+        return true
     }
 
     @inline(never)
-    private func findTenant(_ connection: inout Connection) {
-        states[connection.slot].identity.findTenant(in: node.tenants, certificates: connection.tlsPeerNames)
+    private func findTenant(_ connection: inout Connection, _ output: inout OutputBuffer) -> Bool {
+        let slot = connection.slot
+        if states[slot].identity.findTenant(in: node.tenants, certificates: connection.tlsPeerNames) { return true }
+        states[slot].identity.tenant?.noteOver(.connections, reactor: reactor.index)
+        ErrorReply.tooManyConnectionsOfTenant.appendText(to: &output)
+        connection.closeAfterFlush()
+        return false
     }
 
     /// Goes on where the connection was left: behind a large value, or before its login. False when the turn is over.

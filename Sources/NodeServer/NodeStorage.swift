@@ -193,7 +193,7 @@ final class CopiesInEngine: CachedCopies {
         }
         // A row that ends with the copy's own time, or soon behind it, is not shown beyond that.
         let lingers =
-            pools.pools[pool].policy.staleIfErrorMilliseconds > 0
+            pools.lingerSeconds(of: pool) > 0
             && (row.expiryMilliseconds == 0
                 || clock.second(unixMilliseconds: row.expiryMilliseconds) >= expiry &+ pools.lingerSeconds(of: pool))
         guard engine.allows(keyLength: key.count, valueLength: row.value.count, clientFlags: row.clientFlags),
@@ -229,9 +229,14 @@ final class CopiesInEngine: CachedCopies {
         guard seconds > 0 else { return drop(key: key, hash: hash) }
         let now = clock.now()
         let key = key.span
-        _ = engine.withShard(hash) {
-            $0.noteAbsent(hash, key: key, expiry: now &+ UInt32(clamping: seconds), now: now)
-        }
+        let lifetime = Self.jittered(UInt32(clamping: seconds), hash, now: now)
+        _ = engine.withShard(hash) { $0.noteAbsent(hash, key: key, expiry: now &+ lifetime, now: now) }
+    }
+
+    /// Up to a quarter less than so many seconds: keys that were missed together are not all asked for again together.
+    static func jittered(_ seconds: UInt32, _ hash: UInt64, now: UInt32) -> UInt32 {
+        let mixed = (hash ^ UInt64(now)) &* 0x9E37_79B9_7F4A_7C15
+        return seconds - UInt32(truncatingIfNeeded: mixed >> 33) % (seconds / 4 + 1)
     }
 
     func current(key: [UInt8], hash: UInt64) -> ReadOutcome? {

@@ -61,7 +61,7 @@ final class NodeStream: StreamConsumer {
         var lingers = false
         if let storage {
             guard let pool = storage.pools.pool(of: key) else { return }
-            lingers = storage.pools.lingerSeconds(of: pool) > 0
+            lingers = storage.pools.staleIfErrorSeconds(of: pool) > 0
         }
         let found = engine.withShard(hash) { shard in
             guard let item = shard.findToRead(hash, key, now: now) else { return false }

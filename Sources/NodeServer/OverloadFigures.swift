@@ -53,7 +53,10 @@ extension Node {
                 list.add("shed_\(requestClass.label)_\(reason.label)", shed(requestClass, reason))
             }
         }
-        for tenant in tenants.all { list.add("shed_tenant_\(tenant.name)", tenant.totals[.shed]) }
+        for tenant in tenants.all {
+            list.add("shed_tenant_\(tenant.name)", tenant.totals[.shed])
+            list.add("over_quota_tenant_\(tenant.name)", tenant.totals.over)
+        }
         return list
     }
 

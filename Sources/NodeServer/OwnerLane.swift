@@ -26,6 +26,11 @@ final class ForwardedCommand {
     }
 }
 
+/// Bytes of the commands that wait for other nodes, of all lanes of a reactor.
+final class OwnerBacklog {
+    fileprivate(set) var bytes = 0
+}
+
 /// One reactor's connection to another node, for one protocol, and what waits for its replies, in order.
 final class OwnerLane {
     /// The node's address; empty when the lane is free.
@@ -38,11 +43,13 @@ final class OwnerLane {
     var pending = OutputBuffer(capacity: 512)
     /// nil is the greeting.
     private var calls: [ForwardedCommand?] = []
-    /// Bytes of the commands that wait.
-    private(set) var bytes = 0
     private var head = 0
+    private let backlog: OwnerBacklog
 
-    init(isBinary: Bool) { self.isBinary = isBinary }
+    init(isBinary: Bool, _ backlog: OwnerBacklog) {
+        self.isBinary = isBinary
+        self.backlog = backlog
+    }
 
     /// Commands that wait for replies of one owner at most.
     static var callLimit: Int { 65_536 }
@@ -59,12 +66,12 @@ final class OwnerLane {
     var oldest: ForwardedCommand? { calls[head...].lazy.compactMap { $0 }.first }
 
     func append(_ command: ForwardedCommand?) {
-        bytes += command?.bytes.count ?? 0
+        backlog.bytes += command?.bytes.count ?? 0
         calls.append(command)
     }
 
     func removeFirst() {
-        bytes -= calls[head]?.bytes.count ?? 0
+        backlog.bytes -= calls[head]?.bytes.count ?? 0
         calls[head] = nil
         head += 1
         guard head == calls.count || head > 4096 else { return }
@@ -74,8 +81,10 @@ final class OwnerLane {
 
     /// Takes all that wait.
     func takeAll() -> [ForwardedCommand] {
-        defer { (calls, head, bytes) = ([], 0, 0) }
-        return calls[head...].compactMap { $0 }
+        let all = calls[head...].compactMap { $0 }
+        backlog.bytes -= all.reduce(0) { $0 + $1.bytes.count }
+        (calls, head) = ([], 0)
+        return all
     }
 
     /// What a node is told first, so that it does not pass on what it does not own itself.

@@ -19,6 +19,8 @@ final class ParkedRequest {
     var question: Question?
     /// Whether the store is asked to read only.
     let isRead: Bool
+    /// Whether another node is asked.
+    let isForwarded: Bool
     /// Whether it is about the cached copy, and must wait for the answers of everything before it.
     let isAboutCopy: Bool
     /// Bytes of the value that it stores.
@@ -45,6 +47,8 @@ final class ParkedRequest {
     private(set) var storedBytes = 0
     /// Bytes of the row in the store's answer, or of another node's reply that shows one; it waits until it is written.
     var rowBytes = 0
+    /// Whether that row is a cached copy behind its time.
+    var showsStaleCopy = false
     /// The reply of a command that the store is not asked about, once it was its turn, or what its owner said.
     var reply: [UInt8]?
     /// Whether that is an error which takes the place of the rest of a classic get's reply.
@@ -52,6 +56,17 @@ final class ParkedRequest {
 
     /// Whether the reply can be written.
     var isReady: Bool { answer != nil || reply != nil }
+
+    /// Whether it has changed nothing, whatever became of it: the store, or the key's owner, was asked to read.
+    var changesNothing: Bool {
+        if isRead { return true }
+        guard isForwarded else { return false }
+        switch request.verb {
+        case .get, .gets: return true
+        case .metaGet: return !request.options.contains(.setTTL)
+        default: return false
+        }
+    }
 
     /// Whether the reply shows the row: what gets do, and the writes that are gets as well.
     var showsRow: Bool {
@@ -74,6 +89,12 @@ final class ParkedRequest {
         }
     }
 
+    /// Takes a cached copy, behind its time, in the store's place.
+    func take(staleCopy row: StoredRow) {
+        answer = .read(token: token, .found(row))
+        showsStaleCopy = true
+    }
+
     /// Takes what the owner of the key said, as the client is to see it.
     func takeForwarded(_ bytes: [UInt8]) {
         reply = bytes
@@ -83,9 +104,8 @@ final class ParkedRequest {
     /// Gives up the row that it would show: its client does not take what is before it. Nothing but the row is lost
     /// where the store, or another node, was asked to read; a write was done.
     func giveUpRow() {
-        let isForwardedRead = reply != nil && request.isRetrieval
         let failure = StorageFailure(
-            isRead || isForwardedRead ? .notSent : .unknownOutcome, "too many rows wait for clients that do not read")
+            changesNothing ? .notSent : .unknownOutcome, "too many rows wait for clients that do not read")
         answer = isRead ? .read(token: token, .failed(failure)) : .write(token: token, .failed(failure))
         reply = nil
         rowBytes = 0
@@ -114,12 +134,12 @@ final class ParkedRequest {
         kind: CommandKind, token: UInt64, readyNanoseconds: UInt64
     ) {
         self.question = question
-        (isRead, isAboutCopy, valueBytes) =
+        (isRead, isForwarded, isAboutCopy, valueBytes) =
             switch question {
-            case .read: (true, false, 0)
-            case .write(let write): (false, false, write.value.count)
-            case .forward(_, let command): (false, false, command.count)
-            case .nothing: (false, true, 0)
+            case .read: (true, false, false, 0)
+            case .write(let write): (false, false, false, write.value.count)
+            case .forward(_, let command): (false, true, false, command.count)
+            case .nothing: (false, false, true, 0)
             }
         self.request = request
         self.key = key

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CacheEngine
+internal import Hosting
 internal import MemcacheProtocol
 internal import Memory
 
@@ -15,9 +16,10 @@ extension RequestExecutor {
         return true
     }
 
-    /// Answers a request that is not served.
+    /// Answers a request that is not served: for want of time, or because its tenant is `over` a quota.
     mutating func refuseBusy(
-        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer,
+        over quota: TenantQuota? = nil
     ) {
         let isLookAside = storagePool(key) == nil
         if shedder.reply == .miss, isLookAside, request.isRead {
@@ -26,10 +28,10 @@ extension RequestExecutor {
         switch request.form {
         case .binary:
             output.appendBinaryStatus(shedder.reply == .busy ? .busy : .outOfMemory, replyTo: request)
-        case .meta: appendBusy(&output)
+        case .meta: appendBusy(quota, &output)
         case .classic:
             let isRetrieval = request.verb.rawValue <= Verb.gats.rawValue
-            if isRetrieval || !request.isQuiet { appendBusy(&output) }
+            if isRetrieval || !request.isQuiet { appendBusy(quota, &output) }
             if isRetrieval {
                 if defers { noteEndOfGet(output) }
                 shedder.caller.skipsKeysOfGet = !request.isLastKeyOfGet
@@ -45,11 +47,15 @@ extension RequestExecutor {
         }
     }
 
-    private func appendBusy(_ output: inout OutputBuffer) {
-        if shedder.reply == .busy {
-            output.append("SERVER_ERROR 307 busy\r\n")
-        } else {
-            output.append("SERVER_ERROR out of memory: busy\r\n")
+    private func appendBusy(_ quota: TenantQuota?, _ output: inout OutputBuffer) {
+        switch (shedder.reply, quota) {
+        case (.busy, nil): output.append("SERVER_ERROR 307 busy\r\n")
+        case (.busy, .operations?): ErrorReply.overOperations.appendText(to: &output)
+        case (.busy, _): ErrorReply.overBytes.appendText(to: &output)
+        // What follows the first words is not looked at by clients that keep their connections for them.
+        case (_, nil): output.append("SERVER_ERROR out of memory: busy\r\n")
+        case (_, .operations?): output.append("SERVER_ERROR out of memory: busy: over the quota of operations\r\n")
+        case (_, _): output.append("SERVER_ERROR out of memory: busy: over the quota of bytes\r\n")
         }
     }
 

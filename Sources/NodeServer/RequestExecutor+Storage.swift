@@ -37,9 +37,30 @@ extension RequestExecutor {
         _ output: borrowing OutputBuffer
     ) -> Bool {
         guard let pool = storagePool(key) else { return false }
+        if acceptsCopy, showStaleCopy(request, key: key, hash, opaque: opaque, pool: pool, output) { return true }
         park(
             .read(pool: pool, acceptsCopy: acceptsCopy), request, key: [UInt8](copying: key), hash, opaque: opaque,
             .get, output)
+        return true
+    }
+
+    /// Answers a get with a copy that is behind its time, where its pool allows that, and has a newer one fetched.
+    private mutating func showStaleCopy(
+        _ request: Request, key: Span<UInt8>, _ hash: UInt64, opaque: Span<UInt8>, pool: Int,
+        _ output: borrowing OutputBuffer
+    ) -> Bool {
+        guard let storage else { return false }
+        let seconds = storage.pools.staleWhileRevalidateSeconds(of: pool)
+        guard seconds > 0, !(defers && mustFollow(hash)),
+            let (row, isStale) = copy(key, hash, behindItsTime: seconds), isStale
+        else { return false }
+        let keyBytes = [UInt8](copying: key)
+        counters.commands.add(.staleHits)
+        // Its time is noted with the reply, as if it had waited.
+        kinds[CommandKind.get.rawValue] &-= 1
+        let waiting = parkAnswered(request, key: keyBytes, hash, opaque: opaque, .get, output)
+        waiting.take(staleCopy: row)
+        storage.tier.refresh(key: keyBytes, hash: hash, pool: pool)
         return true
     }
 
@@ -231,17 +252,26 @@ extension RequestExecutor {
         _ request: Request, key: Span<UInt8>, opaque: Span<UInt8>, _ failure: StorageFailure,
         _ output: borrowing OutputBuffer
     ) {
+        let waiting = parkAnswered(
+            request, key: [UInt8](copying: key), hash(request, key), opaque: opaque, .other, output)
+        waiting.take(.write(token: waiting.token, .failed(failure)))
+    }
+
+    /// Leaves a place for the reply of a request that is about to have its answer.
+    private mutating func parkAnswered(
+        _ request: Request, key: [UInt8], _ hash: UInt64, opaque: Span<UInt8>, _ kind: CommandKind,
+        _ output: borrowing OutputBuffer
+    ) -> ParkedRequest {
         nextToken &+= 1
         let waiting = ParkedRequest(
-            .nothing, request: request, key: [UInt8](copying: key), hash: hash(request, key),
-            opaque: [UInt8](copying: opaque), connection: connection, kind: .other, token: nextToken,
-            readyNanoseconds: reactor.readyNanoseconds)
+            .nothing, request: request, key: key, hash: hash, opaque: [UInt8](copying: opaque), connection: connection,
+            kind: kind, token: nextToken, readyNanoseconds: reactor.readyNanoseconds)
         if traces { handSpan(to: waiting) }
         waiting.question = nil
-        waiting.take(.write(token: nextToken, .failed(failure)))
         parks.append(
             Park(content: .request(waiting), position: output.count, externalCount: output.externals.count))
         defers = true
+        return waiting
     }
 
     /// Commands of one reactor that wait for the store at most, those of connections that are gone included.

@@ -34,7 +34,7 @@ extension RequestExecutor {
         _ parked: ParkedRequest, _ outcome: ReadOutcome, _ output: inout OutputBuffer
     ) -> Bool {
         switch outcome {
-        case .found(let row): answer(row, parked, &output)
+        case .found(let row): answer(row, parked, isStale: parked.showsStaleCopy, &output)
         case .absent: answerAbsent(parked, &output)
         case .failed(let failure):
             guard let (row, isStale) = remainingRow(parked) else { return fail(failure, parked, &output) }
@@ -50,12 +50,16 @@ extension RequestExecutor {
         let keyBytes = parked.key
         let key = keyBytes.span
         guard let storage, let pool = storagePool(key) else { return nil }
-        let seconds = storage.pools.lingerSeconds(of: pool)
+        return copy(key, parked.hash, behindItsTime: storage.pools.staleIfErrorSeconds(of: pool))
+    }
+
+    /// The cached copy of a key, and whether that is behind its time; nil where it is so by more than so many seconds.
+    func copy(_ key: Span<UInt8>, _ hash: UInt64, behindItsTime seconds: UInt32) -> (row: StoredRow, isStale: Bool)? {
         guard seconds > 0 else { return nil }
         let now = self.now
         let clock = node.clock
-        return engine.withShard(parked.hash) { shard in
-            guard let item = shard.findLingering(parked.hash, key, now: now), !item.isAbsent,
+        return engine.withShard(hash) { shard in
+            guard let item = shard.findLingering(hash, key, now: now), !item.isAbsent,
                 item.expiry == 0 || now < item.expiry &+ seconds
             else { return nil }
             return (clock.row(of: item), item.isExpired(now: now))

@@ -53,6 +53,10 @@ struct RequestExecutor: ~Copyable {
     private(set) var tenant: Tenant?
     /// A classic get was answered with a denial, and its keys go on coming.
     var skipsDeniedGet = false
+    /// What the tenant may use up.
+    var quota = QuotaGate()
+    /// Output of the reactor before the connection's turn.
+    var outputBefore = 0
 
     /// The connection whose turn it is.
     var connection = ConnectionID(rawValue: .max)
@@ -107,6 +111,13 @@ struct RequestExecutor: ~Copyable {
         self.tenant = tenant
         shedder.account = tenant
         skipsDeniedGet = skips
+        quota.begin(tenant, at: reactor.nowNanoseconds)
+    }
+
+    /// The tenant's requests of this turn are over.
+    @inline(__always)
+    mutating func endQuota(_ output: borrowing OutputBuffer) {
+        if quota.isOn { quota.end(sent: output.totalCount &- outputBefore, reactor: reactor.index) }
     }
 
     /// Takes in what may have changed since the last turn.
@@ -186,7 +197,7 @@ struct RequestExecutor: ~Copyable {
     mutating func executeDatagram(
         _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
     ) {
-        if tenant != nil, !allows(request, key: key, &output) { return }
+        if tenant != nil, !allows(request, key: key, input, &output) { return }
         if follows, !forgetDoubtful(request, key, &output) { return }
         if executeData(request, key: key, input, &output) { return }
         count(.other)

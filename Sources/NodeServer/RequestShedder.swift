@@ -68,8 +68,9 @@ struct RequestShedder: ~Copyable {
         noteTurn(reactor)
         visits &+= 1
         if visits & (Self.visitsPerLook - 1) == 0 { controller.turnGoesOn(now: Clock.monotonicNanoseconds()) }
+        self.caller = caller
         isCareful = controller.isOverloaded || settings.serviceNanoseconds > 0 || caller.skipsKeysOfGet
-        if isCareful { beginCarefully(caller, fd) }
+        if isCareful { beginCarefully(fd) }
     }
 
     /// A turn began, with or without input.
@@ -82,9 +83,8 @@ struct RequestShedder: ~Copyable {
     }
 
     @inline(never)
-    private mutating func beginCarefully(_ caller: Caller, _ fd: Int32) {
-        self.caller = caller
-        if caller.tenant == 0 || settings.tenant == .user { self.caller.tenant = tenant(fd) }
+    private mutating func beginCarefully(_ fd: Int32) {
+        if caller.tenant == 0 || settings.tenant == .user { caller.tenant = tenant(fd) }
         controller.visitBegan()
         now = Clock.monotonicNanoseconds()
         visitStart = now

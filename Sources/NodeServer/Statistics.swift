@@ -65,6 +65,7 @@ extension Node {
         if isName("storage") { return storageStatistics() }
         if isName("stream") { return streamStatistics() }
         if isName("overload") { return overloadStatistics() }
+        if isName("tenants") { return tenants.statistics }
         return nil
     }
 

@@ -19,6 +19,7 @@ extension Node {
         }
         list.add("storage_errors", counters.reduce(0) { $0 + $1.commands.load(.storageErrors) })
         list.add("stale_answers", counters.reduce(0) { $0 + $1.commands.load(.staleAnswers) })
+        list.add("stale_hits", counters.reduce(0) { $0 + $1.commands.load(.staleHits) })
         list.add("negative_hits", counters.reduce(0) { $0 + $1.commands.load(.negativeHits) })
         list.add("waiting_row_bytes", storage.waitingRowBytes)
         list.add("waiting_row_limit_bytes", configuration.storage.waitingRowBytes)
@@ -58,6 +59,10 @@ extension Node {
             "martlet_storage_stale_answers_total", .counter,
             help: "Reads that a copy behind its time answered because the store did not.")
         page.sample(counters.reduce(0) { $0 + $1.commands.load(.staleAnswers) })
+        page.family(
+            "martlet_storage_stale_hits_total", .counter,
+            help: "Reads that a copy behind its time answered while the store was asked for a newer one.")
+        page.sample(counters.reduce(0) { $0 + $1.commands.load(.staleHits) })
         page.family(
             "martlet_storage_negative_hits_total", .counter,
             help: "Reads that the cache answered with the store's word that there is no row.")

@@ -27,10 +27,21 @@ struct StoragePools: Sendable {
     /// What the tier has to know of each pool, by its number.
     var policies: [StoragePoolPolicy] { pools.map(\.policy) }
 
-    /// How long copies of a pool stay behind their expiry, for when the store fails, in seconds.
+    /// How long copies of a pool stay behind their expiry, in seconds.
     func lingerSeconds(of pool: Int) -> UInt32 {
-        let milliseconds = pools[pool].policy.staleIfErrorMilliseconds
-        return milliseconds == 0 ? 0 : UInt32(clamping: max(1, milliseconds / 1000))
+        max(staleIfErrorSeconds(of: pool), staleWhileRevalidateSeconds(of: pool))
+    }
+
+    /// How long behind it they may answer when the store does not.
+    func staleIfErrorSeconds(of pool: Int) -> UInt32 { Self.seconds(pools[pool].policy.staleIfErrorMilliseconds) }
+
+    /// How long behind it they answer while the store is asked.
+    func staleWhileRevalidateSeconds(of pool: Int) -> UInt32 {
+        Self.seconds(pools[pool].policy.staleWhileRevalidateMilliseconds)
+    }
+
+    private static func seconds(_ milliseconds: UInt64) -> UInt32 {
+        milliseconds == 0 ? 0 : UInt32(clamping: max(1, milliseconds / 1000))
     }
 
     /// The longest of these times.

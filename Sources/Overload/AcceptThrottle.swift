@@ -8,6 +8,10 @@
 /// rest is refused where it would be sent, with a probability of (requests − 2 × accepted) / (requests + 1): it then
 /// gets about twice what it takes. Classes count by themselves, so what a server takes of each is what it is sent.
 ///
+/// Where tenants are told apart, those who ask for no more than an even part of that are sent whole, and the others are
+/// refused instead. It is no less than twice what the server takes: a sender that left it at less would lose to those
+/// who do not.
+///
 /// Source: Beyer et al., "Site Reliability Engineering", chapter 21. Their window is two minutes; this one is about a
 /// seventh of a second, since that is thousands of requests here and an end of the overload is to be seen at once.
 package struct AcceptThrottle: Sendable {
@@ -24,6 +28,8 @@ package struct AcceptThrottle: Sendable {
     }
 
     private var counts = InlineArray<5, Counts>(repeating: Counts())
+    /// What tenants ask for, of classes that are refused; nil where there is nobody to tell apart.
+    private var shares = InlineArray<5, TenantShares?>(repeating: nil)
     private var nextStep: UInt64 = 0
     private var random: UInt64
     /// Whether any class is being refused.
@@ -40,19 +46,33 @@ package struct AcceptThrottle: Sendable {
         return min(max(part, 0), Self.mostRefused)
     }
 
-    /// Whether to send a request. One that is not counts as a request. Invalidations are always sent.
+    /// Whether to send a request of a tenant, whom a number tells from others by its lowest byte; 0 is of nobody. One
+    /// that is not sent counts as a request. Invalidations are always sent.
     @inline(__always)
-    package mutating func admits(_ requestClass: RequestClass, now: UInt64) -> Bool {
+    package mutating func admits(_ requestClass: RequestClass, tenant: UInt64 = 0, now: UInt64) -> Bool {
         guard isActive else { return true }
-        return admitsCarefully(requestClass, now)
+        return admitsCarefully(requestClass, tenant, now)
     }
 
     @inline(never)
-    private mutating func admitsCarefully(_ requestClass: RequestClass, _ now: UInt64) -> Bool {
+    private mutating func admitsCarefully(_ requestClass: RequestClass, _ tenant: UInt64, _ now: UInt64) -> Bool {
         if now >= nextStep { step(now) }
-        guard requestClass != .invalidation, next() < refusedPart(requestClass) else { return true }
+        var part = refusedPart(requestClass)
+        if tenant != 0, requestClass != .invalidation { part = refusedPart(part, requestClass, tenant) }
+        guard requestClass != .invalidation, next() < part else { return true }
         counts[Int(requestClass.rawValue)].requests += 1
         return false
+    }
+
+    /// The part of a tenant's requests that is refused where so much of its class is.
+    private mutating func refusedPart(_ part: Double, _ requestClass: RequestClass, _ tenant: UInt64) -> Double {
+        let index = Int(requestClass.rawValue)
+        let place = Int(truncatingIfNeeded: tenant & UInt64(TenantShares.places - 1))
+        var mine = shares[index] ?? TenantShares()
+        shares[index] = nil
+        mine.noteOffered(place, cost: 1)
+        defer { shares[index] = mine }
+        return part > 0 && mine.share > 0 ? mine.excess(place) : part
     }
 
     /// The server took a request.
@@ -61,6 +81,12 @@ package struct AcceptThrottle: Sendable {
         if now >= nextStep { step(now) }
         counts[Int(requestClass.rawValue)].requests += 1
         counts[Int(requestClass.rawValue)].accepted += 1
+        if isActive { noteServed(requestClass) }
+    }
+
+    @inline(never)
+    private mutating func noteServed(_ requestClass: RequestClass) {
+        shares[Int(requestClass.rawValue)]?.noteServed(Self.factor)
     }
 
     /// The server refused a request, or left it unanswered.
@@ -82,8 +108,10 @@ package struct AcceptThrottle: Sendable {
                 counts[place].accepted *= Self.decay
             }
             if counts[place].requests - counts[place].accepted >= 1 { isLeft = true }
+            shares[place]?.settle()
         }
         isActive = isLeft
+        if !isLeft { shares = InlineArray(repeating: nil) }
     }
 
     /// A number from 0 to 1. Source: Marsaglia, "Xorshift RNGs", 2003.

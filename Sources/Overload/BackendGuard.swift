@@ -43,10 +43,15 @@ package struct BackendGuard: Sendable {
         throttles ? throttle.refusedPart(requestClass) : 0
     }
 
-    /// Whether a request is worth sending.
+    /// Whether requests are being refused: then it matters whose they are.
     @inline(__always)
-    package mutating func admits(_ requestClass: RequestClass, now: UInt64) -> Bool {
-        !throttles || throttle.admits(requestClass, now: now)
+    package var isThrottling: Bool { throttles && throttle.isActive }
+
+    /// Whether a request is worth sending. Of tenants that are told apart, those who ask for the most are refused
+    /// first; see ``AcceptThrottle``.
+    @inline(__always)
+    package mutating func admits(_ requestClass: RequestClass, tenant: UInt64 = 0, now: UInt64) -> Bool {
+        !throttles || throttle.admits(requestClass, tenant: tenant, now: now)
     }
 
     /// The server answered a request that was sent `latency` nanoseconds ago, while `inFlight` were with it. An answer

@@ -9,17 +9,34 @@ internal import Telemetry
 
 /// Who a client is, and what it may not do.
 extension RouterHandler {
-    /// Finds out whose requests come next. False where everybody may do everything.
+    /// Finds out whose requests come next. False where the connection is one too many of its tenant's, and ends.
     @inline(__always)
-    func identify(_ connection: inout Connection) -> Bool {
+    func identify(_ connection: inout Connection, _ output: inout OutputBuffer) -> Bool {
         let slot = connection.slot
-        if clients[slot].identity.tenantEpoch != router.tenants.epoch { findTenant(&connection) }
-        return clients[slot].identity.tenant != nil
+        if clients[slot].identity.tenantEpoch != router.tenants.epoch, !findTenant(&connection, &output) {
+            return false
+        }
+        if quota.isOn || clients[slot].identity.tenant != nil { quota.begin(clients[slot].identity.tenant, at: now) }
+        return true
     }
 
     @inline(never)
-    private func findTenant(_ connection: inout Connection) {
-        clients[connection.slot].identity.findTenant(in: router.tenants, certificates: connection.tlsPeerNames)
+    func findTenant(_ connection: inout Connection, _ output: inout OutputBuffer) -> Bool {
+        let slot = connection.slot
+        let isRoom = clients[slot].identity.findTenant(in: router.tenants, certificates: connection.tlsPeerNames)
+        if isRoom { return true }
+        clients[slot].identity.tenant?.noteOver(.connections, reactor: reactor.index)
+        ErrorReply.tooManyConnectionsOfTenant.appendText(to: &output)
+        connection.closeAfterFlush()
+        return false
+    }
+
+    /// Whose requests come over a client's connection; nil where nobody is told apart, or it is gone.
+    @inline(never)
+    func tenant(of client: UInt64) -> Tenant? {
+        let slot = ConnectionID(rawValue: client).slot
+        guard slot < clients.count, clients[slot].id == client else { return nil }
+        return clients[slot].identity.tenant
     }
 
     /// Whether the client's tenant may have the request that was parsed; answers it where not. `isWhole` is false where
@@ -30,17 +47,42 @@ extension RouterHandler {
         let request = requests[0]
         let range = request.keyOffset..<request.keyOffset &+ request.keyLength
         let isAllowed: Bool
+        var classes = request.commandClasses
         if request.keyIsDecoded {
             isAllowed = Self.admits(tenant, request, decoded, reactor: reactor.index, isWhole: isWhole)
         } else {
             let key = input.extracting(range)
             // Questions to the router itself.
-            let isService = request.isKeyOfGet && Self.isService(key)
-            isAllowed = tenant.admits(
-                isService ? .admin : request.commandClasses, key: key, reactor: reactor.index, isWhole: isWhole)
+            if request.isKeyOfGet, Self.isService(key) { classes = .admin }
+            isAllowed = tenant.admits(classes, key: key, reactor: reactor.index, isWhole: isWhole)
         }
-        if !isAllowed { deny(slot, request, &output) }
-        return isAllowed
+        guard isAllowed else {
+            deny(slot, request, .accessDenied, &output)
+            return false
+        }
+        guard quota.isOn, !classes.isDisjoint(with: .data) else { return true }
+        return keepsQuota(slot, request, isWhole: isWhole, tenant, &output)
+    }
+
+    /// Whether a request is within the tenant's quotas; refuses it where not.
+    private func keepsQuota(
+        _ slot: Int, _ request: Request, isWhole: Bool, _ tenant: Tenant, _ output: inout OutputBuffer
+    ) -> Bool {
+        let isInvalidation = request.verb == .delete || request.verb == .metaDelete
+        let used =
+            isWhole
+            ? quota.admit(bytes: request.quotaBytes, sent: 0, isInvalidation: isInvalidation) : quota.look(sent: 0)
+        guard let used else { return true }
+        tenant.noteOver(used, reactor: reactor.index)
+        let error = used == .operations ? ErrorReply.overOperations : .overBytes
+        // What is written at once is not charged, nor is what waits in its place in line.
+        let isPart = request.isKeyOfGet && (clients[slot].traits.contains(.inGet) || !request.isLastKeyOfGet)
+        let isSilent = request.form == .classic && request.isQuiet
+        if !isPart, !isSilent, clients[slot].count > 0 || clients[slot].ready >= 0 {
+            clients[slot].freeBytes += error.replyLength(in: request.form)
+        }
+        deny(slot, request, error, &output)
+        return false
     }
 
     private static func admits(
@@ -51,17 +93,17 @@ extension RouterHandler {
     }
 
     /// Answers a request that is denied. Of a get of several keys, the error stands in place of the rest.
-    private func deny(_ slot: Int, _ request: Request, _ output: inout OutputBuffer) {
+    private func deny(_ slot: Int, _ request: Request, _ error: ErrorReply, _ output: inout OutputBuffer) {
         let isInGet = clients[slot].traits.contains(.inGet)
         guard request.isKeyOfGet, isInGet || !request.isLastKeyOfGet else {
-            return refuse(slot, request, .accessDenied, &output)
+            return refuse(slot, request, error, &output)
         }
         meter.counters.add(.refused)
         if request.isLastKeyOfGet { clients[slot].traits.remove(.inGet) } else { clients[slot].traits.insert(.inGet) }
         guard let ticket = openTicket(slot, request) else { return }
         tickets[ticket].traits.insert(.partOfGet)
         let scratch = takeBuffer()
-        ErrorReply.accessDenied.appendText(to: &buffers[Int(scratch)].bytes)
+        error.appendText(to: &buffers[Int(scratch)].bytes)
         buffers[Int(scratch)].bytes.withSpan { errorOfGet(ticket, $0) }
         giveBuffer(scratch)
         done(ticket)

@@ -17,6 +17,7 @@ extension RouterHandler {
         let ready = clients[slot].ready
         clients[slot].ready = -1
         if ready >= 0 { noteReplies(slot, bytes: buffers[Int(ready)].bytes.count) }
+        if ready >= 0, clients[slot].identity.tenant != nil { charge(slot, bytes: buffers[Int(ready)].bytes.count) }
         let allowed = limits.clientRequests
         let limit = limits.clientReplyBytes
         loop.withConnection(id) { connection, output in
@@ -36,6 +37,14 @@ extension RouterHandler {
             connection.resumeReading()
         }
         if ready >= 0 { giveBuffer(ready) }
+    }
+
+    /// Charges a tenant for replies.
+    @inline(never)
+    private func charge(_ slot: Int, bytes: Int) {
+        let free = min(clients[slot].freeBytes, bytes)
+        clients[slot].freeBytes -= free
+        clients[slot].identity.tenant?.charge(bytes: bytes - free, at: now, reactor: reactor.index)
     }
 
     /// Learns how large a client's replies are.

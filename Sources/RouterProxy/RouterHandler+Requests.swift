@@ -17,8 +17,11 @@ extension RouterHandler {
         if clients[slot].incoming > 0 { releaseIncoming(slot) }
         var parser = clients[slot].parser
         var offset = 0
-        if clients[slot].identity.mustLogIn, !logIn(&connection, input, at: &offset, &output) { return offset }
-        let isGuarded = identify(&connection)
+        let goesOn = !clients[slot].identity.mustLogIn || logIn(&connection, input, at: &offset, &output)
+        // Whoever has logged in counts as his tenant's at once.
+        if !clients[slot].identity.mustLogIn, !identify(&connection, &output) { return input.count }
+        guard goesOn else { return offset }
+        let isGuarded = clients[slot].identity.tenant != nil
         var left = limits.requestsPerTurn
         let allowed = allowance(slot)
         if decoded[0].count > 0 { decoded[0].removeAll() }
@@ -52,6 +55,7 @@ extension RouterHandler {
             }
         }
         if !openLanes.isEmpty { closeLines() }
+        if quota.isOn { quota.end(sent: 0, reactor: reactor.index) }
         clients[slot].parser = parser
         if clients[slot].count > 0 { connection.hold() }
         return offset
@@ -365,9 +369,13 @@ extension RouterHandler {
         if lanes[lane].sealedChunk >= 0 { seal(lane) }
         let time = now
         let waits = !isOwn && !isProbe && mustWait(lane)
-        if !isOwn, !isProbe, !lanes[lane].gate.admits(requestClass, now: time) {
-            lanes[lane].meter.counters.add(.throttled)
-            return (nil, .busy)
+        if !isOwn, !isProbe {
+            let tenant = lanes[lane].gate.isThrottling ? self.tenant(of: sender) : nil
+            guard lanes[lane].gate.admits(requestClass, tenant: tenant?.share ?? 0, now: time) else {
+                lanes[lane].meter.counters.add(.throttled)
+                tenant?.noteShed(reactor: reactor.index)
+                return (nil, .busy)
+            }
         }
         guard let index = calls.take() else { return (nil, .busy) }
         let deadline = time &+ lanes[lane].requestNanoseconds

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Hosting
 internal import MemcacheProtocol
 internal import Memory
 internal import Reactor
@@ -209,6 +210,7 @@ extension RouterHandler {
             next = Int(ticket.next)
         }
         releaseIncoming(slot)
+        clients[slot].identity.leave()
         if clients[slot].ready >= 0 { giveBuffer(clients[slot].ready) }
         if clients[slot].stash >= 0 { giveBuffer(clients[slot].stash) }
         let isListed = clients[slot].traits.contains(.dirty)

@@ -42,6 +42,9 @@ final class RouterHandler: ReactorHandler {
     let tracer: FixedArray<Tracer>
     let spans = Slab<SpanRecord>(limit: 1 << 16) { _ in SpanRecord() }
 
+    /// What the tenant whose requests are being read may use up.
+    var quota = QuotaGate()
+
     /// Replies of hot keys.
     let hotCache: FixedArray<HotCache>
     let servesHotKeys: Bool
@@ -114,6 +117,7 @@ final class RouterHandler: ReactorHandler {
         clients[slot].parser = RequestParser(parserConfiguration(listenerTag: connection.tag))
         clients[slot].identity = ClientIdentity(mustLogIn: router.users != nil)
         connection.inputLimit = limits.inputBytes
+        if router.tenants.epoch != 0, !clients[slot].identity.mustLogIn { _ = findTenant(&connection, &output) }
     }
 
     func received(_ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer) -> Int {

@@ -56,7 +56,7 @@ extension Router {
     private func statisticsJSON(_ drain: Drain) -> String {
         let lists: [(String, StatisticsList)] = [
             ("stats", generalStatistics()), ("servers", serverStatistics()), ("pools", poolStatistics()),
-            ("settings", settingsStatistics()),
+            ("settings", settingsStatistics()), ("tenants", tenants.statistics),
         ]
         var members = lists.map { "\(JSONString.quoted($0)):\($1.json)" }
         let plan = self.plan
@@ -78,7 +78,7 @@ extension Router {
         appendPoolMetrics(to: &page)
         appendSpoolMetrics(to: &page)
         tracing.appendMetrics(to: &page, prefix: "martlet_router_trace")
-        tenants.appendMetrics(to: &page, prefix: "martlet_router_tenant", withShedding: false)
+        tenants.appendMetrics(to: &page, prefix: "martlet_router_tenant")
     }
 
     private func appendSpoolMetrics(to page: inout Exposition) {

@@ -11,7 +11,7 @@ internal import Synchronization
 internal import Telemetry
 
 extension RouterHandler {
-    /// `stats`, `stats servers` and `stats reset` of the router itself.
+    /// `stats`, `stats servers` and what else there is of the router itself.
     func statistics(
         _ slot: Int, _ request: Request, key: Span<UInt8>, _ line: Span<UInt8>, _ output: inout OutputBuffer
     ) {
@@ -29,6 +29,7 @@ extension RouterHandler {
         case "servers": list = router.serverStatistics()
         case "pools": list = router.poolStatistics()
         case "settings": list = router.settingsStatistics()
+        case "tenants": list = router.tenants.statistics
         case "noreply": return refuse(slot, request, .error, &output)
         default:
             let text = Array("SERVER_ERROR the router has no stats \(what.prefix(64)): ask a server\r\n".utf8)

@@ -123,6 +123,8 @@ struct ClientState: ~Copyable {
     var finished = 0
     /// What a reply of this client has in bytes lately.
     var typicalReply = 64 << 10
+    /// Bytes of refusals on their way to it, which do not count against quotas.
+    var freeBytes = 0
     var traits: ClientTraits = []
     /// Whose requests these are, and whether a login has to come first.
     var identity = ClientIdentity()

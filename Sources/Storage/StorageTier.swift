@@ -116,6 +116,14 @@ package final class StorageTier: StorageSink {
         }
     }
 
+    /// A copy that is behind its time was shown: a newer one is fetched, unless that is under way. Nobody is answered.
+    package func refresh(key: [UInt8], hash: UInt64, pool: Int) {
+        precondition(pool >= 0 && pool < poolCount, "no such pool")
+        step(stripe(hash)) { machine, now, actions in
+            machine.refresh(key, hash: hash, pool: pool, at: now, into: &actions)
+        }
+    }
+
     /// A write; the answer comes after commit and cache step. `write.pool` is the pool.
     package func write(_ write: StorageWrite, hash: UInt64, for waiter: StorageWaiter) {
         precondition(Int(write.pool) < poolCount, "no such pool")

@@ -54,6 +54,9 @@ package struct StoragePoolPolicy: Sendable, Equatable {
     /// How long behind `cacheTTLMilliseconds` a cached copy may answer when storage does not, in milliseconds; 0 is
     /// never.
     package var staleIfErrorMilliseconds: UInt64 = 0
+    /// How long behind `cacheTTLMilliseconds` a cached copy answers at once while storage is asked for a newer one, in
+    /// milliseconds; 0 is never.
+    package var staleWhileRevalidateMilliseconds: UInt64 = 0
     /// The largest value, in bytes: up to ``valueLimitMax``.
     package var valueLimitBytes = Self.valueLimitMax
 

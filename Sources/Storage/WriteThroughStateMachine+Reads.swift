@@ -120,6 +120,26 @@ extension WriteThroughStateMachine {
             for waiting in waiters { refuse(waiting.waiter, reason, &actions) }
             return
         }
+        send(slot, for: waiters, at: now, into: &actions)
+    }
+
+    /// A copy that is behind its time was shown: storage is asked for a newer one, which nobody waits for, unless it is
+    /// being asked or written already.
+    package mutating func refresh(
+        _ key: [UInt8], hash: UInt64, pool: Int, at now: StorageTime, into actions: inout StorageActions
+    ) {
+        guard isAccepting, readSlots.count < configuration.share(configuration.readsInFlightMax) else { return }
+        let slot = keys.findOrInsert(hash, key, pool: pool)
+        guard keys[slot].read == nil, keys[slot].waiting.isEmpty, keys[slot].lastWrite == nil else {
+            return keys.removeIfIdle(slot)
+        }
+        statistics.refreshes += 1
+        send(slot, for: [], at: now, into: &actions)
+    }
+
+    private mutating func send(
+        _ slot: Int, for waiters: [WaitingRead], at now: StorageTime, into actions: inout StorageActions
+    ) {
         let token = nextToken()
         let deadline = now.monotonicNanoseconds &+ waitNanoseconds
         noteDeadline(deadline)

@@ -8,6 +8,8 @@ struct WriteThroughStatistics: Sendable, Equatable {
     var readsSent: UInt64 = 0
     /// Reads that joined one in flight, or took the row of a write in flight.
     var joinedReads: UInt64 = 0
+    /// Reads for copies behind their time, which nobody waits for.
+    var refreshes: UInt64 = 0
     var readsBehindWrites: UInt64 = 0
     /// Reads that found, when they came, that the cache had been filled meanwhile.
     var readsFromCopies: UInt64 = 0
@@ -39,6 +41,7 @@ struct WriteThroughStatistics: Sendable, Equatable {
         reads += other.reads
         readsSent += other.readsSent
         joinedReads += other.joinedReads
+        refreshes += other.refreshes
         readsBehindWrites += other.readsBehindWrites
         readsFromCopies += other.readsFromCopies
         writes += other.writes
@@ -73,6 +76,7 @@ extension WriteThroughStatistics {
             counter("reads", reads, "Reads that commands asked the storage tier for."),
             counter("reads_sent", readsSent, "Reads that were sent to storage."),
             counter("single_flight_savings", joinedReads, "Reads that shared one of others, instead of one more."),
+            counter("refreshes", refreshes, "Reads for copies that were shown behind their time."),
             counter("reads_behind_writes", readsBehindWrites, "Reads that waited for a write in flight to their key."),
             counter(
                 "reads_from_copies", readsFromCopies, "Reads that found the cache filled when their turn came."),

@@ -263,18 +263,31 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
             StorageStatistic("postgres_" + name, kind, Double(nanoseconds ?? 0) / 1e9, help)
         }
         let waiting = core.writes.reduce(0) { $0 + $1.count }
-        var commit = HistogramSnapshot()
-        for times in core.commitTimes { commit.add(times.histogram) }
+        var commit = DurationSummary()
+        for times in core.commitTimes { times.record.add(to: &commit) }
+        let limits = core.writes.map(\.waitingLimit)
         return [
             counter("reads", counters.reads, "Rows that were looked up for reads."),
             counter("read_batches", counters.readBatches, "Statements that read."),
             counter("reads_failed", counters.readsFailed, "Reads that failed."),
             StorageStatistic(
                 "postgres_reads_waiting", .gauge, Double(core.reads.count), "Reads that wait for a connection."),
+            StorageStatistic(
+                "postgres_reads_waiting_limit", .gauge, Double(core.reads.waitingLimit.count),
+                "How many reads may wait: fewer while a queue stands."),
+            StorageStatistic(
+                "postgres_reads_limited", .counter, Double(core.reads.waitingLimit.entries),
+                "Times that fewer reads may wait because a queue stood."),
             counter("writes", counters.writes, "Writes that were answered, those that changed nothing included."),
             counter("writes_failed", counters.writesFailed, "Writes that the database refused."),
             counter("writes_unknown", counters.unknown, "Writes of which nobody knew whether they happened."),
             StorageStatistic("postgres_writes_waiting", .gauge, Double(waiting), "Writes that wait for a transaction."),
+            StorageStatistic(
+                "postgres_writes_waiting_limit", .gauge, Double(limits.reduce(0) { $0 + $1.count }),
+                "How many writes may wait: fewer while a queue stands."),
+            StorageStatistic(
+                "postgres_writes_limited", .counter, Double(limits.reduce(0) { $0 + $1.entries }),
+                "Times that fewer writes may wait because a queue stood."),
             counter(
                 "refused", counters.refused,
                 "Reads and writes that found no room in a queue, or waited there in vain."),

@@ -47,10 +47,15 @@ final class SQLCore: Sendable {
     init(_ configuration: PostgresConfiguration) {
         self.configuration = configuration
         name = Self.sessionName(of: configuration.instance, process: UInt64.random(in: 0...UInt64.max))
-        reads = SubmissionQueue(countLimit: configuration.waitingReadLimit, byteLimit: .max) { _ in 0 }
+        let limit = QueueLimit.Configuration(
+            target: configuration.queueTargetNanoseconds, waitingMilliseconds: configuration.waitingMilliseconds)
+        reads = SubmissionQueue(
+            countLimit: configuration.waitingReadLimit, byteLimit: .max, pace: QueuePace(limit)
+        ) { _ in 0 }
         writes = (0..<configuration.writers).map { _ in
             SubmissionQueue(
-                countLimit: configuration.waitingWriteLimit, byteLimit: configuration.waitingWriteBytes
+                countLimit: configuration.waitingWriteLimit, byteLimit: configuration.waitingWriteBytes,
+                pace: QueuePace(limit) { $0.write.operation.makesDataDisappear }
             ) { waiting in
                 let write = waiting.element.write
                 return write.operation.makesDataDisappear ? 0 : write.key.count + write.value.count
@@ -179,5 +184,5 @@ final class SQLCounters: Sendable {
 /// How long the transactions of one writer took that were committed, reading for conditions included. Written by that
 /// writer's thread alone.
 final class CommitTimes: Sendable {
-    let histogram = LatencyHistogram()
+    let record = DurationRecord()
 }

@@ -154,7 +154,7 @@ struct SQLWriter: ~Copyable {
                 let outcomes = try transact(writes)
                 core.counters.transactions.add(1)
                 let ended = Clock.monotonicNanoseconds()
-                core.commitTimes[index].histogram.record(nanoseconds: ended - began)
+                core.commitTimes[index].record.record(nanoseconds: ended - began)
                 answer(
                     outcomes,
                     timing: StorageTiming(

@@ -34,9 +34,14 @@ final class BackendCore: Sendable {
             configuration.keepsOutbox
             ? RocksDBChanges(configuration, cursors: cursors, needed: trimRequests) : nil
         rules = ReapingRules(tombstoneMilliseconds: configuration.tombstoneMilliseconds, now: configuration.now)
-        reads = SubmissionQueue(countLimit: configuration.waitingReadLimit, byteLimit: .max) { _ in 0 }
+        let limit = QueueLimit.Configuration(
+            target: configuration.queueTargetNanoseconds, waitingMilliseconds: configuration.waitingMilliseconds)
+        reads = SubmissionQueue(
+            countLimit: configuration.waitingReadLimit, byteLimit: .max, pace: QueuePace(limit)
+        ) { _ in 0 }
         writes = SubmissionQueue(
-            countLimit: configuration.waitingWriteLimit, byteLimit: configuration.waitingWriteBytes
+            countLimit: configuration.waitingWriteLimit, byteLimit: configuration.waitingWriteBytes,
+            pace: QueuePace(limit) { $0.write.operation.makesDataDisappear }
         ) { waiting in
             let write = waiting.element.write
             return write.operation.makesDataDisappear ? 0 : write.key.count + write.value.count

@@ -20,11 +20,23 @@ extension RocksDBBackend {
             counter("reads_failed", counters.readsFailed, "Reads that failed, damaged rows included."),
             counter("reads_refused", counters.readsRefused, "Reads that found no room in the queue."),
             StorageStatistic("reads_waiting", .gauge, Double(core.reads.count), "Reads that wait for a reader."),
+            StorageStatistic(
+                "reads_waiting_limit", .gauge, Double(core.reads.waitingLimit.count),
+                "How many reads may wait: fewer while a queue stands."),
+            StorageStatistic(
+                "reads_limited", .counter, Double(core.reads.waitingLimit.entries),
+                "Times that fewer reads may wait because a queue stood."),
             counter("writes", counters.writes, "Writes that were answered, those that changed nothing included."),
             counter(
                 "writes_refused", counters.writesRefused, "Writes that found no room, or a store that is read-only."),
             counter("writes_failed", counters.writesFailed, "Writes whose commit failed."),
             StorageStatistic("writes_waiting", .gauge, Double(core.writes.count), "Writes that wait for a commit."),
+            StorageStatistic(
+                "writes_waiting_limit", .gauge, Double(core.writes.waitingLimit.count),
+                "How many writes may wait: fewer while a queue stands."),
+            StorageStatistic(
+                "writes_limited", .counter, Double(core.writes.waitingLimit.entries),
+                "Times that fewer writes may wait because a queue stood."),
             counter("write_lookups", counters.writeLookups, "Rows that were looked up to decide writes."),
             counter("checksum_errors", counters.checksumErrors, "Damaged rows that were met."),
         ]
@@ -32,9 +44,9 @@ extension RocksDBBackend {
 
     private func commitStatistics() -> [StorageStatistic] {
         let counters = core.counters
-        var (commit, log) = (HistogramSnapshot(), HistogramSnapshot())
-        commit.add(counters.commitTimes)
-        log.add(counters.logTimes)
+        var (commit, log) = (DurationSummary(), DurationSummary())
+        counters.commitTimes.add(to: &commit)
+        counters.logTimes.add(to: &log)
         return [
             counter("commits", counters.commits, "Batches that were committed."),
             counter("committed_writes", counters.committed, "Changes in commits."),

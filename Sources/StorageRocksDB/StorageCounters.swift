@@ -26,7 +26,7 @@ final class StorageCounters: Sendable {
     let committedBytes = SharedCounter()
     let checksumErrors = SharedCounter()
     /// How long commits took. Written by the committer alone.
-    let commitTimes = LatencyHistogram()
+    let commitTimes = DurationRecord()
     /// How much of that was writing and syncing the log. Written by the committer alone.
-    let logTimes = LatencyHistogram()
+    let logTimes = DurationRecord()
 }

@@ -49,6 +49,7 @@ extension PostgresConfiguration {
         statementTimeoutMilliseconds = max(500, settings.timeoutMilliseconds * 3 / 4)
         connectTimeoutMilliseconds = min(5000, max(2000, settings.timeoutMilliseconds))
         waitingMilliseconds = max(1, settings.timeoutMilliseconds * 3 / 4)
+        queueTargetNanoseconds = settings.queueTargetNanoseconds
         isShared = settings.isShared
         instance = settings.instance ?? ProcessControl.hostName + ":" + settings.address
     }
@@ -70,6 +71,7 @@ extension RocksDBConfiguration {
         readerThreads = settings.readers
         // Before the client gives up, so that it learns that nothing was done.
         waitingMilliseconds = max(1, settings.timeoutMilliseconds * 3 / 4)
+        queueTargetNanoseconds = settings.queueTargetNanoseconds
         tombstoneMilliseconds = Int64(settings.tombstoneSeconds) * 1000
         poolNames = settings.pools.map(\.name)
         if let changes = settings.changes {

@@ -52,6 +52,8 @@ final class AllocationBed {
             commands: .all, prefixes: [[]], readPrefixes: [Array("nobody's:".utf8), Array("z".utf8)])
         var settings = TenantSettings(name: "everybody", permissions: permissions)
         settings.includesOthers = true
+        settings.quotas.operations = CellRate(rate: 1_000_000_000, burst: 1_000_000_000)
+        settings.quotas.bytes = CellRate(rate: 1 << 40, burst: 1 << 40)
         return settings
     }
 

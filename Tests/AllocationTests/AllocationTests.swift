@@ -90,7 +90,7 @@ struct AllocationTests {
         #expect(bytes == 0, "\(command.name): \(bytes) bytes for \(AllocationBed.requests) requests")
     }
 
-    /// Nor does it where tenants are told apart.
+    /// Nor does it where tenants are told apart, and have quotas.
     @Test(arguments: commands, [true, false])
     func allocatesNothingForTenants(_ command: Command, throughRouter: Bool) throws {
         let bed = try AllocationBed(throughRouter: throughRouter, tenants: true)

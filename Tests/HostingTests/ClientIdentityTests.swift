@@ -94,12 +94,12 @@ private struct Session {
         let directory = TenantDirectory([user, others], reactors: 1)
         var session = try Session()
         #expect(session.client.tenantEpoch != directory.epoch)
-        session.client.findTenant(in: directory, certificates: [])
+        #expect(session.client.findTenant(in: directory, certificates: []) == true)
         #expect(session.client.tenant?.name == "others")
         #expect(session.client.tenantEpoch == directory.epoch)
         #expect(session.send("set k 0 0 12\r\nalice secret\r\n") == .loggedIn)
         #expect(session.client.tenantEpoch != directory.epoch)
-        session.client.findTenant(in: directory, certificates: [])
+        #expect(session.client.findTenant(in: directory, certificates: []) == true)
         #expect(session.client.tenant?.name == "users")
     }
 }

@@ -39,6 +39,64 @@ struct StorageTierTests {
         #expect(bed.statistic("waiters") == 0)
     }
 
+    /// Whoever was shown a copy behind its time waits for nothing; the store is asked once, and fills the cache.
+    @Test func aRefreshIsOneReadThatNobodyWaitsFor() throws {
+        let bed = try TierBed()
+        bed.seed("k", "new")
+        bed.copies.copies[Array("k".utf8)] = .found(
+            StoredRow(version: 1, expiryMilliseconds: 0, clientFlags: 0, value: Array("old".utf8)))
+        for _ in 0..<100 { bed.refresh("k") }
+        #expect(bed.store.reads.count == 1)
+        #expect(bed.statistic("refreshes") == 1 && bed.statistic("waiters") == 0)
+        bed.store.answerRead()
+        #expect(bed.cached("k") == "new")
+        #expect(bed.answers.deliveries == 0)
+        // One who does wait takes part in it.
+        bed.refresh("k")
+        bed.copies.copies[Array("k".utf8)] = nil
+        let get = bed.read("k")
+        #expect(bed.store.reads.count == 1)
+        bed.store.answerRead()
+        #expect(bed.answer(get) == "new")
+    }
+
+    @Test func aRefreshThatFailsOrComesTooLateLeavesTheCopy() throws {
+        let bed = try TierBed()
+        bed.copies.copies[Array("k".utf8)] = .found(
+            StoredRow(version: 1, expiryMilliseconds: 0, clientFlags: 0, value: Array("old".utf8)))
+        bed.refresh("k")
+        bed.store.answerRead(.failed(StorageFailure(.refused, "no")))
+        #expect(bed.cached("k") == "old")
+        bed.refresh("k")
+        bed.tick(after: 6000)
+        #expect(bed.cached("k") == "old" && bed.statistic("reads_timed_out") == 0)
+        // Another one is sent then; what comes late is ignored.
+        bed.refresh("k")
+        #expect(bed.store.reads.count == 2)
+        bed.seed("k", "new")
+        bed.store.answerRead()
+        #expect(bed.cached("k") == "old")
+        bed.store.answerRead()
+        #expect(bed.cached("k") == "new")
+    }
+
+    @Test func aRefreshNeitherPassesAWriteNorOutlivesOne() throws {
+        let bed = try TierBed()
+        bed.seed("k", "old")
+        bed.refresh("k")
+        bed.write(.set, "k", "new")
+        // Looked before the write, answered after it.
+        let before = bed.store.look(Array("k".utf8))
+        bed.store.answerWrite()
+        bed.store.answerRead(before)
+        #expect(bed.cached("k") == "new")
+        bed.write(.set, "k", "newer")
+        bed.refresh("k")
+        #expect(bed.store.reads.isEmpty, "the write brings its own row")
+        bed.store.answerWrite()
+        #expect(bed.cached("k") == "newer")
+    }
+
     /// However often a key is written meanwhile, there is one read at a time, and one for all who came since.
     @Test func aHerdAmongWritesReadsOneAtATime() throws {
         let bed = try TierBed()

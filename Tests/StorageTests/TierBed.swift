@@ -163,6 +163,9 @@ final class TierBed: @unchecked Sendable {
         return tokens
     }
 
+    /// Has the tier fetch a newer copy.
+    func refresh(_ key: String) { tier.refresh(key: Array(key.utf8), hash: hash(key), pool: 0) }
+
     @discardableResult func write(
         _ operation: StorageWrite.Operation, _ key: String, _ value: String = "",
         _ change: (inout StorageWrite) -> Void = { _ in }

@@ -5,6 +5,7 @@
 // STALL_SYNC   while this file exists, fsync and fdatasync do not return
 // STALL_READ   while this file exists, pread does not return
 // STALL_LOG    while this file exists, writes to standard error do not return
+// STALL_SLOW   while this file exists, fsync and fdatasync take 300 ms
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -16,13 +17,20 @@ static void hold(const char *name) {
     while (path != NULL && access(path, F_OK) == 0) usleep(2000);
 }
 
+static void dawdle(void) {
+    const char *path = getenv("STALL_SLOW");
+    if (path != NULL && access(path, F_OK) == 0) usleep(300000);
+}
+
 int fsync(int fd) {
     hold("STALL_SYNC");
+    dawdle();
     return (int)syscall(SYS_fsync, fd);
 }
 
 int fdatasync(int fd) {
     hold("STALL_SYNC");
+    dawdle();
     return (int)syscall(SYS_fdatasync, fd);
 }
 

@@ -18,12 +18,13 @@ def build(directory):
 
 
 class Standing(Node):
-    """`stall` names the calls that do not return until `go_on`: sync, read, and log (writes to standard error)."""
+    """`stall` names the calls that do not return until `go_on`: sync, read, and log (writes to standard error); and slow,
+    for syncs that take 300 ms."""
 
     def __init__(self, directory, library, **settings):
         super().__init__(directory, backend="rocksdb", admin=True, **settings)
         self.library = library
-        self.switches = {name: directory / f"stall-{name}" for name in ("sync", "read", "log")}
+        self.switches = {name: directory / f"stall-{name}" for name in ("sync", "read", "log", "slow")}
 
     @property
     def environment(self):

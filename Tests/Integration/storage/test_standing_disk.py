@@ -79,6 +79,65 @@ def test_what_waits_behind_a_commit_in_vain_is_refused_and_not_done(node):
         client.close()
 
 
+FULL = "SERVER_ERROR storage: too many wait for storage"
+
+
+def test_who_comes_to_a_store_that_stands_still_fails_fast(tmp_path, library):
+    """Whoever would probably wait in vain is told at once; hits go on; and when the disk does, all is as before."""
+    with Standing(tmp_path, library, storage_timeout="4s") as node:
+        waiting = [node.client(20) for _ in range(100)]
+        hits, first, late = node.client(20), node.client(20), node.client(20)
+        assert hits.set("cached", "v") == "STORED"
+        node.stall("sync")
+        first.send("set first 0 0 1\r\nv\r\n")
+        until(lambda: node.statistics()["rocksdb_writes_waiting"] == 0 and node.statistics()["writes_in_flight"] == 1)
+        began = time.monotonic()
+        for number, client in enumerate(waiting):
+            client.send(f"set behind:{number} 0 0 1\r\nv\r\n")
+        until(lambda: node.statistics()["rocksdb_writes_waiting"] == 100)
+        # Half of the three seconds after which they are told that they wait in vain.
+        time.sleep(max(0, began + 1.8 - time.monotonic()))
+        for number in range(5):
+            line, seconds = ask(late, f"set late:{number} 0 0 1\r\nv")
+            assert line == FULL and seconds < 0.5, (line, seconds)
+            assert hits.get("cached") == b"v"
+        assert time.monotonic() - began < 3, "the machine was too slow to tell"
+        node.go_on()
+        went = time.monotonic()
+        for client in waiting:
+            assert client.line() == "STORED"
+        assert first.line() == "STORED"
+        assert late.set("late:9", "v") == "STORED"
+        assert time.monotonic() - went < 2
+        # What was refused is not done.
+        assert [late.get(f"late:{number}") for number in (0, 4, 9)] == [None, None, b"v"]
+        figures = node.statistics()
+        assert figures["rocksdb_writes_refused"] == 5 and figures["rocksdb_writes_limited"] == 0
+        for client in (*waiting, hits, first, late):
+            client.close()
+
+
+def test_slow_syncs_that_many_share_are_no_queue(tmp_path, library):
+    """64 connections that write again as soon as they are answered share each sync, however long it takes."""
+    with Standing(tmp_path, library, storage_timeout="2s") as node:
+        clients = [node.client(20) for _ in range(64)]
+        node.stall("slow")
+        end = time.monotonic() + 5
+        rounds = 0
+        while time.monotonic() < end:
+            for client in clients:
+                client.send("set k:%d 0 0 1\r\nv\r\n" % rounds)
+            for client in clients:
+                assert client.line() == "STORED"
+            rounds += 1
+        node.go_on()
+        assert rounds >= 4
+        figures = node.statistics()
+        assert figures["rocksdb_writes_limited"] == 0 and figures["rocksdb_writes_refused"] == 0
+        for client in clients:
+            client.close()
+
+
 def test_reads_of_a_disk_that_stands_still(tmp_path, library):
     """No block is in memory: every row is read."""
     with Standing(tmp_path, library, storage_timeout="2s") as node:
