@@ -258,6 +258,7 @@ extension RequestExecutor {
     }
 
     /// Leaves a place for the reply of a request that is about to have its answer.
+    @inline(never)
     private mutating func parkAnswered(
         _ request: Request, key: [UInt8], _ hash: UInt64, opaque: Span<UInt8>, _ kind: CommandKind,
         _ output: borrowing OutputBuffer
