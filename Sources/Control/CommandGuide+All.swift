@@ -208,6 +208,7 @@ extension CommandGuide {
             examples: [
                 Example("stream tail --token-file=token", "What is changed from now on, until ended"),
                 Example("stream tail --begin=kept --once --token-file=token", "Everything that is kept"),
+                Example("stream tail --count=10 --token-file=token", "The next ten changes"),
                 Example("stream tail --json --cursor-file=place --token-file=token", "For a program, to be resumed"),
             ],
             json: "a line for each record: {\"op\":\"set\", \"key\":\"user%3A1\", \"pool\":..., \"version\":..., "
@@ -230,6 +231,7 @@ extension CommandGuide {
             examples: [
                 Example("audit 10.2.0.1:11211 10.2.0.2:11211 --token-file=token", "Two nodes, now"),
                 Example("audit 10.2.0.1:11211 --after=10,60 --for=300 --json", "For a program"),
+                Example("audit 10.2.0.1:11211 --begin=kept --for=5", "Changes that are over, too"),
             ],
             json: "{\"records\":1201, \"skipped\":0, \"windows\":[{\"afterSeconds\":1, \"checks\":1201, \"stale\":0, "
                 + "\"absent\":80, \"unversioned\":0, \"failed\":0}], \"stale\":[]}"),
