@@ -40,9 +40,9 @@ extension NodeConfiguration {
             "storage.timeout", .duration(1_000_000...600_000_000_000), default: "2s",
             "How long a client waits for the store at most."),
         Setting(
-            "storage.queueTarget", .duration(0...600_000_000_000), default: "750ms",
-            "How long commands may queue behind others for the store until more are refused, three eighths of "
-                + "storage.timeout at most; 0 lets them wait until that."),
+            "storage.queueTarget", .duration(0...600_000_000_000),
+            "How long commands may queue behind others for the store until more are refused; three eighths of "
+                + "storage.timeout at most, and when absent. 0 never refuses for that."),
         Setting(
             "storage.slowLog", .duration(0...600_000_000_000), default: "250ms",
             "From how long on a command that waits for the store is logged, with its parts; 0 is never."),
@@ -96,7 +96,9 @@ extension NodeConfigurationDraft {
         storage.usesTLS = values.boolean("storage.tls")
         storage.serverName = values.text("storage.tlsName")
         storage.timeoutMilliseconds = Int(values.duration("storage.timeout") / 1_000_000)
-        storage.queueTargetNanoseconds = values.duration("storage.queueTarget")
+        if values.isSet("storage.queueTarget") {
+            storage.queueTargetNanoseconds = values.duration("storage.queueTarget")
+        }
         storage.slowMilliseconds = Int(values.duration("storage.slowLog") / 1_000_000)
         storage.waitingRowBytes = Int(values.size("storage.waitingRows"))
         checkWholeSeconds("storage.tombstones", values, at: "storage.tombstones", &problems)

@@ -68,9 +68,9 @@ package struct StorageSettings: Sendable, Equatable {
     package var isShared = false
     /// How long a client waits for the store at most, in milliseconds.
     package var timeoutMilliseconds = 2000
-    /// How long commands may queue behind others for the store until more are refused, in nanoseconds; 0 is as long as
-    /// they may wait at all.
-    package var queueTargetNanoseconds: UInt64 = 750_000_000
+    /// How long commands may queue behind others for the store until more are refused, in nanoseconds: three eighths of
+    /// ``timeoutMilliseconds`` at most; 0 is as long as they may wait at all.
+    package var queueTargetNanoseconds = UInt64.max
     /// From how long on a command is logged as slow, in milliseconds; 0 is never.
     package var slowMilliseconds = 250
     /// Bytes of rows that may wait for clients who do not read, on the whole node.

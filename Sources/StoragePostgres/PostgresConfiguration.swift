@@ -21,9 +21,9 @@ package struct PostgresConfiguration: Sendable {
     /// How long a read or a write waits for a connection at most, in milliseconds; then it is answered `notSent`. Below
     /// the time after which those who asked give up.
     package var waitingMilliseconds = 3_750
-    /// How long reads and writes may queue behind others, in nanoseconds, until more are answered `notSent`; 0 for as
-    /// long as they may wait at all.
-    package var queueTargetNanoseconds: UInt64 = 750_000_000
+    /// How long reads and writes may queue behind others, in nanoseconds, until more are answered `notSent`: half of
+    /// ``waitingMilliseconds`` at most; 0 for as long as they may wait at all.
+    package var queueTargetNanoseconds = UInt64.max
     /// Between the first attempts to connect, in milliseconds; doubled from one to the next.
     package var firstRetryMilliseconds = 50
     /// Between attempts to connect at most, in milliseconds.

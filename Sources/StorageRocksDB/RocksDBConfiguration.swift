@@ -47,9 +47,9 @@ package struct RocksDBConfiguration: Sendable {
     /// How long a read or a write waits at most for a disk that does not answer, in milliseconds; then it is answered
     /// `notSent`. Below the time after which those who asked give up.
     package var waitingMilliseconds = 3_750
-    /// How long reads and writes may queue behind others, in nanoseconds, until more are answered `notSent`; 0 for as
-    /// long as they may wait at all.
-    package var queueTargetNanoseconds: UInt64 = 750_000_000
+    /// How long reads and writes may queue behind others, in nanoseconds, until more are answered `notSent`: half of
+    /// ``waitingMilliseconds`` at most; 0 for as long as they may wait at all.
+    package var queueTargetNanoseconds = UInt64.max
     /// How long a deleted key is remembered, in milliseconds.
     package var tombstoneMilliseconds: Int64 = 24 * 3_600 * 1_000
     /// After how long a file is rewritten though nothing changed in it, so that what expired leaves it, in seconds.
