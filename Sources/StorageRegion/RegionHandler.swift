@@ -126,7 +126,7 @@ final class RegionHandler: ReactorHandler {
             writes.removeAll(keepingCapacity: true)
             core.deliver(writes: batch)
         }
-        // What a write does later, the stream tells: see docs/decisions/0036-writes-from-replicas.md.
+        // What a write does later, the stream tells: see docs/decisions/0034-writes-from-replicas.md.
         if owesSettlement {
             owesSettlement = false
             core.sink?.unknownOutcomesSettled()
