@@ -151,8 +151,8 @@ struct RestoreCommand {
     private func foreign(_ place: RestorePlace?) -> ControlError {
         ControlError(
             .data,
-            "\(path) is not the dump whose first \(place?.offset ?? 0) bytes were restored, by \(placePath): other rows "
-                + "stand there. Without --resume everything is written")
+            "\(path) is not the dump whose first \(place?.offset ?? 0) bytes were restored, by \(placePath): other "
+                + "rows stand there. Without --resume everything is written")
     }
 
     /// What the server is, by its own words; nil where it has none.

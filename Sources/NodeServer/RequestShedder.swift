@@ -24,8 +24,8 @@ struct Caller: BitwiseCopyable {
 /// While the node is not overloaded it costs a comparison a connection; else each request is asked about. See
 /// ``OverloadController``.
 struct RequestShedder: ~Copyable {
-    /// Requests that are parsed at a time while each is asked about: what is parsed is answered in this turn. One, where
-    /// they take long by themselves: a connection would go on far beyond its time.
+    /// Requests that are parsed at a time while each is asked about: what is parsed is answered in this turn. One,
+    /// where they take long by themselves: a connection would go on far beyond its time.
     var batchLimit: Int { controller.isOverloaded || settings.serviceNanoseconds == 0 ? 8 : 1 }
     /// Connections between two looks at the clock in a turn of a node that is not overloaded.
     private static var visitsPerLook: UInt { 16 }

@@ -68,6 +68,9 @@ package struct StorageSettings: Sendable, Equatable {
     package var isShared = false
     /// How long a client waits for the store at most, in milliseconds.
     package var timeoutMilliseconds = 2000
+    /// How long a backend may take, in milliseconds: less than its client is given, which then learns that nothing was
+    /// done where nothing was.
+    package var backendMilliseconds: Int { max(1, timeoutMilliseconds * 3 / 4) }
     /// How long commands may queue behind others for the store until more are refused, in nanoseconds: three eighths of
     /// ``timeoutMilliseconds`` at most; 0 is as long as they may wait at all.
     package var queueTargetNanoseconds = UInt64.max

@@ -43,8 +43,8 @@ package struct ShedLaw: Sendable {
 
     /// Takes a step: `delay` is the signal in nanoseconds; `offered` and `refused` are what came in and what was
     /// refused since the last step, as cost, and `late` the part of the latter that was within the ratio and waited too
-    /// long. `lateShare` is the share of the cost that classes have which matter no more than those that were late. Where
-    /// turns take longer than a step, one step stands for as many as went by, `count`.
+    /// long. `lateShare` is the share of the cost that classes have which matter no more than those that were late.
+    /// Where turns take longer than a step, one step stands for as many as went by, `count`.
     package mutating func step(
         delay: UInt64, offered: Double, refused: Double, late: Double, lateShare: Double = 1, count: Int = 1
     ) {
@@ -79,8 +79,9 @@ package struct ShedLaw: Sendable {
         if calmSteps >= configuration.exitSteps { leave() }
     }
 
-    /// In the midst of a turn whose input waited `waited` nanoseconds before it, and which goes on for `spent`: what waits
-    /// behind both is already too late, and each turn is longer than the one before. Then the next step is too late as well.
+    /// In the midst of a turn whose input waited `waited` nanoseconds before it, and which goes on for `spent`: what
+    /// waits behind both is already too late, and each turn is longer than the one before. Then the next step is too
+    /// late as well.
     package mutating func look(waited: UInt64, spent: UInt64) {
         let target = configuration.targetNanoseconds
         guard target > 0, !isOverloaded, waited > target, spent > waited else { return }

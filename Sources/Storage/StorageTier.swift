@@ -153,9 +153,8 @@ package final class StorageTier: StorageSink {
 
     /// A stream said that a key has `version` in storage: a copy that is older goes, or is replaced by `row` where that
     /// came with it, and fills under way must not install. Without a copy, nothing is cached: a read may have shown a
-    /// newer row. Reads that are sent later and find what is older are not cached for a while, either. `isUnconditional`
-    /// is for changes whose version says nothing.
-    /// False when the copy is as new.
+    /// newer row. Reads that are sent later and find what is older are not cached for a while, either.
+    /// `isUnconditional` is for changes whose version says nothing. False when the copy is as new.
     @discardableResult
     package func noteChange(
         key: [UInt8], hash: UInt64, version: UInt64, isUnconditional: Bool, isDeletion: Bool = false, row: StoredRow?,

@@ -40,8 +40,8 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
 
     deinit { stop() }
 
-    /// Makes the tables where they are missing, and adds what this version has more; a database of a newer format, or of
-    /// none that is known, is refused and left as it is. With `captures`, changes of other programs are put into the
+    /// Makes the tables where they are missing, and adds what this version has more; a database of a newer format, or
+    /// of none that is known, is refused and left as it is. With `captures`, changes of other programs are put into the
     /// stream from now on, or are not any more; nil leaves it as it is. Blocks.
     package static func createTables(
         _ configuration: PostgresConfiguration, captures: Bool? = nil

@@ -8,12 +8,12 @@
 enum PostgresSchema {
     /// The format that this program writes, and the newest that it knows.
     ///
-    /// Within a format, tables, columns and indexes are only added, by ``creation``, such that versions that do not know
-    /// them go on. What older versions must not write to any more raises the number: they refuse to start then.
+    /// Within a format, tables, columns and indexes are only added, by ``creation``, such that versions that do not
+    /// know them go on. What older versions must not write to any more raises the number: they refuse to start then.
     static let format: Int64 = 1
 
-    /// Whether the server lists the session that asks: 0 where it lists none. Without the list, nobody could say when an
-    /// unknown outcome is settled.
+    /// Whether the server lists the session that asks: 0 where it lists none. Without the list, nobody could say when
+    /// an unknown outcome is settled.
     static let sessions = "SELECT count(*) FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 
     /// Whether somebody made tables already.

@@ -27,8 +27,7 @@ extension RegionConfiguration {
     init(_ home: StorageSettings.Home, _ settings: StorageSettings) {
         self.init(home: home.region, endpoints: home.endpoints.map { Endpoint(host: $0.host, port: $0.port) })
         connections = settings.connections
-        // Before the client gives up, so that it learns that nothing was done where nothing was sent.
-        silenceMilliseconds = max(250, settings.timeoutMilliseconds * 3 / 4)
+        silenceMilliseconds = max(250, settings.backendMilliseconds)
         guard home.usesTLS else { return }
         security = Security(home.certificatePath, key: home.keyPath, authority: home.authorityPath, home.serverName)
     }
@@ -45,10 +44,9 @@ extension PostgresConfiguration {
         if let changes = settings.changes {
             (keepsOutbox, region, streamKeepMilliseconds) = (true, changes.region, changes.keepMilliseconds)
         }
-        // Before the client gives up, so that it learns that nothing was done.
-        statementTimeoutMilliseconds = max(500, settings.timeoutMilliseconds * 3 / 4)
+        statementTimeoutMilliseconds = max(500, settings.backendMilliseconds)
         connectTimeoutMilliseconds = min(5000, max(2000, settings.timeoutMilliseconds))
-        waitingMilliseconds = max(1, settings.timeoutMilliseconds * 3 / 4)
+        waitingMilliseconds = settings.backendMilliseconds
         queueTargetNanoseconds = settings.queueTargetNanoseconds
         isShared = settings.isShared
         instance = settings.instance ?? ProcessControl.hostName + ":" + settings.address
@@ -69,8 +67,7 @@ extension RocksDBConfiguration {
         blockCacheBytes = settings.blockCacheBytes
         acceptsDamagedLog = settings.acceptsDamagedLog
         readerThreads = settings.readers
-        // Before the client gives up, so that it learns that nothing was done.
-        waitingMilliseconds = max(1, settings.timeoutMilliseconds * 3 / 4)
+        waitingMilliseconds = settings.backendMilliseconds
         queueTargetNanoseconds = settings.queueTargetNanoseconds
         tombstoneMilliseconds = Int64(settings.tombstoneSeconds) * 1000
         poolNames = settings.pools.map(\.name)

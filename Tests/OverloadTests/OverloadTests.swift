@@ -48,8 +48,8 @@ struct OverloadTests {
         #expect(result.shed == 0 && result.entries == 0, "seed \(seed)")
     }
 
-    /// With requests of half a millisecond and connections that go on for eight of them, a turn soon takes longer than a
-    /// step: the flood is noticed in its midst.
+    /// With requests of half a millisecond and connections that go on for eight of them, a turn soon takes longer than
+    /// a step: the flood is noticed in its midst.
     @Test(arguments: [2.0, 5.0, 10.0])
     func aFloodIsNoticedWithinALongTurn(factor: Double) {
         let seed = Self.seed

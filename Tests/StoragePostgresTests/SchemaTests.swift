@@ -126,8 +126,8 @@ struct SchemaTests {
             CREATE FUNCTION dawdle() RETURNS bytea LANGUAGE plpgsql VOLATILE
               AS $$ BEGIN PERFORM pg_sleep(20); RETURN ''; END $$;
             ALTER TABLE martlet_kv RENAME TO rows;
-            CREATE VIEW martlet_kv AS SELECT k, ver, exp, flags, del, CASE WHEN k = 'k3' THEN dawdle() ELSE val END AS val
-              FROM rows
+            CREATE VIEW martlet_kv AS
+              SELECT k, ver, exp, flags, del, CASE WHEN k = 'k3' THEN dawdle() ELSE val END AS val FROM rows
             """)
         let behind = Array("k3".utf8)
         #expect(try bed.backend.scan(prefix: [], after: behind, ScanBounds(rows: 200)).rows.count == 1)

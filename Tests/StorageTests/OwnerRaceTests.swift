@@ -9,8 +9,8 @@ private struct FirstMember: KeyPlacement {
     func owner(of key: Span<UInt8>) -> Int { 0 }
 }
 
-/// One of two nodes on one store: its tier with its copies, and what it knows of the ring. It does what a node does with
-/// both.
+/// One of two nodes on one store: its tier with its copies, and what it knows of the ring. It does what a node does
+/// with both.
 private struct Owner {
     let bed: TierBed
     private var machine: OwnershipStateMachine
