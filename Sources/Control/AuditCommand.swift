@@ -58,6 +58,8 @@ struct AuditCommand {
     private var findings: [Finding] = []
     private var records = 0
     private var skipped = 0
+    /// Places of the stream whose records did not come.
+    private var gaps = 0
 
     init(_ addresses: [String], _ options: ControlOptions, _ client: HTTPClient) throws(ControlError) {
         guard !addresses.isEmpty else {
@@ -108,10 +110,15 @@ struct AuditCommand {
             writeWhole(Array(report.utf8), to: 1)
             throw ControlError(.data, "copies are older than changes; the report names \(findings.count) of them")
         }
+        if let blind = windows.first(where: { $0.failed > 0 && $0.checks == 0 }) {
+            writeWhole(Array(report.utf8), to: 1)
+            throw ControlError(.unavailable, "no node answered after \(blind.seconds) s: nothing was looked at")
+        }
         return report
     }
 
     private mutating func note(_ line: StreamLine, _ second: inout (started: UInt64, taken: Int)) {
+        if ["lost", "reset", "damaged"].contains(line["op"] ?? "") { gaps += 1 }
         guard let key = line.key, let version = line["version"].flatMap({ UInt64($0) }),
             ["set", "delete", "touch"].contains(line["op"] ?? "")
         else { return }
@@ -203,6 +210,7 @@ struct AuditCommand {
 
     private var text: String {
         var lines = ["\(records) changes in \(seconds) s, \(skipped) of them left out; \(targets.count) nodes"]
+        if gaps > 0 { lines.append("\(gaps) gaps in the stream: changes in them were not looked at") }
         for window in windows {
             lines.append(
                 "after \(window.seconds) s: \(window.checks) looks, \(window.stale) stale, \(window.absent) without a "
@@ -234,7 +242,7 @@ struct AuditCommand {
             "{\"node\":\(JSONString.quoted(finding.node)),\"key\":\(JSONString.quoted(finding.key)),"
                 + "\"shown\":\(finding.shown),\"version\":\(finding.version),\"afterSeconds\":\(finding.seconds)}"
         }
-        return "{\"records\":\(records),\"skipped\":\(skipped),\"windows\":[\(shown.joined(separator: ","))],"
+        return "{\"records\":\(records),\"skipped\":\(skipped),\"gaps\":\(gaps),\"windows\":[\(shown.joined(separator: ","))],"
             + "\"stale\":[\(found.joined(separator: ","))]}\n"
     }
 }

@@ -99,6 +99,11 @@ struct RemoteWriteSettings: Sendable {
             address.utf8.allSatisfy({ $0 > 32 && $0 < 127 })
         else { throw problem }
         let place = address.dropFirst(scheme.count).prefix { $0 != "/" }
+        // It is shown where something goes wrong, which a password must not be.
+        guard !place.contains("@") else {
+            throw OptionProblem(
+                "--out: expected an address without a name and password; K6_PROMETHEUS_RW_USERNAME and …_PASSWORD give them")
+        }
         let host = place.hasSuffix("]") ? place : place.lastIndex(of: ":").map { place[..<$0] } ?? place
         guard !host.isEmpty else { throw problem }
         if host.count < place.count {

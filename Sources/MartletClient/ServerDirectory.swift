@@ -124,7 +124,11 @@ final class ServerDirectory: Sendable {
                 configuration.environment = Environment.all()
                 let watch = try MemberWatch(
                     source, configuration: configuration, log: { [shared] in shared.noteNoServers($0) },
-                    onChange: { [weak self] set in self?.apply(set.members) })
+                    onChange: { [weak self] set in
+                        // Who has nothing yet is not asked, unless nobody has.
+                        let up = set.members.filter { !$0.isWarming }
+                        self?.apply(up.isEmpty ? set.members : up)
+                    })
                 state.withLock { $0.watch = watch }
             } catch {
                 shared.noteNoServers(error.description)

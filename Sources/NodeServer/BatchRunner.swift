@@ -68,8 +68,11 @@ struct BatchRunner: ~Copyable {
         let isRestricted = executor.isRestricted
         let traces = executor.traces
         for index in 0..<runnable {
-            if isRestricted, !allows(index, input, &output) { continue }
             if traces { executor.beginSpan(requests[index], input, output) }
+            if isRestricted, !allows(index, input, &output) {
+                if traces { endSpan(index, input, output) }
+                continue
+            }
             if isCareful {
                 executeCarefully(index, &connection, input, &output)
             } else {

@@ -42,7 +42,10 @@ extension NodeHandler {
         } else {
             return
         }
+        let held = queue.rowBytes
         queue.take(&output, from: cut, parks)
+        let came = queue.rowBytes - held
+        if came > 0 { rows.add(came) }
         runner.executor.parks.removeAll(keepingCapacity: true)
         if queue.isFull(entryLimit: runner.executor.parkLimit), !connection.isPaused {
             queue.pausesInput = true
@@ -50,6 +53,7 @@ extension NodeHandler {
         }
         // No answer will come for what is ready already.
         if queue.isHeadReady { drain(&connection, &output) }
+        if came > 0 { settleRows() }
     }
 
     /// Notes the answers that came, and sends the replies that have nothing before them any more.

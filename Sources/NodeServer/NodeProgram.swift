@@ -156,6 +156,7 @@ package struct NodeProgram {
             try warmUp.start(node, log: log) { fleet?.finishWarming() }
         } catch {
             log.error("nothing is fetched", ["reason": .of(error)])
+            warmUp.skip()
             fleet?.finishWarming()
         }
     }

@@ -59,7 +59,7 @@ final class ParkedRequest {
 
     /// Whether it has changed nothing, whatever became of it: the store, or the key's owner, was asked to read.
     var changesNothing: Bool {
-        if isRead { return true }
+        if isRead || showsStaleCopy { return true }
         guard isForwarded else { return false }
         switch request.verb {
         case .get, .gets: return true
@@ -93,6 +93,7 @@ final class ParkedRequest {
     func take(staleCopy row: StoredRow) {
         answer = .read(token: token, .found(row))
         showsStaleCopy = true
+        rowBytes = row.value.count
     }
 
     /// Takes what the owner of the key said, as the client is to see it.
@@ -106,7 +107,8 @@ final class ParkedRequest {
     func giveUpRow() {
         let failure = StorageFailure(
             changesNothing ? .notSent : .unknownOutcome, "too many rows wait for clients that do not read")
-        answer = isRead ? .read(token: token, .failed(failure)) : .write(token: token, .failed(failure))
+        let isGet = isRead || showsStaleCopy
+        answer = isGet ? .read(token: token, .failed(failure)) : .write(token: token, .failed(failure))
         reply = nil
         rowBytes = 0
     }

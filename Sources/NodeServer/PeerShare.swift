@@ -20,7 +20,10 @@ struct PeerShare: ~Copyable {
     /// Keys and bytes of one batch, at most.
     private static var batchKeys: Int { 128 }
     private static var batchBytes: Int { 4 << 20 }
+    private static var batchLines: Int { 10_000 }
     private static var timeoutSeconds: Int { 10 }
+    /// The largest item that a memcached may be told to take, in bytes.
+    static var valueLimit: Int { 1 << 30 }
 
     /// A key as the list has it.
     struct Entry {
@@ -45,8 +48,9 @@ struct PeerShare: ~Copyable {
     /// Some more of the keys that `isWanted` wants; nil at the end.
     mutating func nextBatch(where isWanted: (Span<UInt8>) -> Bool) throws(PeerProblem) -> [Entry]? {
         var batch: [Entry] = []
-        var bytes = 0
-        while !hasEnded, batch.count < Self.batchKeys, bytes < Self.batchBytes {
+        var (bytes, lines) = (0, 0)
+        while !hasEnded, batch.count < Self.batchKeys, bytes < Self.batchBytes, lines < Self.batchLines {
+            lines += 1
             let line = try list.line()
             // Newer memcacheds say first that they begin.
             if line == Array("OK".utf8) { continue }
@@ -62,7 +66,7 @@ struct PeerShare: ~Copyable {
             batch.append(entry)
             bytes += size
         }
-        return batch.isEmpty ? nil : batch
+        return batch.isEmpty && hasEnded ? nil : batch
     }
 
     /// Reads the values of these keys, and stores those that nobody wrote meanwhile.
@@ -124,7 +128,7 @@ struct PeerShare: ~Copyable {
             switch String(decoding: word[..<equals], as: UTF8.self) {
             case "key": key = PercentEncoding.decoded(Array(text.utf8))
             case "exp": expiry = Int64(text)
-            case "size": size = Int(text) ?? 0
+            case "size": size = min(max(Int(text) ?? 0, 0), valueLimit)
             default: break
             }
         }
@@ -148,6 +152,7 @@ struct LineSocket: ~Copyable {
     private var start = 0
 
     private static var pieceBytes: Int { 64 << 10 }
+    private static var lineLimit: Int { 64 << 10 }
 
     init(_ member: RingMember, timeoutSeconds: Int) throws(PeerProblem) {
         let socket = try Self.connect(member, timeoutSeconds)
@@ -176,6 +181,7 @@ struct LineSocket: ~Copyable {
                 start = end + 1
                 return Array(line)
             }
+            guard bytes.count - start <= Self.lineLimit else { throw PeerProblem("\(name): a line without end") }
             try readMore()
         }
     }
@@ -186,7 +192,7 @@ struct LineSocket: ~Copyable {
         if line == Array("END".utf8) { return nil }
         let words = line.split(separator: UInt8(ascii: " "))
         guard words.count == 4, let flags = UInt32(String(decoding: words[2], as: UTF8.self)),
-            let length = Int(String(decoding: words[3], as: UTF8.self)), length >= 0
+            let length = Int(String(decoding: words[3], as: UTF8.self)), 0...PeerShare.valueLimit ~= length
         else { throw PeerProblem("\(name): get: \(String(decoding: line.prefix(80), as: UTF8.self))") }
         while bytes.count - start < length + 2 { try readMore() }
         let value = Array(bytes[start..<start + length])

@@ -74,6 +74,9 @@ final class PeerWarmUp: Sendable {
         thread.withLock { $0 = made }
     }
 
+    /// Takes the node as warmed up, with nothing fetched.
+    func skip() { phase.withLock { $0 = .up } }
+
     /// Ends it where it is.
     func stop() {
         phase.withLock { $0 = .stopped }
@@ -97,7 +100,7 @@ final class PeerWarmUp: Sendable {
             do throws(PeerProblem) {
                 var source = try PeerShare(peer, own: own, keys: keys, hashSeed: hashSeed)
                 while let batch = try source.nextBatch(where: { selector.owner(of: $0) == place }) {
-                    try source.fetch(batch, graceNanoseconds: Self.graceNanoseconds, counters)
+                    if !batch.isEmpty { try source.fetch(batch, graceNanoseconds: Self.graceNanoseconds, counters) }
                     rest(nanoseconds: pace.pause(after: batch.count), until: end)
                     guard isWarming else { return }
                     guard Clock.monotonicNanoseconds() < end else {

@@ -73,7 +73,11 @@ final class ReplyQueue {
         buffer.append(output, from: mark.bytes, externalStart: mark.externals)
         output.truncate(to: mark.bytes, externalCount: mark.externals)
         for park in parks {
-            if case .request(let parked) = park.content { valueBytes += parked.valueBytes }
+            if case .request(let parked) = park.content {
+                valueBytes += parked.valueBytes
+                // One that shows a copy has its row already.
+                rowBytes += parked.rowBytes
+            }
             entries.append(
                 Park(
                     content: park.content, position: park.position + shift.bytes,

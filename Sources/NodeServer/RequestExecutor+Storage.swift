@@ -60,6 +60,7 @@ extension RequestExecutor {
         kinds[CommandKind.get.rawValue] &-= 1
         let waiting = parkAnswered(request, key: keyBytes, hash, opaque: opaque, .get, output)
         waiting.take(staleCopy: row)
+        rowSizes.note(waiting.rowBytes)
         storage.tier.refresh(key: keyBytes, hash: hash, pool: pool)
         return true
     }

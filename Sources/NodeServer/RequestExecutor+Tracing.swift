@@ -50,7 +50,10 @@ extension RequestExecutor {
     }
 
     /// Goes on with a request whose value had to come in first.
-    func takeSpan() -> SpanSeed { spans.current }
+    mutating func takeSpan() -> SpanSeed {
+        defer { spans.current = SpanSeed() }
+        return spans.current
+    }
 
     /// The same, once the value is there.
     mutating func resumeSpan(_ seed: SpanSeed, _ output: borrowing OutputBuffer) {

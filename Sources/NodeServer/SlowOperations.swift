@@ -34,9 +34,12 @@ final class SlowOperations: Sendable {
     func note(_ parked: ParkedRequest, finished: UInt64) {
         let total = finished &- parked.readyNanoseconds
         guard thresholdNanoseconds > 0, total >= thresholdNanoseconds else { return }
+        // What was answered without the store was neither held nor with it.
+        let wasAsked = parked.askedNanoseconds > 0
         let operation = Operation(
-            kind: parked.kind, key: parked.key, total: total, held: parked.askedNanoseconds &- parked.readyNanoseconds,
-            stored: parked.answeredNanoseconds &- parked.askedNanoseconds,
+            kind: parked.kind, key: parked.key, total: total,
+            held: wasAsked ? parked.askedNanoseconds &- parked.readyNanoseconds : 0,
+            stored: wasAsked ? parked.answeredNanoseconds &- parked.askedNanoseconds : 0,
             span: parked.span.isSampled ? parked.span.context : .none)
         waiting.withLock { waiting in
             if waiting.operations.count < Self.limit {

@@ -22,10 +22,13 @@ extension RouterHandler {
         if servesHotKeys {
             if hotCache[0].isFresh(index, key, router.writes, now: now) {
                 meter.counters.add(.hotHits)
+                let before = output.count
                 reply(slot, request, &output) { output in
                     hotCache[0].append(index, to: &output)
                     output.append("END\r\n")
                 }
+                // What went out at once is no reply that is counted when it is sent.
+                if quota.isOn { quota.exclude(before - output.count) }
                 return (true, 0)
             }
             if hotCache[0].ask(index, key, router.writes) { return (false, hash) }

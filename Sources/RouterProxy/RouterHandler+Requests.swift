@@ -275,8 +275,11 @@ extension RouterHandler {
         if findsHotKeys, operation.group != .get { noteWrite(call, key) }
         calls[call].hides = request.hideRule
         calls[call].opcode = request.opcode
-        guard calls[call].span < 0 else { return forwardTraced(request, key: key, input, lane, call) }
-        lanes[lane].pending.appendForwarded(request, key: key, input)
+        if calls[call].span >= 0 {
+            forwardTraced(request, key: key, input, lane, call)
+        } else {
+            lanes[lane].pending.appendForwarded(request, key: key, input)
+        }
         if spreadsHotKeys, operation.group != .get { dropCopies(key, stableHash(key)) }
     }
 

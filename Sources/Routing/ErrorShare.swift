@@ -17,7 +17,8 @@ struct ErrorShare: Sendable {
     mutating func failed(
         answered: UInt64, windowNanoseconds window: UInt64, now: UInt64
     ) -> (share: Double, samples: Double) {
-        let fresh = Double(answered >= counted ? answered - counted : 0)
+        // Of what was answered before the first failure, nobody knows how much of it is late.
+        let fresh = last == 0 ? 0 : Double(answered >= counted ? answered - counted : 0)
         let elapsed = last == 0 ? 0 : Double(now &- last)
         let kept = max(0, 1 - elapsed / Double(window))
         failures = failures * kept + 1

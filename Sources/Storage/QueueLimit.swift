@@ -68,7 +68,7 @@ package struct QueueLimit: Sendable {
         guard configuration.targetNanoseconds > 0 else { return true }
         // Where nobody waited, nothing was there to be taken.
         let stall = configuration.stallNanoseconds
-        let isStalled = waiting > 0 && now &- lastTake > stall && oldestWait > stall / 2
+        let isStalled = waiting > 0 && Self.since(lastTake, now) > stall && oldestWait > stall / 2
         guard waiting >= (isStalled ? min(value, fewest) : value) else { return true }
         refused &+= 1
         return false
@@ -78,16 +78,19 @@ package struct QueueLimit: Sendable {
     package mutating func took(_ count: Int, oldestWait: UInt64, newestWait: UInt64, at now: UInt64) {
         guard configuration.targetNanoseconds > 0, count > 0 else { return }
         // What was there first says since when the thread was kept from it: before that, nothing was to do.
-        let gap = min(now &- lastTake, oldestWait)
-        lastTake = now
-        if takes == 0 { start = now &- gap }
+        let gap = min(Self.since(lastTake, now), oldestWait)
+        lastTake = max(lastTake, now)
+        if takes == 0 { start = now > gap ? now - gap : 0 }
         takes += 1
         taken += count
         largest = max(largest, count)
         leastWait = min(leastWait, newestWait)
         longestGap = max(longestGap, gap)
-        if takes >= 2, now &- start >= configuration.intervalNanoseconds { endInterval(now) }
+        if takes >= 2, Self.since(start, now) >= configuration.intervalNanoseconds { endInterval(now) }
     }
+
+    /// Threads read the clock before they come here: one may come with an earlier time than the one before.
+    private static func since(_ begin: UInt64, _ now: UInt64) -> UInt64 { now > begin ? now - begin : 0 }
 
     private var fewest: Int { max(configuration.fewest, largest, atOnce) }
 
@@ -95,8 +98,8 @@ package struct QueueLimit: Sendable {
         let target = configuration.targetNanoseconds
         let isStanding = leastWait > longestGap &+ target
         if !isStanding { standsSince = 0 } else if standsSince == 0 { standsSince = start }
-        if isLimiting ? isStanding || refused > 0 : isStanding && now &- standsSince >= target {
-            let rate = Double(taken) / Double(now &- start)
+        if isLimiting ? isStanding || refused > 0 : isStanding && Self.since(standsSince, now) >= target {
+            let rate = Double(taken) / Double(max(Self.since(start, now), 1))
             let inTime = max(fewest, Int(rate * Double(target)))
             if !isLimiting { entries &+= 1 }
             value = isLimiting ? (value + inTime) / 2 : inTime

@@ -163,7 +163,11 @@ package final class StorageTier: StorageSink {
         var isNew = false
         step(stripe(hash)) { machine, now, actions in
             let copy = copies.version(key: key, hash: hash)
-            if !isUnconditional, let copy, copy >= version { return }
+            if !isUnconditional, let copy, copy >= version {
+                // It may be evicted, and read again from a store that lags.
+                machine.noteTold(hash, version: version, isDeletion: isDeletion, at: now)
+                return
+            }
             isNew = true
             machine.change(
                 key, hash: hash, version: isUnconditional ? .max : version, isDeletion: isDeletion,

@@ -95,6 +95,12 @@ package struct WriteThroughStateMachine: ~Copyable {
         actions.cacheSteps.append(.drop(key: key, hash: hash))
     }
 
+    /// A stream told of a version: what is read for a while and is older is not cached.
+    package mutating func noteTold(_ hash: UInt64, version: UInt64, isDeletion: Bool, at now: StorageTime) {
+        guard version < .max else { return }
+        told.note(hash, version: version, isDeletion: isDeletion, atNanoseconds: now.monotonicNanoseconds)
+    }
+
     /// A key has `version` in storage without this tier's doing, which no cached copy is as new as; `.max` is one that
     /// nobody knows. Where `row` is its row, and nothing under way could know better, that is cached. Reads that find
     /// what is older are not, for a while.
@@ -103,9 +109,7 @@ package struct WriteThroughStateMachine: ~Copyable {
         at now: StorageTime, into actions: inout StorageActions
     ) {
         statistics.invalidations += 1
-        if version < .max {
-            told.note(hash, version: version, isDeletion: isDeletion, atNanoseconds: now.monotonicNanoseconds)
-        }
+        noteTold(hash, version: version, isDeletion: isDeletion, at: now)
         var mayInstall = row.map { $0.isLive(at: now.unixMilliseconds) } ?? false
         if guards.contains(.invalidations) {
             noteArrival(hash)

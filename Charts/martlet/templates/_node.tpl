@@ -116,7 +116,7 @@ limits:
 {{- end -}}
 {{- if .Values.tracing.endpoint -}}
 {{- /* Behind routers, which choose the traces, nodes begin none. */ -}}
-{{- $tracing := merge (dict "endpoint" .Values.tracing.endpoint) .Values.tracing.config -}}
+{{- $tracing := merge (dict "endpoint" .Values.tracing.endpoint) (omit .Values.tracing.config "propagate") -}}
 {{- if and .Values.router.enabled (not (hasKey $tracing "sampler")) -}}
 {{- $_ := set $tracing "sampler" "parentbased_always_off" -}}
 {{- end -}}
