@@ -242,7 +242,7 @@ struct AuditCommand {
             "{\"node\":\(JSONString.quoted(finding.node)),\"key\":\(JSONString.quoted(finding.key)),"
                 + "\"shown\":\(finding.shown),\"version\":\(finding.version),\"afterSeconds\":\(finding.seconds)}"
         }
-        return "{\"records\":\(records),\"skipped\":\(skipped),\"gaps\":\(gaps),\"windows\":[\(shown.joined(separator: ","))],"
-            + "\"stale\":[\(found.joined(separator: ","))]}\n"
+        return "{\"records\":\(records),\"skipped\":\(skipped),\"gaps\":\(gaps),"
+            + "\"windows\":[\(shown.joined(separator: ","))],\"stale\":[\(found.joined(separator: ","))]}\n"
     }
 }

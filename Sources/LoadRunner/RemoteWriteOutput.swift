@@ -102,7 +102,8 @@ struct RemoteWriteSettings: Sendable {
         // It is shown where something goes wrong, which a password must not be.
         guard !place.contains("@") else {
             throw OptionProblem(
-                "--out: expected an address without a name and password; K6_PROMETHEUS_RW_USERNAME and …_PASSWORD give them")
+                "--out: expected an address without a name and password, which K6_PROMETHEUS_RW_USERNAME and _PASSWORD "
+                    + "give")
         }
         let host = place.hasSuffix("]") ? place : place.lastIndex(of: ":").map { place[..<$0] } ?? place
         guard !host.isEmpty else { throw problem }
