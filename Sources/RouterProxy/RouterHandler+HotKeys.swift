@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Hosting
 internal import MemcacheProtocol
 internal import Memory
 internal import Overload
