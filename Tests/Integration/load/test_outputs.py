@@ -270,7 +270,7 @@ def test_each_sample_is_a_row_of_csv(server, tmp_path):
     reqs = [row for row in rows if row["metric_name"] == "memcached_reqs"]
     assert len(reqs) == done.figure("memcached_reqs", "count")
     assert {row["status"] for row in reqs} <= {"hit", "miss", "stored"}
-    assert {row["extra_tags"] for row in reqs} == {"op=get&run=one&where=here", "op=set&run=one&where=here"}
+    assert {row["extra_tags"] for row in reqs} == {"op=get&where=here", "op=set&where=here"}
     assert all(len(row["timestamp"]) == 13 and row["scenario"] == "steady" and None not in row for row in rows
                if not row["metric_name"].startswith("vus"))
     lengths = [float(row["metric_value"]) for row in rows if row["metric_name"] == "memcached_req_duration"]
