@@ -214,6 +214,13 @@ struct ErrorShareTests {
         #expect(table.state(0) == .softEjected)
     }
 
+    @Test func whatWasAnsweredInDaysWithoutAFailureIsNotOfLate() {
+        let table = Self.table()
+        var answered: UInt64 = 1_000_000_000
+        let taken = Self.run(table, failing: 5, requests: 1_000, answered: &answered)
+        #expect(18...60 ~= taken ?? 0, "\(taken ?? -1)")
+    }
+
     @Test func aThirdDoesNot() {
         let table = Self.table()
         var answered: UInt64 = 0
@@ -250,7 +257,7 @@ struct ErrorShareTests {
 
     @Test func brokenConnectionsCountOnlyByTheirPart() {
         let table = Self.table()
-        for number in 0..<18 {
+        for number in 0..<19 {
             #expect(table.record(0, .remoteError, answered: 1, nowNanoseconds: UInt64(number)) == .none)
         }
         #expect(table.state(0) == .healthy)
