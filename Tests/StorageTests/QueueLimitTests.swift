@@ -109,6 +109,20 @@ private struct StoreSimulation {
 }
 
 struct QueueLimitTests {
+    /// Threads read the clock before they come to the queue: one may come with an earlier time than the one before.
+    @Test func aClockThatGoesBackIsNoWait() {
+        var limit = QueueLimit(QueueLimit.Configuration(target: 750_000_000, waitingMilliseconds: 1500))
+        var now: UInt64 = 10_000_000_000
+        limit.took(8, oldestWait: 1_000, newestWait: 500, at: now)
+        let isAdmitted = limit.admits(waiting: 1_000, oldestWait: 700_000_000, at: now - 1)
+        #expect(isAdmitted)
+        for step in 0..<1_000 {
+            now += 10_000_000
+            limit.took(8, oldestWait: 1_000, newestWait: 500, at: step % 2 == 0 ? now : now - 15_000_000)
+        }
+        #expect(!limit.isLimiting && limit.entries == 0)
+    }
+
     /// A commit that takes all that waits is as quick as its sync, however many share it.
     @Test(arguments: [1_000_000, 20_000_000, 400_000_000, 900_000_000] as [UInt64])
     func aGroupCommitIsNeverLimited(_ sync: UInt64) {

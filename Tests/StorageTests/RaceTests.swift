@@ -73,6 +73,30 @@ struct RaceTests {
         }
     }
 
+    /// R2: the copy is as new as the record says, and is evicted: what lags must not fill it anew.
+    @Test func aRecordThatTellsNothingNewCountsOnceTheCopyIsGone() throws {
+        try expect(.laggingReads) { guards in
+            var configuration = StorageTierConfiguration()
+            configuration.followsChanges = true
+            let bed = try TierBed(guards, configuration: configuration)
+            let (key, hash) = (Array("k".utf8), bed.hash("k"))
+            bed.seed("k", "old")
+            let lagging = bed.store.look(key)
+            bed.seed("k", "new")
+            bed.read("k")
+            bed.store.answerRead()
+            var version: UInt64 = 0
+            if case .found(let row)? = bed.copy("k") { version = row.version }
+            let isNew = bed.tier.noteChange(
+                key: key, hash: hash, version: version, isUnconditional: false, row: nil, pool: 0)
+            #expect(version > 0 && !isNew)
+            bed.evict("k")
+            bed.read("k")
+            bed.store.answerRead(lagging)
+            return bed.copy("k") == lagging
+        }
+    }
+
     /// R2: the same where the read was sent before the invalidation came.
     @Test func anOldFillDoesNotFollowAnInvalidation() throws {
         try expect(.invalidations) { guards in

@@ -99,6 +99,10 @@ final class PlainCopies: CachedCopies, @unchecked Sendable {
         copies[key] = copy
         steps += 1
     }
+
+    func version(key: [UInt8], hash: UInt64) -> UInt64? {
+        if case .found(let row)? = copies[key] { row.version } else { nil }
+    }
 }
 
 /// Collects answers by token.

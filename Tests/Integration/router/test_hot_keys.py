@@ -155,9 +155,10 @@ def test_a_hot_key_is_read_from_several_servers(route, three):
         assert one.get("hot") == b"1"
 
 
-def test_who_wrote_reads_it_from_every_copy(route, three):
+@pytest.mark.parametrize("traced", ["", " --tracing-endpoint=http://127.0.0.1:9 --tracing-sampler=always_on"], ids=["", "traced"])
+def test_who_wrote_reads_it_from_every_copy(route, three, traced):
     """Each write is read back at once, over connections of every thread, many times: so from every copy."""
-    router = route(three, f"-t 2 {SPREAD}")
+    router = route(three, f"-t 2 {SPREAD}{traced}")
     with router.client() as writer:
         writer.set("hot", "0")
         readers = [router.client() for _ in range(4)]

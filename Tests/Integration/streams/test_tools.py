@@ -138,6 +138,17 @@ def test_an_audit_of_nodes_that_follow_finds_nothing(tmp_path, token):
             assert window["absent"] < window["checks"]
 
 
+def test_an_audit_that_reaches_no_node_is_no_success(tmp_path, token):
+    with Pair(tmp_path, admin=True, admin_token_file=token) as both, both.home.client() as home:
+        running = control("audit", f"127.0.0.1:{free_port()}", "--for=3", "--after=1", admin=both.home.admin, token=token,
+                          wait=False)  # fmt: skip
+        for number in range(30):
+            home.set("key", b"%d" % number)
+            time.sleep(0.1)
+        assert running.wait(30) == 69
+        assert "nothing was looked at" in running.stderr.read() and "0 looks" in running.stdout.read()
+
+
 def test_an_audit_finds_what_a_node_was_not_told(tmp_path, token):
     """A node that follows another source, which tells it nothing: its copies grow old, and it knows no better."""
     silent = FakeSource()
