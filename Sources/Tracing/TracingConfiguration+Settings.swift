@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Memory
 package import Settings
 
 extension TracingConfiguration {
@@ -276,21 +277,7 @@ struct StandardVariables {
     }
 
     private static func decoded(_ text: String) -> String? {
-        guard text.contains("%") else { return text }
-        var bytes: [UInt8] = []
-        var rest = Array(text.utf8)[...]
-        while let byte = rest.popFirst() {
-            guard byte == UInt8(ascii: "%") else {
-                bytes.append(byte)
-                continue
-            }
-            guard rest.count >= 2, let number = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16) else {
-                return nil
-            }
-            bytes.append(number)
-            rest = rest.dropFirst(2)
-        }
-        return String(validating: bytes, as: UTF8.self)
+        PercentEncoding.decoded(Array(text.utf8)).flatMap { String(validating: $0, as: UTF8.self) }
     }
 
     private static func trimmed(_ text: String) -> String {

@@ -236,8 +236,11 @@ def test_a_change_is_followed_into_the_other_region(collector, tmp_path):
         replica.set("k", "old")
         trace, _, text = context()
         assert home.ask(f"ms k 3 T0 L{text}\r\nnew") == "HD"
+        # Two programs send them, each when it likes.
+        wanted = {"stream.apply", "storage.write"}
         spans = [
-            span for span in collector.eventually(lambda spans: any(span.name == "stream.apply" for span in spans))
+            span for span in collector.eventually(
+                lambda spans: wanted <= {span.name for span in spans if span.trace == trace})
             if span.trace == trace
         ]  # fmt: skip
         apply, write = named(spans, "stream.apply"), named(spans, "storage.write")
