@@ -14,7 +14,7 @@ BUILT ?=
 export MEMCACHED ?= /usr/bin/memcached
 
 .PHONY: help install build run fleet regions test test-python bench fuzz sanitize soak soak-storage soak-clients compat \
-	image deb package-test docs render format lint clean
+	image deb package-test upgrade-test docs api-docs render format lint clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -36,7 +36,8 @@ fleet: build ## a router, three nodes and one PostgreSQL on loopback (ARGS='--no
 	@Scripts/install-dependencies test
 	@Scripts/run-fleet $(ARGS)
 
-regions: build ## a home region, and a replica that follows its stream and writes there, on loopback (ARGS='--port 22000')
+regions: build ## two regions on loopback, each a router and two nodes; home on a real PostgreSQL (ARGS='--tour --port 22000')
+	@Scripts/install-dependencies test
 	@Scripts/run-regions $(ARGS)
 
 test: ## everything a change must pass: build, Swift tests, style, Python suites with real clients and sockets
@@ -58,9 +59,10 @@ sanitize: ## the concurrency tests under the thread sanitizer, then the address 
 	@Scripts/install-dependencies build
 	@Scripts/sanitize $(ARGS)
 
-soak: build ## 100,000 simulated seeds, as many differential streams, 100,000,000 checked reads, both below; resumes
+soak: build ## simulated seeds, differential streams, checked reads of streams, both below; hours; resumes
 	@Scripts/install-dependencies test
 	@Scripts/soak-simulation $(SEEDS)
+	@Scripts/soak-simulation $(SEEDS) --of streams
 	@Scripts/soak-streams
 	@Scripts/soak $(ARGS)
 	@$(MAKE) --no-print-directory soak-storage soak-clients ARGS=
@@ -69,14 +71,15 @@ soak-storage: ## 1,000 kills and 1,000 power losses of the embedded store; resum
 	@Scripts/install-dependencies build
 	@Scripts/soak-storage $(ARGS)
 
-soak-clients: build ## 10,000,000 operations of real clients, checked; 1,000 crashes under load; PostgreSQL; resumes
+soak-clients: build ## 10,000,000 operations of real clients, checked; 1,000 crashes, 1,000 power losses; PostgreSQL too; resumes
 	@Scripts/install-dependencies test
 	@Scripts/soak-linearizable $(ARGS)
 	@Scripts/soak-durability
+	@Scripts/soak-durability --trouble power --seed 18
 	@MARTLET_TEST_STORAGE=postgres Scripts/soak-linearizable --seed 15 --operations 1000000 \
 		--trouble database --trouble restarts
-	@MARTLET_TEST_STORAGE=postgres Scripts/soak-durability --trouble database --seed 16 --cycles 300
-	@MARTLET_TEST_STORAGE=postgres Scripts/soak-durability --seed 17 --cycles 300
+	@MARTLET_TEST_STORAGE=postgres Scripts/soak-durability --trouble database --seed 16
+	@MARTLET_TEST_STORAGE=postgres Scripts/soak-durability --seed 17
 
 compat: build ## suites of other repositories, brought beside this one: see Scripts/compat --help
 	@Scripts/install-dependencies test
@@ -94,9 +97,16 @@ package-test: image deb ## run the image in namespaces; install, run and purge t
 	@Scripts/install-dependencies test
 	@.venv/bin/python -m pytest -c Tests/Packages/pytest.ini Tests/Packages $(ARGS)
 
+upgrade-test: build ## a rolling upgrade and a rollback, under load: BEFORE=DIRECTORY has the earlier release's programs
+	@Scripts/install-dependencies test
+	@MARTLET_BEFORE="$(if $(BEFORE),$(abspath $(BEFORE)))" .venv/bin/python -m pytest Tests/Integration/upgrades -n 0 -s $(ARGS)
+
 docs: ## build the documentation as a site, links checked: out/site
 	@Scripts/install-dependencies test
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
+
+api-docs: build ## the modules' documentation as DocC archives: out/api (ARGS='Telemetry' for one)
+	@Scripts/api-docs $(ARGS)
 
 render: ## write the chart's golden files, manifests, alerts and dashboards again
 	@Scripts/install-dependencies test

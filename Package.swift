@@ -46,6 +46,7 @@ let package = Package(
         library("CYAML", "yaml-0.1", "libyaml-dev"),
         library("CZlib", "zlib", "zlib1g-dev"),
         library("CLZ4", "liblz4", "liblz4-dev"),
+        library("CRDKafka", "rdkafka", "librdkafka-dev"),
         library("CRocksDB", "rocksdb", "librocksdb-dev"),
         library("CPostgres", "libpq", "libpq-dev"),
         // Loaded when the program runs, so that it builds and works without.
@@ -69,13 +70,14 @@ let package = Package(
         .target(name: "Routing", dependencies: ["Memory"]),
         .target(name: "Spool", dependencies: ["Memory", "Platform"]),
         .target(name: "Overload"),
+        .target(name: "HTTPCalls", dependencies: ["CCurl"]),
 
         // Level 2
         .target(name: "RouteConfiguration", dependencies: ["Routing", "Settings"]),
-        .target(name: "Discovery", dependencies: ["Routing", "Settings", "Platform", "Memory", "CAres", "CCurl"]),
+        .target(name: "Discovery", dependencies: ["Routing", "Settings", "Platform", "Memory", "HTTPCalls", "CAres"]),
         .target(
             name: "Tracing",
-            dependencies: ["MemcacheProtocol", "Settings", "Telemetry", "Memory", "Platform", "CCurl"]),
+            dependencies: ["MemcacheProtocol", "Settings", "Telemetry", "Memory", "Platform", "HTTPCalls"]),
         .target(name: "Reactor", dependencies: ["Platform", "Memory", "Telemetry", "CPlatform", "COpenSSL"]),
         .target(name: "Admin", dependencies: ["Platform", "Memory", "Telemetry", "CMicroHTTPD"]),
         .target(name: "StoragePostgres", dependencies: ["Storage", "Telemetry", "Memory", "Platform", "CPostgres"]),
@@ -85,6 +87,12 @@ let package = Package(
         .target(
             name: "StreamDirect",
             dependencies: ["Invalidation", "Reactor", "Storage", "Telemetry", "Memory", "Platform", "CLZ4"]),
+
+        .target(
+            name: "StreamKafka",
+            dependencies: [
+                "Invalidation", "Storage", "Settings", "Telemetry", "Memory", "Platform", "HTTPCalls", "CRDKafka",
+            ]),
 
         .target(name: "ScriptEngine", dependencies: ["CJavaScript"]),
         .target(name: "LoadModel", dependencies: ["Settings", "Routing", "Memory", "Platform"]),
@@ -102,7 +110,8 @@ let package = Package(
         .target(
             name: "StorageRegion",
             dependencies: [
-                "Storage", "MartletClient", "MemcacheProtocol", "Reactor", "Telemetry", "Memory", "Platform",
+                "Storage", "MartletClient", "MemcacheProtocol", "Reactor", "Discovery", "Telemetry", "Memory",
+                "Platform",
             ]),
 
         .target(
@@ -114,8 +123,8 @@ let package = Package(
             name: "NodeServer",
             dependencies: [
                 "Platform", "Memory", "Telemetry", "MemcacheProtocol", "CacheEngine", "Settings", "Discovery",
-                "Storage", "Routing", "Invalidation", "StreamDirect", "Overload", "Tracing", "Reactor", "Admin",
-                "Hosting",
+                "Storage", "Routing", "Invalidation", "StreamDirect", "StreamKafka", "Overload", "Tracing", "Reactor",
+                "Admin", "Hosting",
             ]),
         .target(
             name: "RouterProxy",
@@ -127,15 +136,15 @@ let package = Package(
         .target(
             name: "Control",
             dependencies: [
-                "CCurl", "Platform", "Memory", "Settings", "Storage", "StorageRocksDB", "StoragePostgres",
-                "RouteConfiguration", "Routing", "Discovery",
+                "HTTPCalls", "Platform", "Memory", "Settings", "Storage", "StorageRocksDB", "StoragePostgres",
+                "Invalidation", "RouteConfiguration", "Routing", "Discovery",
             ]),
 
         .target(
             name: "LoadRunner",
             dependencies: [
                 "LoadModel", "ScriptEngine", "MemcacheProtocol", "Reactor", "Routing", "Settings", "Memory", "Platform",
-                "CZlib", "CCurl",
+                "HTTPCalls", "CZlib",
             ]),
 
         .executableTarget(
@@ -182,6 +191,10 @@ let package = Package(
         .testTarget(name: "StorageTests", dependencies: ["Storage", "SimulationKit", "Memory", "Platform"]),
         .testTarget(name: "SimulationTests", dependencies: ["SimulationKit", "Storage", "Invalidation"]),
         .testTarget(name: "StreamDirectTests", dependencies: ["StreamDirect", "Invalidation", "Memory"]),
+        .testTarget(
+            name: "StreamKafkaTests",
+            dependencies: ["StreamKafka", "Invalidation", "Storage", "Settings", "Telemetry", "Memory", "Platform"],
+            exclude: ["avro-fixtures.json"]),
         .testTarget(name: "InvalidationTests", dependencies: ["Invalidation", "Storage", "Memory"]),
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Platform", "Memory"]),
         .testTarget(name: "AdminTests", dependencies: ["Admin", "Memory", "Telemetry", "Platform"]),
@@ -195,12 +208,14 @@ let package = Package(
             name: "NodeServerTests",
             dependencies: [
                 "NodeServer", "Hosting", "CacheEngine", "MemcacheProtocol", "Memory", "Platform", "Settings",
-                "Storage", "Telemetry", "Reactor",
+                "Storage", "Telemetry", "Reactor", "Invalidation",
             ]),
-        .testTarget(name: "StoragePostgresTests", dependencies: ["StoragePostgres", "Storage", "Memory", "Platform"]),
+        .testTarget(
+            name: "StoragePostgresTests",
+            dependencies: ["StoragePostgres", "SimulationKit", "Storage", "Memory", "Platform"]),
         .testTarget(
             name: "StorageRegionTests",
-            dependencies: ["StorageRegion", "Storage", "MemcacheProtocol", "Memory", "Platform"]),
+            dependencies: ["StorageRegion", "Storage", "Discovery", "MemcacheProtocol", "Memory", "Platform"]),
         .testTarget(name: "StorageRocksDBTests", dependencies: ["StorageRocksDB", "Storage", "Memory", "Platform"]),
         .testTarget(
             name: "AllocationTests",

@@ -395,7 +395,7 @@ int main(int argc, char **argv) {
     }
     double took = now() - begin;
     server_cpu(&u1, &s1);
-    double per = done * (double)1 / 1e6;
+    double per = (done ? done : 1) / 1e6; // none on a machine that stood still
     if (json)
         printf(
             "{\"ops\":%ld,\"ops_per_s\":%.0f,\"hits\":%ld,\"misses\":%ld,\"errors\":%ld,\"p50_us\":%.1f,\"p99_us\":%."

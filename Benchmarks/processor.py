@@ -28,9 +28,9 @@ CONTENDED_TARGET = 1.5
 FLAGS = "-m 1024 -c 4096"
 
 
-def load(node, options, pinned=True):
-    """One run of the load generator on one server; its figures."""
-    line = ["taskset", "-c", "1"] if pinned else []
+def load(node, options, processor="1"):
+    """One run of the load generator on one server, on a processor, or any where it is None; its figures."""
+    line = ["taskset", "-c", processor] if processor else []
     line += [mcload(), "--port", str(node.port), "--pid", str(node.pid), "--json", *options.split()]
     return json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE, timeout=300).stdout)
 
@@ -59,8 +59,8 @@ def contended(a, b, rounds, seconds):
         rates = []
         for command in (a, b):
             with Node(command, FLAGS + " -t 4") as node:
-                load(node, "--load 500000 --keys 500000 --seconds 0.1 --warmup 0", pinned=False)
-                rates.append(load(node, f"{CONTENDED} --seconds {seconds}", pinned=False)["ops_per_s"])
+                load(node, "--load 500000 --keys 500000 --seconds 0.1 --warmup 0", processor=None)
+                rates.append(load(node, f"{CONTENDED} --seconds {seconds}", processor=None)["ops_per_s"])
         ratios.append((rates[0] / rates[1], *rates))
     return ratios
 

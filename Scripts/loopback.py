@@ -4,11 +4,20 @@
 
 import atexit
 import ctypes
+import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "Tests/Integration"))
+from bed import free_port  # noqa: E402
+
+POSTGRES = Path("/usr/lib/postgresql/15/bin")
 
 
 def is_taken(port):
@@ -61,3 +70,39 @@ def end_at_exit(processes):
                 process.kill()
 
     atexit.register(end)
+
+
+class Database:
+    """A PostgreSQL of our own, with our tables, in a directory that goes with the script. `programs` is where ours are."""
+
+    def __init__(self, programs):
+        if not (POSTGRES / "initdb").exists():
+            sys.exit("no PostgreSQL 15 here: make install, or apt-get install postgresql-15")
+        self.directory = tempfile.mkdtemp(prefix="martlet-sql-")
+        self.port = free_port()
+        if os.geteuid() == 0:
+            shutil.chown(self.directory, "postgres")
+        self.run("initdb", "-D", f"{self.directory}/data", "-U", "martlet", "--auth=trust", "-E", "UTF8")
+        options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories={self.directory} -c port={self.port}"
+        atexit.register(self.remove)
+        self.run("pg_ctl", "-D", f"{self.directory}/data", "-l", f"{self.directory}/log", "-w", "-o", options, "start")
+        self.run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "martlet", "martlet")
+        self.url = f"postgresql://martlet@127.0.0.1:{self.port}/martlet"
+        environment = dict(os.environ, MARTLET_STORAGE_URL=self.url)
+        init = [programs / "martletctl", "storage", "init"]
+        subprocess.run(init, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
+
+    def run(self, program, *arguments):
+        line = [POSTGRES / program, *arguments]
+        if os.geteuid() == 0:
+            # PostgreSQL refuses to run as root.
+            line = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *line]
+        with tempfile.TemporaryFile() as said:
+            code = subprocess.run(line, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd="/").returncode
+            if code:
+                said.seek(0)
+                sys.exit(f"{program} ended with {code}: {said.read().decode()}")
+
+    def remove(self):
+        self.run("pg_ctl", "-D", f"{self.directory}/data", "-m", "fast", "-w", "stop")
+        shutil.rmtree(self.directory, ignore_errors=True)

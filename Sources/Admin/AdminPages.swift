@@ -61,6 +61,13 @@ package enum AdminPages {
         }
     }
 
+    /// `/events`: what happened lately, the oldest first.
+    package static func events(_ log: EventLog) -> AdminRoute {
+        AdminRoute("/events", "what happened lately: members, epochs, shedding, servers, configurations") { _ in
+            .json("{\"total\":\(log.total),\"events\":[\(log.last().joined(separator: ","))]}\n")
+        }
+    }
+
     /// `/stats.json`: a document that `make` writes.
     package static func statistics(_ make: @escaping @Sendable () -> String) -> AdminRoute {
         AdminRoute("/stats.json", "statistics as JSON") { _ in .json(make()) }

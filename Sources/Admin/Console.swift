@@ -5,8 +5,8 @@ internal import Memory
 
 /// The console: one page for people, which shows `/stats.json` as it changes.
 ///
-/// It needs nothing but itself and that one page of the same server, it only reads, and its content security policy
-/// lets a browser do nothing else.
+/// It needs nothing but itself, that one page of the same server, and `/drain` for those who have the admin token; its
+/// content security policy lets a browser do nothing else.
 extension AdminPages {
     /// `/console`, which is also what browsers get at `/`.
     package static func console() -> AdminRoute {
@@ -53,7 +53,15 @@ enum ConsolePage {
         <h1>Martlet <span id="role">console</span></h1>
         <span id="phase" class="badge">connecting</span>
         <span id="facts"></span>
+        <button id="drain" type="button">Drain…</button>
         </header>
+        <dialog id="leave" aria-labelledby="leave-title">
+        <h2 id="leave-title">Take this server out of service?</h2>
+        <p>It is no longer ready and leaves the members, serves everybody who still comes, and does not go back.</p>
+        <p><label>Token of the admin port <input id="token" type="password" autocomplete="off"></label></p>
+        <p id="outcome" role="status"></p>
+        <p><button id="confirm" type="button">Drain</button> <button id="cancel" type="button">Cancel</button></p>
+        </dialog>
         <main>
         <p id="alarm" role="alert" hidden></p>
         <section id="tiles" aria-label="Figures"></section>
@@ -92,14 +100,22 @@ enum ConsolePage {
         a { color: var(--a); }
         .badge { border: 1px solid currentColor; border-radius: 99px; padding: 0 9px; font-weight: 600; }
         .good { color: var(--good); } .warn { color: var(--warn); } .bad { color: var(--bad); }
+        button, input { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line); }
+        button, input { border-radius: 6px; padding: 3px 10px; }
+        #drain { margin-left: auto; }
+        dialog { color: var(--ink); background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
+        dialog { max-width: 460px; }
+        dialog::backdrop { background: rgb(0 0 0 / 50%); }
+        #confirm { color: var(--bad); }
         #alarm {
           margin: 0 0 12px; padding: 8px 12px; background: var(--card); color: var(--bad);
           border: 1px solid currentColor; border-radius: 8px;
         }
-        #tiles, #charts, #tables { display: grid; gap: 12px; margin-bottom: 12px; }
+        #tiles, #charts { display: grid; gap: 12px; margin-bottom: 12px; }
         #tiles { grid-template-columns: repeat(auto-fit, minmax(136px, 1fr)); }
         #charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 280px), 1fr)); }
-        #tables { grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); align-items: start; }
+        #tables { columns: 420px; column-gap: 12px; }
+        #tables .card { break-inside: avoid; margin-bottom: 12px; }
         .card {
           background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; min-width: 0;
         }
@@ -117,13 +133,17 @@ enum ConsolePage {
         .k0::before { background: var(--a); } .k1::before { background: var(--b); }
         .k2::before { background: var(--c); } .k3::before { background: var(--d); }
         .wide { overflow-x: auto; }
-        .full { grid-column: 1 / -1; }
+        .full { column-span: all; }
+        .card:not(.full) + .full { margin-top: 12px; }
         table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
         th, td { text-align: right; padding: 3px 8px; border-top: 1px solid var(--line); white-space: nowrap; }
         th { border-top: 0; color: var(--quiet); font-weight: 600; }
         th:first-child, td:first-child { text-align: left; padding-left: 0; }
         td:first-child { max-width: 340px; overflow: hidden; text-overflow: ellipsis; }
-        td.note { white-space: normal; }
+        td.note, td.wrap { white-space: normal; }
+        td.wrap { width: 80%; overflow-wrap: anywhere; }
+        .texts th, .texts td { text-align: left; }
+        td small { color: var(--quiet); }
         @media (max-width: 480px) {
           header, main, footer { padding: 10px; }
           table { font-size: 13px; }

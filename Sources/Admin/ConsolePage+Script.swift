@@ -46,6 +46,14 @@ extension ConsolePage {
           return hours ? `${hours} h ${minutes} min` : minutes ? `${minutes} min ${total % 60} s` : `${total} s`;
         }
 
+        // A key as it was stored, where it is spelled with percent signs and has nothing odd in it.
+        function plain(key) {
+          try {
+            const text = decodeURIComponent(key);
+            return /[\p{C}\p{Z}]/u.test(text) ? key : text;
+          } catch { return key; }
+        }
+
         // A figure of a sample; text that is a number counts as one.
         function figure(sample, list, name) {
           const value = sample && sample[list] ? sample[list][name] : undefined;
@@ -94,7 +102,9 @@ extension ConsolePage {
         const processor = s => figure(s, "stats", "rusage_user") + figure(s, "stats", "rusage_system");
         const hits = s => figure(s, "stats", "get_hits");
         const misses = s => figure(s, "stats", "get_misses");
-        const shed = s => isNode(s) ? sumOf(s, "overload", "shed_") - figure(s, "overload", "shed_ratio")
+        // Tenants count once more what their requests' classes count.
+        const classes = ["invalidation", "critical", "default", "sheddable", "background"];
+        const shed = s => isNode(s) ? classes.reduce((sum, name) => sum + sumOf(s, "overload", `shed_${name}_`), 0)
           : figure(s, "stats", "refused");
         function hitRatio(now, before) {
           const found = rateOf(now, before, hits), lost = rateOf(now, before, misses);
@@ -121,14 +131,15 @@ extension ConsolePage {
         function tiles(now, before, shown) {
           const list = [];
           const all = shown.gets === null ? null : shown.gets + shown.sets + shown.others;
-          list.push(tile("commands a second", short(all), `${short(shown.gets)} reads, ${short(shown.sets)} writes`));
+          list.push(tile("commands/s", short(all), `${short(shown.gets)} reads, ${short(shown.sets)} writes`));
           if (isNode(now)) list.push(tile("hit ratio", percent(shown.ratio),
             `${percent(hits(now) + misses(now) ? hits(now) / (hits(now) + misses(now)) : null)} since the start`));
           list.push(tile("latency p99", time(shown.p99), `p50 ${time(shown.p50)}, p99.9 ${time(shown.p999)}`));
           if (isNode(now)) {
             const used = figure(now, "martlet", "engine_used_bytes"), limit = figure(now, "stats", "limit_maxbytes");
-            list.push(tile("memory", bytes(used), make("meter", {
-              min: 0, max: limit, value: used, title: `of ${bytes(limit)}`, "aria-label": "memory in use"}), used));
+            const card = tile("memory", bytes(used), `of ${bytes(limit)}`, used);
+            card.append(make("meter", {min: 0, max: limit, value: used, "aria-label": "memory in use"}));
+            list.push(card);
             const items = figure(now, "stats", "curr_items");
             const evicted = rateOf(now, before, s => figure(s, "stats", "evictions"));
             list.push(tile("items", short(items), `${short(evicted)} evictions a second`, items));
@@ -136,11 +147,13 @@ extension ConsolePage {
             const up = now.backends.filter(b => b.state === "up").length;
             list.push(tile("servers up", `${up} of ${now.backends.length}`,
               `${short(figure(now, "stats", "server_outstanding"))} commands under way`));
+            list.push(tile("epoch of the plan", short(figure(now, "stats", "plan_epoch")),
+              `configuration ${now.configuration.generation}, ${now.configuration.digest.slice(0, 8)}`));
           }
           const connections = figure(now, "stats", "curr_connections");
           const limit = figure(now, "settings", "maxconns");
           list.push(tile("connections", short(connections), limit ? `of ${short(limit)}` : "", connections));
-          list.push(tile(isNode(now) ? "shed a second" : "refused a second", short(shown.shed),
+          list.push(tile(isNode(now) ? "shed/s" : "refused/s", short(shown.shed),
             isNode(now) ? `ratio ${percent(figure(now, "overload", "shed_ratio"))}, queueing `
               + time(figure(now, "overload", "queue_delay_us")) : `${short(shed(now))} since the start`));
           const used = rateOf(now, before, processor);
@@ -183,7 +196,8 @@ extension ConsolePage {
             const last = points[index][points[index].length - 1][1];
             return make("li", {class: `k${index}`}, `${name} ${format(last)}`);
           }));
-          return make("div", {class: "card"}, make("h2", {}, `${title}, up to ${format(most)}`), svg, key);
+          const scale = values.some(value => value > 0) ? `, up to ${format(most)}` : "";
+          return make("div", {class: "card"}, make("h2", {}, title + scale), svg, key);
         }
 
         function charts(now) {
@@ -198,14 +212,14 @@ extension ConsolePage {
           byId("charts").replaceChildren(...list);
         }
 
-        function table(title, head, rows, isFull) {
+        function table(title, head, rows, more) {
           const body = make("tbody", {}, ...rows.map(row => make("tr", {}, ...row.map((cell, column) => {
             if (cell instanceof Node) return cell;
             return make("td", column ? {} : {title: String(cell)}, String(cell));
           }))));
           const frame = make("div", {class: "wide"}, make("table", {},
             make("thead", {}, make("tr", {}, ...head.map(name => make("th", {}, name)))), body));
-          return make("div", {class: "card" + (isFull ? " full" : "")}, make("h2", {}, title), frame);
+          return make("div", {class: `card ${more || ""}`}, make("h2", {}, title), frame);
         }
         const marked = (text, kind) => make("td", {class: kind}, text);
 
@@ -217,12 +231,28 @@ extension ConsolePage {
             });
             const state = server.state === "up" ? "good" : server.state === "down" ? "bad" : "warn";
             const of = fraction => quantile(now, earlier, fraction, name => name === server.name);
-            return [server.name, marked(server.state, state), percent(server.share), short(read("requests")),
-              time(of(0.5)), time(of(0.99)), short(read("timeouts")), short(read("errors")), short(read("busy")),
-              server.outstanding];
+            return [server.name, marked(server.takenOut ? "taken out" : server.state, server.takenOut ? "bad" : state),
+              percent(server.share), short(read("requests")), time(of(0.5)), time(of(0.99)), short(read("timeouts")),
+              short(read("errors")), short(read("busy")), server.outstanding,
+              server.limit ? short(server.limit) : "–", server.waiting];
           });
           return table("Servers, and their part of the keys", ["server", "state", "keys", "requests/s", "p50", "p99",
-            "timeouts/s", "errors/s", "busy/s", "under way"], rows, true);
+            "timeouts/s", "errors/s", "busy/s", "under way", "limit", "waiting"], rows, "full");
+        }
+
+        // What happened lately, the newest first.
+        function eventTable(now) {
+          const known = ["ts", "level", "msg", "event"];
+          const rows = now.events.slice(-12).reverse().map(event => {
+            const fields = Object.entries(event).filter(([name]) => !known.includes(name));
+            const kind = {error: "bad", warning: "warn"}[event.level] || "";
+            const text = make("td", {class: `${kind} wrap`}, event.msg);
+            const told = fields.map(([name, value]) => `${name}: ${value}`).join(", ");
+            if (told) text.append(make("small", {}, " " + told));
+            return [event.ts.slice(11, 19), event.event, text];
+          });
+          if (!rows.length) rows.push(["none yet", "", ""]);
+          return table("What happened, by UTC", ["time", "about", "event"], rows, "full texts");
         }
 
         // The figures of a list that are not 0, those that are named in any case, and how many are 0.
@@ -230,14 +260,15 @@ extension ConsolePage {
           const rows = [];
           let zeros = 0;
           for (const [name, text] of Object.entries(now[list])) {
-            if (name.startsWith("storage_")) continue;
+            if (name.startsWith("storage_") || name.startsWith("consistency:")) continue;
             const title = name.replaceAll("_", " "), value = Number(text);
             if (text === "" || isNaN(value)) {
               const kind = text === "yes" ? "good" : name === "trusted" ? "bad" : "";
               rows.push([title, marked(String(text), `${kind} note`), ""]);
             } else if (value || always.includes(name)) {
               const rate = rateOf(now, before, s => figure(s, list, name));
-              rows.push([title, short(value), rate ? short(rate) : ""]);
+              const spell = name.endsWith("_bytes") ? bytes : short;
+              rows.push([title, spell(value), rate ? spell(rate) : ""]);
             } else zeros += 1;
           }
           if (zeros) rows.push([`${zeros} more`, "0", ""]);
@@ -251,7 +282,7 @@ extension ConsolePage {
             return [kind, short(rate), of(0.5), of(0.99), of(0.999)];
           });
           const list = [table("Commands", ["command", "a second", "p50", "p99", "p99.9"], kinds)];
-          const hot = now.hotKeys.slice(0, 12).map(key => [key.key, short(key.count), short(key.error)]);
+          const hot = now.hotKeys.slice(0, 12).map(key => [plain(key.key), short(key.count), short(key.error)]);
           list.push(table("Hot keys, by a sample", ["key or its hash", "reads", "too many by"],
             hot.length ? hot : [["none yet", "", ""]]));
           const storage = now.storage.storage_backend;
@@ -263,12 +294,17 @@ extension ConsolePage {
           }
           if (now.stream && Object.keys(now.stream).length) list.push(table("Stream between regions",
             ["figure", "now", "a second"], figures(now, before, "stream", ["lag_seconds"])));
-          const classes = ["invalidation", "critical", "standard", "sheddable", "background"].map(name => {
+          const windows = Object.keys(now.stream || {}).filter(name => /^consistency:.*:samples$/.test(name))
+            .map(name => name.split(":")[1]);
+          if (windows.length) list.push(table("Consistency, by the time since a change",
+            ["after", "nines", "looks", "stale"], windows.map(after => [after, ...["nines", "samples", "stale"]
+              .map(name => short(figure(now, "stream", `consistency:${after}:${name}`)))])));
+          const refused = classes.map(name => {
             const total = s => sumOf(s, "overload", `shed_${name}_`);
             return [name, short(rateOf(now, before, total)), short(total(now))];
           });
           list.push(table(`Shedding, target ${time(figure(now, "overload", "overload_target_us"))}`,
-            ["class", "a second", "since the start"], classes));
+            ["class", "a second", "since the start"], refused));
           const queues = ["new", "main"].map(name => [name,
             short(figure(now, "martlet", `queue_${name}_items`)),
             bytes(figure(now, "martlet", `queue_${name}_bytes`)),
@@ -289,7 +325,9 @@ extension ConsolePage {
           byId("phase").textContent = kind === "warn" ? "degraded" : now.phase;
           byId("phase").className = `badge ${kind}`;
           const uptime = figure(now, "stats", "uptime");
-          byId("facts").textContent = [now.cluster, location.host, `version ${now.version}`, `up ${span(uptime)}`]
+          const told = now.configuration;
+          byId("facts").textContent = [now.cluster, location.host, `version ${now.version}`, `up ${span(uptime)}`,
+            `configuration ${told.digest.slice(0, 8)}${told.pending ? " (another one is not in use)" : ""}`]
             .filter(Boolean).join(" · ");
           document.title = `${now.role} ${location.host} – Martlet`;
           byId("alarm").hidden = checks.length === 0;
@@ -310,9 +348,29 @@ extension ConsolePage {
           tiles(now, before, shown);
           charts(now);
           byId("tables").replaceChildren(...(isNode(now) ? nodeTables(now, before, earlier)
-            : [serverTable(now, before, earlier)]));
+            : [serverTable(now, before, earlier)]), eventTable(now));
           document.body.dataset.samples = samples.length;
         }
+
+        // The one thing that the page does: with the token, which is kept nowhere.
+        async function drain() {
+          const outcome = byId("outcome"), token = byId("token");
+          try {
+            const answer = await fetch("/drain", {method: "POST", cache: "no-store",
+              headers: {Authorization: `Bearer ${token.value}`}, signal: AbortSignal.timeout(5000)});
+            const said = await answer.json();
+            outcome.textContent = answer.ok ? `It is ${said.phase}.` : `Not done: ${answer.status}, ${said.error}`;
+          } catch (error) {
+            outcome.textContent = `No answer: ${error.message}`;
+          }
+          token.value = "";
+        }
+        byId("drain").addEventListener("click", () => {
+          byId("outcome").textContent = "";
+          byId("leave").showModal();
+        });
+        byId("confirm").addEventListener("click", drain);
+        byId("cancel").addEventListener("click", () => byId("leave").close());
 
         async function look() {
           try {

@@ -67,6 +67,9 @@ static void load(void) {
     // garbage beside the one that makes the load take its processor.
     setenv("JSC_useFTLJIT", "0", 0);
     setenv("JSC_useConcurrentGC", "0", 0);
+    // Nobody runs the loop of events in which what was collected is swept by and by: what blocks of dead texts hold is given
+    // back where a new text comes into them, and of many not at all.
+    setenv("JSC_sweepSynchronously", "1", 0);
     static const char *names[] = {
         "libjavascriptcoregtk-4.1.so.0", "libjavascriptcoregtk-6.0.so.1", "libjavascriptcoregtk-4.0.so.18"};
     void *library = NULL;

@@ -142,8 +142,12 @@ package final class CacheEngine: Sendable {
         set { nextVersion.store(newValue, ordering: .relaxed) }
     }
 
-    /// Whether an item of these lengths is within `itemSizeMax`, by memcached's accounting of its own item.
+    /// Whether keys may have so many bytes: an item counts them in one byte.
+    package static func allows(keyLength: Int) -> Bool { 1...250 ~= keyLength }
+
+    /// Whether an item of these lengths can be, and is within `itemSizeMax`, by memcached's accounting of its own item.
     package func allows(keyLength: Int, valueLength: Int, clientFlags: UInt32) -> Bool {
+        guard Self.allows(keyLength: keyLength) else { return false }
         let shape = ItemShape(keyLength: keyLength, valueLength: valueLength, clientFlags: clientFlags, expiry: 0)
         return shape.memcachedSize <= configuration.itemSizeMax
     }

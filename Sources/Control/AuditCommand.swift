@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Invalidation
 internal import Memory
 internal import Platform
 
@@ -23,17 +24,6 @@ struct AuditCommand {
         var dueNanoseconds: UInt64
     }
 
-    /// What was seen so long after changes.
-    struct Window {
-        var seconds: Int
-        var checks = 0
-        var stale = 0
-        var absent = 0
-        /// Copies whose version is no store's: clients put them into a plain cache.
-        var unversioned = 0
-        var failed = 0
-    }
-
     /// A copy that should not be there.
     private struct Finding {
         var node: String
@@ -43,8 +33,6 @@ struct AuditCommand {
         var seconds: Int
     }
 
-    /// Versions of stores are times; smaller numbers are a cache's own.
-    private static var leastVersion: UInt64 { 1 << 56 }
     private static var findingsMax: Int { 100 }
     private static var checksMax: Int { 1_000_000 }
 
@@ -53,7 +41,7 @@ struct AuditCommand {
     private let seconds: Int
     private let rate: Int
     private let isJSON: Bool
-    private var windows: [Window]
+    private var windows: [ConsistencyWindow]
     private var waiting: [Check] = []
     private var findings: [Finding] = []
     private var records = 0
@@ -74,15 +62,15 @@ struct AuditCommand {
             targets.append(Target(name: address, host: String(host), port: port))
         }
         self.targets = targets
-        var windows: [Window] = []
+        var windows: [ConsistencyWindow] = []
         for text in (options["after"] ?? "1,10").split(separator: ",") {
             guard let seconds = Int(text), (1...3600).contains(seconds) else {
                 throw ControlError(.usage, "--after=\(text): expected seconds from 1 to 3600, several with commas")
             }
-            windows.append(Window(seconds: seconds))
+            windows.append(ConsistencyWindow(seconds: seconds))
         }
         self.windows = windows
-        seconds = try options.number("for") ?? 30
+        seconds = try options.seconds("for") ?? 30
         rate = try options.number("rate") ?? 1000
         isJSON = options.has("json")
         reader = try StreamReader(client, begin: options["begin"] ?? "now")
@@ -110,7 +98,7 @@ struct AuditCommand {
             writeWhole(Array(report.utf8), to: 1)
             throw ControlError(.data, "copies are older than changes; the report names \(findings.count) of them")
         }
-        if let blind = windows.first(where: { $0.failed > 0 && $0.checks == 0 }) {
+        if let blind = windows.first(where: { $0[.failed] > 0 && $0.looks == 0 }) {
             writeWhole(Array(report.utf8), to: 1)
             throw ControlError(.unavailable, "no node answered after \(blind.seconds) s: nothing was looked at")
         }
@@ -157,7 +145,7 @@ struct AuditCommand {
     private mutating func look(_ target: Target, _ due: [Check]) {
         let replies: [String]
         do throws(SystemError) { replies = try Self.ask(target, due.map(\.key)) } catch {
-            for check in due { windows[check.window].failed += 1 }
+            for check in due { windows[check.window].note(.failed) }
             return
         }
         for (check, reply) in zip(due, replies) { judge(check, reply, target) }
@@ -179,31 +167,23 @@ struct AuditCommand {
     }
 
     private mutating func judge(_ check: Check, _ reply: String, _ target: Target) {
-        if reply == "EN" {
-            windows[check.window].checks += 1
-            windows[check.window].absent += 1
-            return
-        }
-        guard reply.hasPrefix("ME "),
-            let shown = reply.split(separator: " ").first(where: { $0.hasPrefix("cas=") }).flatMap({
-                UInt64($0.dropFirst(4))
-            })
-        else {
-            windows[check.window].failed += 1
-            return
-        }
-        windows[check.window].checks += 1
-        guard shown >= Self.leastVersion else {
-            windows[check.window].unversioned += 1
-            return
-        }
-        guard shown < check.version else { return }
-        windows[check.window].stale += 1
-        guard findings.count < Self.findingsMax else { return }
+        let sight = Self.sight(reply)
+        let verdict = CopyVerdict(sight, version: check.version)
+        windows[check.window].note(verdict)
+        guard verdict == .stale, case .copy(let shown) = sight, findings.count < Self.findingsMax else { return }
         findings.append(
             Finding(
                 node: target.name, key: PercentEncoding.encoded(check.key.span), shown: shown, version: check.version,
                 seconds: windows[check.window].seconds))
+    }
+
+    /// What a reply to `me` tells; nil where it is none.
+    private static func sight(_ reply: String) -> CopySight? {
+        if reply == "EN" { return .nothing }
+        guard reply.hasPrefix("ME "),
+            let version = reply.split(separator: " ").first(where: { $0.hasPrefix("cas=") })
+        else { return nil }
+        return UInt64(version.dropFirst(4)).map { .copy($0) }
     }
 
     // MARK: The report
@@ -213,9 +193,9 @@ struct AuditCommand {
         if gaps > 0 { lines.append("\(gaps) gaps in the stream: changes in them were not looked at") }
         for window in windows {
             lines.append(
-                "after \(window.seconds) s: \(window.checks) looks, \(window.stale) stale, \(window.absent) without a "
-                    + "copy, \(window.unversioned) with one of a client's, \(window.failed) failed; "
-                    + Self.confidence(stale: window.stale, of: window.checks - window.unversioned))
+                "after \(window.seconds) s: \(window.looks) looks, \(window[.stale]) stale, \(window[.absent]) without "
+                    + "a copy, \(window[.unversioned]) with one of a client's, \(window[.failed]) failed; "
+                    + window.confidence)
         }
         for finding in findings {
             lines.append(
@@ -225,18 +205,11 @@ struct AuditCommand {
         return lines.joined(separator: "\n") + "\n"
     }
 
-    /// What so many looks show. Source of the bound: Hanley and Lippman-Hand, "If nothing goes wrong, is everything all
-    /// right?" (1983).
-    static func confidence(stale: Int, of looks: Int) -> String {
-        guard looks > 0 else { return "nothing was seen" }
-        if stale > 0 { return "\(stale) of \(looks) were stale" }
-        return "fewer than 3 of \(looks) are, with 95% confidence"
-    }
-
     private var json: String {
         let shown = windows.map { window in
-            "{\"afterSeconds\":\(window.seconds),\"checks\":\(window.checks),\"stale\":\(window.stale),"
-                + "\"absent\":\(window.absent),\"unversioned\":\(window.unversioned),\"failed\":\(window.failed)}"
+            "{\"afterSeconds\":\(window.seconds),\"checks\":\(window.looks),\"stale\":\(window[.stale]),"
+                + "\"absent\":\(window[.absent]),\"unversioned\":\(window[.unversioned]),"
+                + "\"failed\":\(window[.failed]),\"samples\":\(window.samples)}"
         }
         let found = findings.map { finding in
             "{\"node\":\(JSONString.quoted(finding.node)),\"key\":\(JSONString.quoted(finding.key)),"

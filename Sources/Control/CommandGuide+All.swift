@@ -3,7 +3,7 @@
 
 extension CommandGuide {
     /// Every command, in the order of the help.
-    static let all: [CommandGuide] = serving + rows + streams + routes
+    static let all: [CommandGuide] = serving + rows + streams + regions + routes
 
     private static let serving = [
         CommandGuide(
@@ -31,8 +31,8 @@ extension CommandGuide {
             text: [
                 "Asks the admin ports for what they did since the last look, and shows a line each: reads and writes "
                     + "a second, hits, the time that 99% of the commands stayed under, memory, what was shed. Columns "
-                    + "that do not fit into 80 (or $COLUMNS) are left out; --wide shows all.",
-                "Reasons why a server is not simply serving stand below the table.",
+                    + "that do not fit into the terminal (or $COLUMNS) are left out; --wide shows all.",
+                "Reasons why a server is not simply serving stand below the table, and configurations that differ.",
             ],
             options: ["node", "interval", "count", "wide"],
             examples: [
@@ -43,6 +43,47 @@ extension CommandGuide {
             json: "{\"servers\":[{\"server\":..., \"role\":\"node\", \"state\":\"serving\", \"reason\":null, "
                 + "\"readsPerSecond\":..., \"hitRatio\":0.97, \"p99Microseconds\":200, ...}]}, an object for each table"
         ),
+        CommandGuide(
+            name: "ring", forms: ["[HOST:PORT ...]"], summary: "whose the keys are, as each server knows it",
+            text: [
+                "Of a router, the epoch of its plan, its servers, their state, and what part of all keys each has, by "
+                    + "a sample. Of a node, the members that it knows; where nodes share a store, the epoch that they "
+                    + "agreed on, and whether the node has its lease.",
+                "Servers that disagree for longer than a moment look at different sources of members.",
+            ],
+            options: ["node"],
+            examples: [
+                Example("ring 127.0.0.1:9151", "A router's plan"),
+                Example("ring 10.0.0.1:9150 10.0.0.2:9150 --json", "Whether two nodes agree, for a program"),
+            ],
+            json: "{\"servers\":[{\"server\":..., \"ring\":{\"role\":\"router\", \"epoch\":3, \"pools\":[...], "
+                + "\"members\":[{\"name\":..., \"state\":\"up\", \"share\":0.34}]}}]}"),
+        CommandGuide(
+            name: "hotkeys", forms: ["[HOST:PORT ...] [--count=N]"], summary: "the keys that are read most",
+            text: [
+                "By the nodes' samples of one read in 64, of all nodes together. Keys are shown as hashes unless the "
+                    + "nodes were told to show them (hotKeys.showKeys): to look for one, hash it with xxhsum -H3."
+            ],
+            options: ["node", "count"],
+            examples: [
+                Example("hotkeys 10.0.0.1:9150 10.0.0.2:9150", "The 20 hottest of two nodes"),
+                Example("hotkeys --count=1 --json", "The hottest of this machine's node, for a program"),
+            ],
+            json: "{\"keys\":[{\"server\":..., \"key\":\"62cfc20e12e2aef1\", \"reads\":51234, \"error\":12}]}"),
+        CommandGuide(
+            name: "events", forms: ["[HOST:PORT ...] [--count=N]"], summary: "what happened lately, in order",
+            text: [
+                "Changes of members and epochs, shedding that began and ended, servers that were taken out, "
+                    + "configurations, starts and ends: the last 256 of each server, put in the order of time.",
+                "The same lines stand in the log, with the field event.",
+            ],
+            options: ["node", "count"],
+            examples: [
+                Example("events 10.0.0.1:9150 10.0.0.9:9151", "A node and a router beside each other"),
+                Example("events --count=5 --json", "The last five of this machine's node, for a program"),
+            ],
+            json: "{\"events\":[{\"server\":..., \"ts\":..., \"level\":\"info\", \"msg\":\"members changed\", "
+                + "\"event\":\"membership\", \"count\":3, \"epoch\":\"7\"}]}"),
         CommandGuide(
             name: "members", forms: ["SOURCE [--watch]"],
             summary: "who is in a fleet, by DNS, etcd, Kubernetes or a file",
@@ -178,6 +219,50 @@ extension CommandGuide {
             json: "{\"initialised\":true}"),
     ]
 
+    private static let regions = [
+        CommandGuide(
+            name: "region status", forms: [""],
+            summary: "which region is home, and whether this one could be",
+            text: [
+                "Tells what the node knows: its region's role, which promotion made the home region that, how its own "
+                    + "database is (a standby, and up to when it has everything), what other regions say, and what "
+                    + "this region had acknowledged and the home that followed it does not have."
+            ],
+            options: ["node"],
+            examples: [
+                Example("region status", "The node of this machine"),
+                Example("region status --node=http://10.2.0.1:9150 --json", "Another one, for a program"),
+            ],
+            json: "{\"region\":\"eu-west\", \"role\":\"replica\", \"home\":\"us-east\", \"epoch\":0, "
+                + "\"database\":{\"state\":\"standby\", \"behind_ms\":412, ...}, \"peers\":[...], "
+                + "\"left_behind\":null}"),
+        CommandGuide(
+            name: "region promote", forms: ["REGION [--timeout=SECONDS] [--accept-loss]"],
+            summary: "make another region home: move it, or replace one that is gone",
+            text: [
+                "Asked of a node of REGION, whose settings name a standby of home's database (storage.standbyURL), or "
+                    + "whose database is one of all regions. The old home is fenced: it takes no writes any more. When "
+                    + "the standby has everything that it had, the standby becomes a primary, and REGION is home. "
+                    + "Nodes of all regions turn to it by themselves. Nothing is lost, and writes are refused for "
+                    + "about a second.",
+                "Where no node of the old home answers, or the standby does not follow within --timeout, nothing is "
+                    + "changed, and the exit code is 69. With --accept-loss it goes on: what the old home acknowledged "
+                    + "last may be lost then, and the report says from when on. A home that comes back later is fenced "
+                    + "before it serves.",
+                "Needs the node's admin token, and a database user that may call pg_promote, unless the standby was "
+                    + "promoted before by other means.",
+            ],
+            options: ["node", "token-file", "timeout", "accept-loss"],
+            examples: [
+                Example("region promote eu-west --token-file=token", "Move the home region, without loss"),
+                Example("region promote eu-west --accept-loss --token-file=token", "The home region is gone"),
+                Example("region promote us-east --node=http://us-1:9150 --token-file=t", "And back, later"),
+            ],
+            json: "{\"number\":1, \"running\":false, \"phase\":\"done\", \"failure\":null, \"home\":\"eu-west\", "
+                + "\"epoch\":1, \"old_home\":\"us-east\", \"lossless\":true, \"safe_until_ms\":..., "
+                + "\"given_up_ms\":..., \"loss_window_ms\":0, \"took_ms\":1240}"),
+    ]
+
     private static let streams = [
         CommandGuide(
             name: "stream status", forms: [""],
@@ -216,6 +301,45 @@ extension CommandGuide {
                 + "\"seq\":4, \"ts_ms\":..., \"reason\":\"write\"}; op is lost, reset or damaged where records are "
                 + "missing"),
         CommandGuide(
+            name: "stream repair", forms: [""],
+            summary: "have a node ask again for changes that it misses",
+            text: [
+                "A node does so by itself, and gives a slot up after two seconds. This asks once more, and for a proof "
+                    + "at once: look at `stream status` behind it. Needs the node's admin token."
+            ],
+            options: ["node", "token-file"],
+            examples: [Example("stream repair --token-file=token", "The node of this machine")],
+            json: "{\"asked\":true, \"slots\":0}"),
+        CommandGuide(
+            name: "stream replay", forms: ["[--slot=N]"],
+            summary: "have the changes that are kept sent to a node again",
+            text: [
+                "The source sends everything that it keeps (stream.retention) of a slot, or of all, once more. A "
+                    + "record acts if it is newer than the copy, so it costs work and changes nothing that was right. "
+                    + "For a node of which it is suspected that it missed something. Needs the node's admin token."
+            ],
+            options: ["node", "token-file", "slot"],
+            examples: [
+                Example("stream replay --token-file=token", "All slots"),
+                Example("stream replay --slot=17 --token-file=token", "One of them"),
+            ],
+            json: "{\"asked\":true, \"slots\":64}"),
+        CommandGuide(
+            name: "stream skip", forms: ["--slot=N"],
+            summary: "have a node give a slot up, and go on",
+            text: [
+                "The copies of the slot are not shown any more and are removed; what is known to be missing is not "
+                    + "waited for. Reads of its keys are misses once, or go to the store. For a slot that does not "
+                    + "come right. Needs the node's admin token."
+            ],
+            options: ["node", "token-file", "slot"],
+            examples: [
+                Example("stream skip --slot=17 --token-file=token", "One slot"),
+                Example(
+                    "stream skip --slot=all --token-file=token", "Everything: as after a flush_all of what is stored"),
+            ],
+            json: "{\"asked\":true, \"slots\":1}"),
+        CommandGuide(
             name: "audit", forms: ["HOST:PORT ... [--after=SECONDS] [--for=SECONDS] [--rate=N]"],
             summary: "whether nodes show copies that are older than changes",
             text: [
@@ -239,26 +363,26 @@ extension CommandGuide {
 
     private static let routes = [
         CommandGuide(
-            name: "convert", forms: ["FILE [--format=FORMAT] [--pool=NAME]"],
+            name: "convert", forms: ["FILE [--format=FORMAT] [--pool=NAME]", "FILE --variables=FILE"],
             summary: "mcrouter's or twemproxy's configuration as ours",
             text: [
                 "Writes YAML for martlet-router to standard output. What has no counterpart is an error with file "
                     + "and line; what behaves differently is a comment. Nothing is left out silently."
             ],
-            options: ["format", "pool", "route-prefix"],
+            options: ["format", "pool", "route-prefix", "variables"],
             examples: [
                 Example("convert mcrouter.json", "mcrouter's JSON"),
                 Example("convert nutcracker.yml --format=twemproxy --pool=alpha", "One of twemproxy's pools"),
             ],
             json: "{\"yaml\":\"...\", \"warnings\":[\"...\"]}"),
         CommandGuide(
-            name: "explain", forms: ["OP KEY --routes=FILE"],
+            name: "explain", forms: ["OP KEY --routes=FILE [--variables=FILE]"],
             summary: "the handles and servers that a request takes",
             text: [
                 "Works on a file, without a router: try a change before it is loaded. OP is get, set, delete and so "
                     + "on. The last line names the destinations in their order."
             ],
-            options: ["routes", "format", "route-prefix"],
+            options: ["routes", "format", "route-prefix", "variables"],
             examples: [
                 Example("explain get user:1 --routes=routes.yaml", "Where a get of user:1 goes"),
                 Example("explain delete user:1 --routes=mcrouter.json --json", "mcrouter's own file, for a program"),

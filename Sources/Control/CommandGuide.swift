@@ -56,7 +56,7 @@ struct CommandGuide {
 
     /// Every command in a line each, and every option.
     static func overview(program: String) -> String {
-        let column = 2 + program.count + 16
+        let column = 2 + program.count + 17
         let commands = all.map { ControlText.entry("\(program) \($0.name)", $0.summary, column: column) }
         return """
             Operations on Martlet's nodes and routers.

@@ -28,14 +28,17 @@ struct ControlOptions {
         ("dns", "SERVERS", "members: DNS servers, ADDRESS:PORT with commas (default: the system's)"),
         ("ca", "FILE", "members: certificates that etcd's or Kubernetes's is checked by"),
         ("route-prefix", "PREFIX", "convert, explain: the routing prefix of keys that have none"),
+        ("variables", "FILE", "convert, explain: a file of mcrouter's runtime variables"),
         ("url", "URL", "storage init: the database (default: $MARTLET_STORAGE_URL)"),
         ("capture", "on|off", "storage init: whether changes of other programs are put into the stream"),
         ("wait", nil, "drain: wait until nobody asks any more"),
-        ("timeout", "SECONDS", "drain: wait so long at most (default: 30)"),
+        ("timeout", "SECONDS", "drain: wait so long at most (30); region promote: for the standby (10)"),
+        ("accept-loss", nil, "region promote: go on where the home region cannot be fenced"),
         ("interval", "SECONDS", "top: time between two tables (default: 1)"),
-        ("count", "N", "top: tables, stream tail: records to show (default: until ended)"),
+        ("count", "N", "top: tables, stream tail: records, events, hotkeys: lines to show"),
         ("begin", "WHERE", "stream tail, audit: now, kept (the oldest that is kept) or a cursor (default: now)"),
         ("cursor-file", "FILE", "stream tail: keeps the cursor there, and goes on from it"),
+        ("slot", "N|all", "stream replay, stream skip: which of the 64 slots (replay's default: all)"),
         ("once", nil, "stream tail: end when there is nothing more for now"),
         ("after", "SECONDS", "audit: how long behind a change to look, several with commas (default: 1,10)"),
         ("for", "SECONDS", "audit: for how long changes are taken (default: 30)"),
@@ -49,12 +52,16 @@ struct ControlOptions {
     let operands: [String]
 
     init(program: String, arguments: [String]) throws(ControlError) {
-        let longs = Self.table.map { OptionScanner.Long($0.name, $0.placeholder == nil ? .none : .required) }
+        let longs = Self.table.map { OptionScanner.Long($0.name, $0.placeholder == nil ? .boolean : .required) }
         var scanner = OptionScanner(program: program, shorts: "h", longs: longs, arguments: arguments)
         while let step = scanner.next() {
             switch step {
             case .short: values["help"] = ""
-            case .long(let name, let value): values[name] = value ?? ""
+            case .long(let name, let value):
+                if let value, Self.isSwitch(name), SettingType.truth(value) == nil {
+                    throw ControlError(.usage, "--\(name)=\(value): expected true or false\nTry: \(program) --help")
+                }
+                values[name] = value ?? ""
             case .problem(let message, _): throw ControlError(.usage, "\(message)\nTry: \(program) --help")
             }
         }
@@ -65,7 +72,11 @@ struct ControlOptions {
     subscript(_ name: String) -> String? { values[name] }
 
     /// Whether a switch is on.
-    func has(_ name: String) -> Bool { values[name] != nil }
+    func has(_ name: String) -> Bool { values[name].map { SettingType.truth($0) != false } ?? false }
+
+    private static func isSwitch(_ name: String) -> Bool {
+        table.contains { $0.name == name && $0.placeholder == nil }
+    }
 
     /// The value of an option that must be there.
     func required(_ name: String) throws(ControlError) -> String {
@@ -74,13 +85,17 @@ struct ControlOptions {
     }
 
     /// A number of at least 1.
-    func number(_ name: String) throws(ControlError) -> Int? {
+    func number(_ name: String, upTo limit: Int = .max) throws(ControlError) -> Int? {
         guard let text = values[name] else { return nil }
-        guard let number = Int(text), number > 0 else {
-            throw ControlError(.usage, "--\(name)=\(text): expected a whole number from 1")
+        guard let number = Int(text), 1...limit ~= number else {
+            let range = limit == .max ? "from 1" : "from 1 to \(limit)"
+            throw ControlError(.usage, "--\(name)=\(text): expected a whole number \(range)")
         }
         return number
     }
+
+    /// Seconds, a year of them at most.
+    func seconds(_ name: String) throws(ControlError) -> Int? { try number(name, upTo: 31_536_000) }
 
     /// The admin port's client, with the token.
     func client(_ environment: [String: String]) throws(ControlError) -> HTTPClient {

@@ -29,10 +29,16 @@ package struct ControlProgram {
         if options.operands == ["stream", "status"] {
             return try StreamCommand(try options.client(environment)).status(asJSON: options.has("json"))
         }
+        if command == "stream", let word = options.operands.dropFirst().first, options.operands.count == 2,
+            ["repair", "replay", "skip"].contains(word)
+        {
+            return try StreamCommand(try options.client(environment)).order(word, options)
+        }
         if options.operands == ["stream", "tail"] {
             var tail = try StreamTail(options, try options.client(environment))
             return try tail.run()
         }
+        if command == "region" { return try region(options) }
         if command == "audit" {
             var audit = try AuditCommand(
                 Array(options.operands.dropFirst()), options, try options.client(environment))
@@ -50,6 +56,14 @@ package struct ControlProgram {
         if command == "top" {
             return try TopCommand(Array(options.operands.dropFirst()), options, environment: environment).run()
         }
+        if ["ring", "hotkeys", "events"].contains(command) {
+            let look = try LookCommands(Array(options.operands.dropFirst()), options)
+            switch command {
+            case "ring": return try look.ring()
+            case "hotkeys": return try look.hotKeys()
+            default: return try look.events()
+            }
+        }
         if command == "convert", options.operands.count == 2 {
             return try RouteCommands(options).convert(options.operands[1])
         }
@@ -65,10 +79,21 @@ package struct ControlProgram {
         case "explain":
             throw ControlError(.usage, "explain needs an operation and a key: explain get user:1 --routes FILE")
         case "members": throw ControlError(.usage, "members needs a source, such as dnssrv+_memcached._tcp.example.org")
-        case "stream": throw ControlError(.usage, "stream needs a word: stream status or stream tail")
+        case "stream": throw ControlError(.usage, "stream needs a word: stream status, tail, repair, replay or skip")
         case "storage": throw ControlError(.usage, "storage needs a word: storage init")
         case "convert": throw ControlError(.usage, "convert needs a file")
         default: throw unknown(command)
+        }
+    }
+
+    private func region(_ options: ControlOptions) throws(ControlError) -> String {
+        switch (options.operands.dropFirst().first, options.operands.count) {
+        case ("status"?, 2): return try RegionCommands(options, try options.client(environment)).status()
+        case ("promote"?, 3):
+            return try RegionCommands(options, try options.client(environment)).promote(options.operands[2])
+        case ("promote"?, _):
+            throw ControlError(.usage, "region promote needs one name: region promote eu-west --token-file=token")
+        default: throw ControlError(.usage, "region needs a word: region status or region promote")
         }
     }
 
@@ -170,7 +195,7 @@ package struct ControlProgram {
     }
 
     private func drain(_ options: ControlOptions) throws(ControlError) -> String {
-        let seconds = try options.number("timeout") ?? 30
+        let seconds = try options.seconds("timeout") ?? 30
         return try DrainCommand(
             client: try options.client(environment), waitSeconds: options.has("wait") ? seconds : nil,
             isJSON: options.has("json")

@@ -8,12 +8,12 @@ enum ControlText {
     /// What a line has at most, so that a small terminal shows it whole.
     static var lineWidth: Int { 80 }
 
-    /// Words in lines of at most ``lineWidth`` columns, each behind `indent` spaces. Longer words stay whole.
-    static func wrap(_ text: String, indent: Int = 0) -> [String] {
+    /// Words in lines of at most `width` columns, each behind `indent` spaces. Longer words stay whole.
+    static func wrap(_ text: String, indent: Int = 0, width: Int = lineWidth) -> [String] {
         var lines: [String] = []
         var line = ""
         for word in text.split(separator: " ") {
-            if !line.isEmpty, indent + line.count + 1 + word.count > lineWidth {
+            if !line.isEmpty, indent + line.count + 1 + word.count > width {
                 lines.append(line)
                 line = ""
             }

@@ -41,7 +41,7 @@ struct DumpCommand {
             kept.offset = header.count
         }
         while !page.isEmpty {
-            // The last key of the page is where the next one begins; a page that is not whole is not written.
+            // The page says where the next one begins, by its last key; a page that is not whole is not written.
             try append(try take(page, &kept, &damage), to: file)
             progress.show(rows: kept.rows, bytes: kept.offset)
             page = try self.page(after: kept.key)
@@ -72,6 +72,9 @@ struct DumpCommand {
                 kept.rows += 1
                 kept.offset += next - position
                 kept.key = key
+                position = next
+            case .damage(let place, let next) where place.isOnlyPlace:
+                kept.key = place.key
                 position = next
             case .damage(let place, let next):
                 damage.note(place, rows: kept.rows, bytes: kept.offset, lastKey: kept.key)

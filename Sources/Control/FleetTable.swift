@@ -13,6 +13,8 @@ struct FleetRow {
     let state: String
     /// Why it is not simply serving.
     let reason: String?
+    /// The digest of its configuration; nil where it tells none.
+    private(set) var configuration: String?
     private(set) var uptimeSeconds = 0.0
     /// A second: reads, writes, evictions, requests refused.
     private(set) var reads: Double?
@@ -48,6 +50,7 @@ struct FleetRow {
             state = complaints.allSatisfy(\.isAdvisory) ? "degraded" : "not ready"
         }
         reason = complaints.isEmpty ? nil : complaints.map { "\($0.name): \($0.reason)" }.joined(separator: "; ")
+        configuration = now.configuration
         let isNode = role == "node"
         uptimeSeconds = now.number("stats", "uptime")
         connections = now.number("stats", "curr_connections")
@@ -71,9 +74,10 @@ struct FleetRow {
             : rate("cmd_set", "cmd_delete", "cmd_arithmetic")
         if isNode {
             evictions = rate("evictions")
-            let ratio = "shed_ratio"
+            // Tenants count once more what their requests' classes count.
             let total = { (sample: ServerSample) in
-                sample.sum("overload", prefix: "shed_") - sample.number("overload", ratio)
+                sample.sum("overload", prefix: "shed_") - sample.sum("overload", prefix: "shed_tenant_")
+                    - sample.number("overload", "shed_ratio")
             }
             shed = max(0, (total(now) - total(before)) / elapsed)
             let (hits, misses) = (rate("get_hits"), rate("get_misses"))
@@ -138,7 +142,21 @@ enum FleetTable {
         for row in rows where row.reason != nil {
             text += "\n" + ControlText.wrap("\(row.address): \(row.reason ?? "")").joined(separator: "\n") + "\n"
         }
+        for line in differences(rows) { text += "\n" + ControlText.wrap(line).joined(separator: "\n") + "\n" }
         return text
+    }
+
+    /// Whether nodes, or routers, were told different things.
+    private static func differences(_ rows: [FleetRow]) -> [String] {
+        ["node", "router"].compactMap { role in
+            let told = rows.filter { $0.role == role && $0.configuration != nil }
+            let groups = Dictionary(grouping: told) { $0.configuration ?? "" }
+            guard groups.count > 1 else { return nil }
+            let parts = groups.sorted { $0.key < $1.key }.map { digest, rows in
+                "\(digest) at \(rows.map(\.address).joined(separator: ", "))"
+            }
+            return "The \(role)s' configurations differ: \(parts.joined(separator: "; "))"
+        }
     }
 
     /// The columns that fit, in their order.
@@ -179,6 +197,7 @@ enum FleetTable {
             let texts = [("server", row.address), ("role", row.role), ("state", row.state)]
                 .map { "\"\($0.0)\":\(JSONString.quoted($0.1))" }
             return "{\(texts.joined(separator: ",")),\"reason\":\(row.reason.map { JSONString.quoted($0) } ?? "null"),"
+                + "\"configuration\":\(row.configuration.map { JSONString.quoted($0) } ?? "null"),"
                 + "\(members.joined(separator: ","))}"
         }
         return "{\"servers\":[\(servers.joined(separator: ","))]}\n"

@@ -1,13 +1,12 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
-internal import CCurl
+internal import HTTPCalls
+internal import Storage
 
-/// Asks a node's admin port, by libcurl. One at a time, from one thread.
-// SAFETY (file): the handle lives from init to deinit, and libcurl copies the strings it is given.
-@safe
+/// Asks a node's admin port. One request at a time, from one thread.
 final class HTTPClient {
-    private let handle: UnsafeMutableRawPointer
+    private let call: HTTPCall
     private let base: String
     private let token: String?
     private let timeoutSeconds: Int
@@ -22,57 +21,31 @@ final class HTTPClient {
 
     /// For the admin port at `base`, such as `http://127.0.0.1:9150`.
     init(base: String, token: String?, timeoutSeconds: Int = 60) throws(ControlError) {
-        guard let handle = unsafe curl_easy_init() else { throw ControlError(.system, "libcurl cannot be used") }
-        unsafe self.handle = handle
+        do throws(HTTPCall.Failure) { call = try HTTPCall() } catch { throw ControlError(.system, error.reason) }
         self.base = base.hasSuffix("/") ? String(base.dropLast()) : base
         self.token = token
         self.timeoutSeconds = timeoutSeconds
     }
 
-    deinit { unsafe curl_easy_cleanup(handle) }
+    /// Bytes of an answer at most: a page of a dump ends with the row that fills it, which may be of any size.
+    private static var answerBytesMax: Int { StoragePoolPolicy.valueLimitMax + (64 << 20) }
 
     /// Asks for `path` with its query. An answer that is not of the 200s is an error with the node's own words.
     func send(_ method: String, _ path: String) throws(ControlError) -> Answer {
-        let body = Body()
-        unsafe curl_easy_reset(handle)
-        unsafe martlet_curl_set_text(handle, CURLOPT_URL, base + path)
-        unsafe martlet_curl_set_text(handle, CURLOPT_PROTOCOLS_STR, "http,https")
-        unsafe martlet_curl_set_text(handle, CURLOPT_CUSTOMREQUEST, method)
-        // The token is the node's: no proxy of the environment gets it.
-        unsafe martlet_curl_set_text(handle, CURLOPT_PROXY, "")
-        unsafe martlet_curl_set_number(handle, CURLOPT_CONNECTTIMEOUT, 5)
-        unsafe martlet_curl_set_number(handle, CURLOPT_TIMEOUT, timeoutSeconds)
-        unsafe martlet_curl_set_number(handle, CURLOPT_NOSIGNAL, 1)
-        var headers: UnsafeMutablePointer<curl_slist>?
-        if let token { unsafe headers = curl_slist_append(nil, "Authorization: Bearer \(token)") }
-        defer { unsafe curl_slist_free_all(headers) }
-        unsafe martlet_curl_set_headers(handle, headers)
-        // SAFETY: the body outlives the call of curl_easy_perform, the only one that calls back.
-        unsafe martlet_curl_set_receiver(
-            handle,
-            { data, size, count, context in
-                guard let data = unsafe data, let context = unsafe context else { return 0 }
-                let body = unsafe Unmanaged<Body>.fromOpaque(context).takeUnretainedValue()
-                let buffer = unsafe UnsafeRawBufferPointer(start: data, count: size * count)
-                unsafe body.bytes.append(contentsOf: buffer)
-                return size * count
-            }, Unmanaged.passUnretained(body).toOpaque())
-        let code = unsafe curl_easy_perform(handle)
-        guard code == CURLE_OK else {
+        var request = HTTPRequest(method, url: base + path, timeoutMilliseconds: timeoutSeconds * 1000)
+        if let token { request.headers.append("Authorization: Bearer \(token)") }
+        let answer: Answer
+        do throws(HTTPCall.Failure) {
+            let (status, body) = try call.fetch(request, limit: Self.answerBytesMax)
+            answer = Answer(status: status, body: body)
+        } catch {
             throw ControlError(
-                .unavailable,
-                "\(base): \(unsafe String(cString: curl_easy_strerror(code))); is the node running, and "
-                    + "--node its admin address?")
+                .unavailable, "\(base): \(error.reason); is the node running, and --node its admin address?")
         }
-        let answer = Answer(status: unsafe Int(martlet_curl_status(handle)), body: body.bytes)
         guard (200..<300).contains(answer.status) else {
             throw ControlError(.unavailable, "\(base)\(path.prefix { $0 != "?" }): \(answer.status) \(answer.reason)")
         }
         return answer
-    }
-
-    private final class Body {
-        var bytes: [UInt8] = []
     }
 }
 

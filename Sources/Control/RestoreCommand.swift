@@ -170,8 +170,11 @@ struct RestoreCommand {
 }
 
 extension StoredRow {
-    /// When it expires as a client says it, in seconds of Unix time; 0 is never.
-    fileprivate var expirySecond: Int64 { expiryMilliseconds == 0 ? 0 : max(1, expiryMilliseconds / 1000) }
+    /// When it expires as a client says it, in seconds of Unix time; 0 is never. The protocol's numbers end in 2038:
+    /// what another program had expire later does so then.
+    fileprivate var expirySecond: Int64 {
+        expiryMilliseconds == 0 ? 0 : min(max(1, expiryMilliseconds / 1000), Int64(Int32.max))
+    }
 }
 
 /// Sets by the binary protocol, over a connection of their own, one at a time: for keys that no line of text can hold.
@@ -191,8 +194,7 @@ private final class BinarySets {
         func big<T: FixedWidthInteger>(_ number: T) -> [UInt8] {
             (0..<T.bitWidth / 8).map { UInt8(truncatingIfNeeded: number >> T(T.bitWidth - 8 - $0 * 8)) }
         }
-        // 32 bits of a time, of which the protocol makes a signed number.
-        let expiry = UInt32(min(row.expirySecond, Int64(Int32.max)))
+        let expiry = UInt32(row.expirySecond)
         var request: [UInt8] = [0x80, 0x01] + big(UInt16(key.count)) + [8, 0, 0, 0]
         request += big(UInt32(8 + key.count + row.value.count)) + [UInt8](repeating: 0, count: 12)
         request += big(row.clientFlags) + big(expiry) + key + row.value

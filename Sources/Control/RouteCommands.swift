@@ -39,6 +39,7 @@ struct RouteCommands {
                 throw ControlError(.usage, "--route-prefix: \(error.description)")
             }
         }
+        defaults.variablesPath = options["variables"]
         let format = try format()
         do throws(SettingsError) {
             // A router's settings may stand beside its routes.

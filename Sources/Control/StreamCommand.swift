@@ -34,6 +34,26 @@ struct StreamCommand {
         }.joined()
     }
 
+    /// Has the node ask again for what it misses, have records sent again, or give slots up.
+    func order(_ word: String, _ options: ControlOptions) throws(ControlError) -> String {
+        let slot = options["slot"]
+        if let slot, slot != "all", !(Int(slot).map { (0...63).contains($0) } ?? false) {
+            throw ControlError(.usage, "--slot=\(slot): expected a number from 0 to 63, or all")
+        }
+        if word == "skip", slot == nil {
+            throw ControlError(.usage, "stream skip needs --slot: a number from 0 to 63, or all")
+        }
+        let answer = try client.send("POST", "/stream/\(word)" + (slot.map { "?slot=\($0)" } ?? ""))
+        if options.has("json") { return answer.text }
+        let count = Int(answer.field("slots") ?? "") ?? 0
+        let slots = count == 1 ? "1 slot" : "\(count) slots"
+        return switch word {
+        case "repair": "What is missing was asked for again\n"
+        case "replay": "What is kept of \(slots) comes again\n"
+        default: "The copies of \(slots) are given up\n"
+        }
+    }
+
     private static func text(_ node: JSONNode) -> String {
         switch node.content {
         case .integer(let number): String(number)

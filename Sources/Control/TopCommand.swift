@@ -10,8 +10,9 @@ struct TopCommand {
     private let addresses: [String]
     private let clients: [HTTPClient]
     private let isJSON: Bool
-    /// Columns of the terminal; nil shows all there are.
-    private let width: Int?
+    /// Columns that somebody said there are; nil asks the terminal.
+    private let columns: Int?
+    private let isWide: Bool
     /// Seconds between two looks.
     private let interval: Int
     /// How many tables are shown; nil goes on until the process is ended.
@@ -33,10 +34,16 @@ struct TopCommand {
         }
         self.clients = clients
         isJSON = options.has("json")
-        let columns = environment["COLUMNS"].flatMap { Int($0) } ?? ControlText.lineWidth
-        width = options.has("wide") ? nil : max(columns, ControlText.lineWidth)
-        interval = try options.number("interval") ?? 1
+        columns = environment["COLUMNS"].flatMap { Int($0) }
+        isWide = options.has("wide")
+        interval = try options.seconds("interval") ?? 1
         count = try options.number("count")
+    }
+
+    /// Columns for a table; nil shows all there are. Looked up for each: windows change.
+    private var width: Int? {
+        guard !isWide else { return nil }
+        return max(columns ?? ProcessControl.terminalSize(1)?.columns ?? ControlText.lineWidth, ControlText.lineWidth)
     }
 
     /// Shows tables until that is enough. On a terminal each takes the place of the one before.
@@ -104,6 +111,9 @@ struct ServerSample {
 
     /// When it was made, by the server's clock, in microseconds.
     var moment: Double { root?["monotonicMicroseconds"]?.number ?? 0 }
+
+    /// The digest of its configuration; nil of an earlier version.
+    var configuration: String? { root?["configuration"]?.object?["digest"]?.text }
 
     /// What readiness complains of.
     var complaints: [(name: String, reason: String, isAdvisory: Bool)] {

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import HTTPCalls
 internal import Platform
 
 /// Follows the keys below a prefix of etcd: they are listed once, and then watched.
@@ -44,12 +45,12 @@ struct EtcdKeys {
         }
     }
 
-    private func request(_ base: String, _ path: String, _ body: String, seconds: Int = 10) -> HTTPCall.Request {
-        HTTPCall.Request(
-            method: "POST", url: base + path, body: body,
+    private func request(_ base: String, _ path: String, _ body: String, seconds: Int = 10) -> HTTPRequest {
+        HTTPRequest(
+            "POST", url: base + path, body: Array(body.utf8),
             // A member that lost its leader ends the watch rather than keep silent.
             headers: ["Content-Type: application/json", "Grpc-Metadata-hasleader: true"], caFile: caFile,
-            timeoutSeconds: seconds)
+            timeoutMilliseconds: seconds * 1000)
     }
 
     private func watch(

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import HTTPCalls
 package import Platform
 
 /// Keeps a server among the members in etcd while it runs: a key under a lease, which ends with the server.
@@ -109,10 +110,11 @@ package final class EtcdRegistration: Sendable {
         private func send(
             _ call: HTTPCall, _ base: String, _ path: String, _ body: String, isLast: Bool = false
         ) throws(HTTPCall.Failure) -> [UInt8] {
-            let request = HTTPCall.Request(
-                method: "POST", url: base + path, body: body, headers: ["Content-Type: application/json"],
+            let request = HTTPRequest(
+                "POST", url: base + path, body: Array(body.utf8), headers: ["Content-Type: application/json"],
                 // So that there is time for another endpoint before the lease is over.
-                caFile: configuration.caFile, timeoutSeconds: isLast ? 2 : min(max(configuration.ttlSeconds / 4, 1), 5))
+                caFile: configuration.caFile,
+                timeoutMilliseconds: 1000 * (isLast ? 2 : min(max(configuration.ttlSeconds / 4, 1), 5)))
             let answer = try call.fetch(request, isStopped: { !isLast && reporter.isStopped })
             guard answer.status == 200 else { throw HTTPCall.Failure(reason: "etcd says \(answer.status) to \(path)") }
             return answer.body

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import HTTPCalls
 internal import Platform
 
 /// Members that are the EndpointSlices of a service: listed, and then watched.
@@ -40,10 +41,11 @@ struct KubernetesSource {
     }
 
     /// A request with the service account's token, which is read anew each time because it is replaced.
-    private func request(_ query: String, seconds: Int) throws(HTTPCall.Failure) -> HTTPCall.Request {
+    private func request(_ query: String, seconds: Int) throws(HTTPCall.Failure) -> HTTPRequest {
         let path = "/apis/discovery.k8s.io/v1/namespaces/\(service.namespace)/endpointslices"
         let selector = "labelSelector=kubernetes.io%2Fservice-name%3D\(service.service)"
-        var request = HTTPCall.Request(url: "\(try base())\(path)?\(selector)\(query)", timeoutSeconds: seconds)
+        var request = HTTPRequest(
+            url: "\(try base())\(path)?\(selector)\(query)", timeoutMilliseconds: seconds * 1000)
         request.headers = ["Accept: application/json"]
         // In the clear only within the machine, as to kubectl's proxy.
         if Self.isPrivate(request.url),

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import HTTPCalls
 internal import Memory
 package import Platform
 
@@ -93,10 +94,10 @@ package final class RepairMarks: Sendable {
 
     private func send(_ path: String, _ body: String) -> Bool {
         for base in address.endpoints {
-            let request = HTTPCall.Request(
-                method: "POST", url: base + path, body: body, headers: ["Content-Type: application/json"],
-                caFile: caFile, timeoutSeconds: 2)
-            guard let call = try? HTTPCall(), let answer = try? call.fetch(request, isStopped: { false }) else {
+            let request = HTTPRequest(
+                "POST", url: base + path, body: Array(body.utf8), headers: ["Content-Type: application/json"],
+                caFile: caFile, timeoutMilliseconds: 2000)
+            guard let call = try? HTTPCall(), let answer = try? call.fetch(request) else {
                 continue
             }
             if answer.status == 200 { return true }

@@ -24,6 +24,8 @@ package struct ServerTLS: Sendable, Equatable {
     package var isKeyDER = false
     /// Who signs clients' certificates.
     package var authorityPath: String?
+    /// Lists of clients' certificates that are revoked.
+    package var revocationPath: String?
     /// What is asked of clients' certificates.
     package var verification = Verification.none
     /// The oldest version that is spoken.
@@ -49,6 +51,9 @@ extension ServerTLS {
         Setting("tls.keyFormat", .enumeration(["pem", "der"]), default: "pem", "Format of the key."),
         Setting("tls.ca", .text, "Certificates that sign clients' certificates."),
         Setting(
+            "tls.crl", .text,
+            "Certificate revocation lists, in PEM, one at least of each authority: who is in them is no client."),
+        Setting(
             "tls.verify", .enumeration(["none", "request", "require", "once"]), default: "none",
             "What is asked of clients."),
         Setting(
@@ -60,12 +65,19 @@ extension ServerTLS {
             "tls.writeBuffer", .size(1024...1 << 30), default: "16KiB", "Size of a connection's TLS output buffer."),
     ]
 
+    /// What is wrong with these settings beside each other.
+    package var problems: [String] {
+        revocationPath != nil && authorityPath == nil
+            ? ["tls.crl: needs tls.ca, whose certificates clients are checked by"] : []
+    }
+
     /// What the settings say. `tls.enabled` is whoever asks's to look at.
     package init(_ values: SettingsValues) {
         certificatePath = values.text("tls.certificate") ?? ""
         keyPath = values.text("tls.key")
         isKeyDER = values.text("tls.keyFormat") == "der"
         authorityPath = values.text("tls.ca")
+        revocationPath = values.text("tls.crl")
         let modes: [String: ServerTLS.Verification] = ["request": .request, "require": .require, "once": .once]
         verification = values.text("tls.verify").flatMap { modes[$0] } ?? .none
         let versions: [String: ServerTLS.Version] = ["1.0": .tls10, "1.1": .tls11, "1.3": .tls13]
@@ -83,6 +95,7 @@ extension TLSConfiguration {
         self.init(chainPath: tls.certificatePath, keyPath: tls.keyPath)
         keyFormat = tls.isKeyDER ? .der : .pem
         authorityPath = tls.authorityPath
+        revocationPath = tls.revocationPath
         verifyMode =
             switch tls.verification {
             case .none: .none

@@ -17,17 +17,26 @@ package struct StatusDocument: Sendable {
     package var checks: [HealthCheck]
     /// Latencies since the start, by name.
     package var latencies: [(name: String, histogram: HistogramSnapshot)]
+    /// The configuration's digest and what became of others: ``ConfigurationRecord/json``.
+    package var configuration: String
+    /// What happened; the last of it is shown.
+    package var events: EventLog
 
     /// A server's status.
     package init(
         role: String, phase: Drain.Phase, checks: [HealthCheck],
-        latencies: [(name: String, histogram: HistogramSnapshot)]
+        latencies: [(name: String, histogram: HistogramSnapshot)], configuration: String, events: EventLog
     ) {
         self.role = role
         self.phase = phase
         self.checks = checks
         self.latencies = latencies
+        self.configuration = configuration
+        self.events = events
     }
+
+    /// Events that are shown.
+    private static let eventLimit = 24
 
     /// The members of the object, without its braces. Counts of a histogram are by bucket, the unbounded one last.
     package var members: String {
@@ -46,6 +55,7 @@ package struct StatusDocument: Sendable {
             + "\"monotonicMicroseconds\":\(Clock.monotonicNanoseconds() / 1000),"
             + "\"checks\":[\(checks.joined(separator: ","))],"
             + "\"latencyBoundsMicroseconds\":[\(bounds.joined(separator: ","))],"
-            + "\"latencies\":{\(histograms.joined(separator: ","))}"
+            + "\"latencies\":{\(histograms.joined(separator: ","))},\"configuration\":\(configuration),"
+            + "\"events\":[\(events.last(Self.eventLimit).joined(separator: ","))]"
     }
 }

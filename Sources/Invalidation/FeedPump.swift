@@ -31,11 +31,17 @@ package struct FeedPump {
     /// The longest value that travels, in bytes; nil where none do.
     private let valueMax: Int?
 
-    /// Begins with `feed`, at `place` in the source's tail. Values of more than `valueMax` bytes do not travel.
-    package init(_ feed: StreamFeed, place: UInt64, valueMax: Int? = nil) {
+    /// Begins with `feed`, at `place` in the source's `tail`, which was its end before the feed was told the last
+    /// numbers. Values of more than `valueMax` bytes do not travel. A consumer that was away for a while gets what it
+    /// missed from the tail, where that has all of it: outboxes are read slot by slot, which takes a database longer.
+    package init(_ feed: StreamFeed, place: UInt64, tail: ChangeTail, valueMax: Int? = nil) {
         self.feed = feed
         self.place = place
         self.valueMax = valueMax
+        if feed.slotBehind != nil, let earlier = tail.place(behind: feed.sent) {
+            self.place = earlier
+            self.feed.takesTail()
+        }
     }
 
     /// A consumer asks whether this was all.
@@ -105,8 +111,12 @@ package struct FeedPump {
         let slice = try source.records(slot: slot, after: after, limitBytes: min(left, Self.chunkBytes))
         // What is kept was looked at behind the read: it only grows.
         var through = slice.records.first.map { $0.sequence - 1 } ?? source.keptSequences[slot]
-        // What is known to be committed, and is not there, was let go, whatever is said of what is kept.
-        if slice.records.isEmpty, slice.isLast { through = max(through, feed.asked(slot)) }
+        // What is known to be committed, and is not there, was let go, whatever is said of what is kept: what a probe
+        // asks for, and what comes before a record of the tail.
+        if slice.records.isEmpty, slice.isLast {
+            let next = waiting.first { $0.slot == slot && $0.sequence > after }
+            through = max(through, feed.asked(slot), (next?.sequence ?? 0) - 1)
+        }
         if through > after {
             feed.noteLost(slot: slot, through: through)
             emit(.lost(slot: slot, through: through))

@@ -6,10 +6,11 @@ package struct InvalidationConfiguration: Sendable, Equatable {
     /// For how long behind the last proof that a stream is complete its copies are shown, in nanoseconds: the bound of
     /// staleness.
     package var lagBoundNanoseconds: UInt64 = 5_000_000_000
-    /// How long a gap may take to be repaired; then its slot is quarantined, in nanoseconds.
-    package var repairNanoseconds: UInt64 = 2_000_000_000
-    /// Between questions whether the stream is complete, in nanoseconds.
-    package var probeNanoseconds: UInt64 = 1_000_000_000
+    /// How long a gap may take to be repaired; then its slot is quarantined, in nanoseconds. Two seconds with the tick
+    /// that finds it over, ten of which there are in a second.
+    package var repairNanoseconds: UInt64 = 1_850_000_000
+    /// Between questions whether the stream is complete, in nanoseconds. A second with the tick and the answer.
+    package var probeNanoseconds: UInt64 = 850_000_000
     /// Bytes of records that a source may send beyond what was worked off.
     package var windowBytes = 4 << 20
     /// Bytes of records after which a batch is closed.

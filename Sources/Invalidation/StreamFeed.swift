@@ -17,15 +17,19 @@ package struct StreamFeed: Sendable {
     private var behind: UInt64 = 0
 
     /// The consumer that said `hello` to a source that keeps records behind `kept` and has committed up to `last`:
-    /// where its stream begins. A consumer of this epoch goes on where it was, or where the kept records begin.
+    /// where its stream begins. A consumer of this epoch goes on where it was, or where the kept records begin; so does
+    /// one of the epoch that `succession` follows, up to where that was taken over.
     package init(
-        _ configuration: InvalidationConfiguration, hello: StreamHello, kept: [Int64], last: StreamPosition
+        _ configuration: InvalidationConfiguration, hello: StreamHello, kept: [Int64], last: StreamPosition,
+        succession: StreamSuccession? = nil
     ) {
         self.configuration = configuration
         var start = last
-        if let wanted = hello.position, wanted.source == last.source, wanted.epoch == last.epoch {
-            for slot in 0..<StreamSlots.count {
-                start.sequences[slot] = min(max(wanted.sequences[slot], kept[slot]), last.sequences[slot])
+        if let wanted = hello.position, wanted.source == last.source {
+            let isSuccessor = hello.takesSuccession && wanted.epoch == succession?.previous
+            for slot in 0..<StreamSlots.count where wanted.epoch == last.epoch || isSuccessor {
+                let known = isSuccessor ? succession?.included[slot] ?? 0 : last.sequences[slot]
+                start.sequences[slot] = min(max(min(wanted.sequences[slot], known), kept[slot]), last.sequences[slot])
             }
         }
         sent = start
@@ -33,6 +37,10 @@ package struct StreamFeed: Sendable {
             behind |= StreamSlots.mask(slot)
         }
     }
+
+    /// The tail is read from behind what was sent. What it does not have all the same shows as a gap, or with the next
+    /// probe, and is read from the outbox then.
+    mutating func takesTail() { behind = 0 }
 
     /// The consumer takes so many bytes more.
     package mutating func grant(_ bytes: Int) { credit = min(credit + bytes, configuration.windowBytes * 4) }

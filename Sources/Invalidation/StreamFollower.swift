@@ -10,6 +10,9 @@ package enum FollowerAction: Sendable, Equatable {
     /// What was cached of the slots of this mask may be older than the stream: show none of it, and void fills under
     /// way.
     case quarantine(UInt64)
+    /// A promotion has lost what was acknowledged last: what was cached since the monotonic clock said this may be of
+    /// it, and is to be given up; everything, where nothing was proved yet.
+    case doubt(since: UInt64?)
     /// Ask the source to send a slot again, from behind this sequence number.
     case seek(slot: Int, after: Int64)
     /// Let the source send so many more bytes.
@@ -56,6 +59,8 @@ package struct StreamFollower: Sendable {
     /// Since when a slot waits for missing records, in monotonic nanoseconds; 0 when it does not.
     private var missingSince = [UInt64](repeating: 0, count: StreamSlots.count)
     private var missingCount = 0
+    /// By slot, up to where records were had before an operator asked for them again.
+    private var had = [Int64](repeating: 0, count: StreamSlots.count)
     /// Probes without an answer, oldest first.
     private var probes: [(number: UInt64, sent: UInt64)] = []
     private var probeNumber: UInt64 = 0
@@ -89,7 +94,11 @@ package struct StreamFollower: Sendable {
     // MARK: Connections
 
     /// The source answered: its stream goes on behind `base`, which is `position` where it could be resumed there.
-    package mutating func welcomed(_ base: StreamPosition, at now: UInt64, into actions: inout [FollowerAction]) {
+    /// Where another region became home since, `succession` says what it has of the numbering before.
+    package mutating func welcomed(
+        _ base: StreamPosition, after succession: StreamSuccession? = nil, at now: UInt64,
+        into actions: inout [FollowerAction]
+    ) {
         isConnected = true
         probes.removeAll(keepingCapacity: true)
         answered = 0
@@ -100,12 +109,15 @@ package struct StreamFollower: Sendable {
         }
         if let position, position.source == base.source, position.epoch == base.epoch {
             resume(base, into: &actions)
+        } else if let position, let succession, position.source == base.source, position.epoch == succession.previous {
+            succeed(base, succession, into: &actions)
         } else {
             if position != nil { statistics.epochs += 1 }
             if position == nil || guards.contains(.epochs) { quarantine(StreamSlots.all, into: &actions) }
             forgetMissing()
             position = base
             known = base.sequences
+            had = [Int64](repeating: 0, count: StreamSlots.count)
         }
         actions.append(.grant(configuration.windowBytes))
         tick(at: now, into: &actions)
@@ -115,13 +127,39 @@ package struct StreamFollower: Sendable {
         var lost: UInt64 = 0
         for slot in 0..<StreamSlots.count where position?.sequences[slot] != base.sequences[slot] {
             // Trimmed behind our back, or the source went back: either way records are not to be had any more.
-            lost |= StreamSlots.mask(slot)
+            if base.sequences[slot] > had[slot] || base.sequences[slot] < position?.sequences[slot] ?? 0 {
+                lost |= StreamSlots.mask(slot)
+            }
             position?.sequences[slot] = base.sequences[slot]
             known[slot] = base.sequences[slot]
         }
         // The source sends what is missing by itself.
         forgetMissing()
         if lost != 0, guards.contains(.trims) { quarantine(lost, into: &actions) }
+    }
+
+    /// Goes on in the numbering of another home. Slots of which records came that it does not have are given up: what
+    /// they said was lost, and other records have their numbers. Of the rest, what was read from the home before, and
+    /// whose record did not come, may be lost as well, unless nothing was.
+    private mutating func succeed(
+        _ base: StreamPosition, _ succession: StreamSuccession, into actions: inout [FollowerAction]
+    ) {
+        statistics.epochs += 1
+        var lost: UInt64 = 0
+        for slot in 0..<StreamSlots.count {
+            let last = position?.sequences[slot] ?? 0
+            // Also where the new home has let go as much since: its numbers stand for other records. What comes again
+            // on an operator's behalf was had before.
+            let isBeyond = max(last, had[slot]) > succession.included[slot]
+            if isBeyond || last != base.sequences[slot] { lost |= StreamSlots.mask(slot) }
+        }
+        forgetMissing()
+        position = base
+        had = [Int64](repeating: 0, count: StreamSlots.count)
+        for slot in 0..<StreamSlots.count { known[slot] = max(base.sequences[slot], succession.included[slot]) }
+        guard guards.contains(.successions) else { return }
+        if lost != 0 { quarantine(lost, into: &actions) }
+        if !succession.isWhole { actions.append(.doubt(since: provenNanoseconds)) }
     }
 
     /// The connection is gone; the position stays.
@@ -154,6 +192,7 @@ package struct StreamFollower: Sendable {
         }
         known[slot] = max(known[slot], record.sequence)
         let last = current.sequences[slot]
+        let end = max(last, had[slot])
         guard record.sequence > last else {
             statistics.duplicates += 1
             // Without the guard, what came before is done again.
@@ -162,7 +201,10 @@ package struct StreamFollower: Sendable {
         }
         statistics.records += 1
         actions.append(.apply(record))
-        if record.firstSequence > last + 1, guards.contains(.contiguity) {
+        if record.firstSequence > last + 1, record.firstSequence <= end + 1 {
+            // What comes again is not at it yet; this one follows what was had.
+            had[slot] = max(end, record.sequence)
+        } else if record.firstSequence > last + 1, guards.contains(.contiguity) {
             // It was acted upon, which does no harm, and comes again with those before it.
             noteMissing(slot, at: now, into: &actions)
         } else {
@@ -186,7 +228,7 @@ package struct StreamFollower: Sendable {
         for slot in 0..<StreamSlots.count {
             known[slot] = max(known[slot], sequences[slot])
             guard guards.contains(.tails) else { continue }
-            if sequences[slot] > current.sequences[slot] {
+            if sequences[slot] > max(current.sequences[slot], had[slot]) {
                 noteMissing(slot, at: now, into: &actions)
             } else if sequences[slot] < current.sequences[slot] {
                 // What we had of the source it does not have any more.
@@ -209,12 +251,49 @@ package struct StreamFollower: Sendable {
         noteRepaired(slot, isRepaired: false)
         position?.sequences[slot] = sequence
         known[slot] = max(known[slot], sequence)
+        // It was had before somebody asked for it again.
+        if sequence <= had[slot] { return }
         if guards.contains(.trims) { quarantine(StreamSlots.mask(slot), into: &actions) }
     }
 
     /// A batch of so many bytes was worked off.
     package mutating func consumed(_ bytes: Int, into actions: inout [FollowerAction]) {
         if bytes > 0 { actions.append(.grant(bytes)) }
+    }
+
+    // MARK: Operators
+
+    /// Asks for what is missing again, and for a proof at once.
+    package mutating func repair(at now: UInt64, into actions: inout [FollowerAction]) {
+        guard let position, isConnected else { return }
+        for slot in 0..<StreamSlots.count where missingSince[slot] != 0 {
+            missingSince[slot] = max(now, 1)
+            actions.append(.seek(slot: slot, after: position.sequences[slot]))
+        }
+        nextProbe = now
+        tick(at: now, into: &actions)
+    }
+
+    /// Has everything that the source keeps of the slots of `mask` sent again: each record acts if it is newer than the
+    /// copy, as ever.
+    package mutating func replay(_ mask: UInt64, into actions: inout [FollowerAction]) {
+        guard isConnected else { return }
+        for slot in 0..<StreamSlots.count where mask & StreamSlots.mask(slot) != 0 && missingSince[slot] == 0 {
+            had[slot] = max(had[slot], position?.sequences[slot] ?? 0)
+            position?.sequences[slot] = 0
+            actions.append(.seek(slot: slot, after: 0))
+        }
+    }
+
+    /// Gives the slots of `mask` up, and goes on behind what is known to be committed.
+    package mutating func skip(_ mask: UInt64, into actions: inout [FollowerAction]) {
+        guard position != nil else { return }
+        for slot in 0..<StreamSlots.count where mask & StreamSlots.mask(slot) != 0 {
+            noteRepaired(slot, isRepaired: false)
+            let last = position?.sequences[slot] ?? 0
+            position?.sequences[slot] = max(last, known[slot], had[slot])
+        }
+        quarantine(mask, into: &actions)
     }
 
     // MARK: Time

@@ -34,11 +34,17 @@ package struct StreamGuards: NamedGuards {
     /// Nothing is shown before the stream was joined.
     package static let joins = StreamGuards(rawValue: 1 << 10)
 
+    /// What a promotion did not take over quarantines its slot.
+    package static let successions = StreamGuards(rawValue: 1 << 11)
+
+    /// What empties caches is in each slot, behind what was done there before.
+    package static let flushes = StreamGuards(rawValue: 1 << 12)
+
     /// Each guard with its name.
     package static let named: [(name: String, guards: StreamGuards)] = [
         ("contiguity", .contiguity), ("tails", .tails), ("epochs", .epochs), ("trims", .trims), ("repairs", .repairs),
         ("versions", .versions), ("proofs", .proofs), ("bound", .bound), ("sweeps", .sweeps), ("fills", .fills),
-        ("joins", .joins),
+        ("joins", .joins), ("successions", .successions), ("flushes", .flushes),
     ]
 
     /// All guards.

@@ -36,6 +36,7 @@ extension LoadOptions {
         put("summaryTimeUnit", summaryTimeUnit.map { JSONString.quoted($0) })
         put("noSetup", noSetup.map { "\($0)" })
         put("noTeardown", noTeardown.map { "\($0)" })
+        put("rps", requestsPerSecond.map { "\($0)" })
         put("throw", throwsErrors.map { "\($0)" })
         put("insecureSkipTLSVerify", skipsTLSVerification.map { "\($0)" })
         put("executionSegment", segment.map { JSONString.quoted($0.text) })

@@ -59,6 +59,8 @@ package struct LoadOptions: Sendable {
     package var throwsErrors: Bool?
     /// Whether the program stays until Ctrl-C when the test is over.
     package var lingers: Bool?
+    /// Requests a second that a script may make at most; 0 for any number.
+    package var requestsPerSecond: Int?
     /// What was asked for and has no effect here, in words.
     package var notices: [String] = []
     /// Whether a number of virtual users from a higher place stands in the place of a lower one's scenarios, which k6
@@ -106,6 +108,7 @@ package struct LoadOptions: Sendable {
         take(\.requiresTLS13)
         take(\.throwsErrors)
         take(\.lingers)
+        take(\.requestsPerSecond)
         // As in k6, tags replace those of a lower place.
         take(\.tags)
         result.notices += higher.notices.filter { !result.notices.contains($0) }

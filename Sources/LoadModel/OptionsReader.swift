@@ -94,8 +94,7 @@ package struct OptionsReader {
         case "tlsVersion": result.requiresTLS13 = tlsVersion(value, &result)
         case "throw": result.throwsErrors = boolean(value, name)
         case "linger": result.lingers = boolean(value, name)
-        case "rps":
-            if let rate = whole(value, name, 0...Int.max), rate > 0 { problem(value, "rps: \(Self.rpsReason)") }
+        case "rps": result.requestsPerSecond = whole(value, name, 0...Int.max)
         case "paused": if boolean(value, name) == true { problem(value, "paused: \(Self.pausedReason)") }
         default:
             guard let reason = Self.withoutEffect[name] else { return unknown(entry, "option", Self.known) }
@@ -106,9 +105,6 @@ package struct OptionsReader {
         }
     }
 
-    /// Why there is no `rps`.
-    package static let rpsReason =
-        "there is no cap on requests a second; the executors constant-arrival-rate and ramping-arrival-rate set a rate"
     /// Why a test is never `paused`.
     package static let pausedReason = "there is no REST API that could let the test go on"
 

@@ -30,7 +30,8 @@ package struct SupersededVersions: Sendable, Equatable, BitwiseCopyable {
     }
 }
 
-/// What one writer knows of its own writes and deletes, so that it can tell a stale value.
+/// What one writer knows of its own writes and deletes, so that it can tell a stale value. Keys are the hashes of their
+/// texts, and times are nanoseconds of any clock that all calls have in common.
 ///
 /// A value is stale when a later write of the same writer was sent after it was answered, and was acknowledged itself
 /// before the read was sent. Two writes under way at once may land in either order, and neither makes the other stale;
@@ -45,22 +46,43 @@ package struct WriteLedger: Sendable {
         var isLost = false
     }
 
+    /// What became of a version, for messages.
+    private enum Step: String, Sendable {
+        case sent
+        case acknowledged
+        case refused
+    }
+
+    private struct Event: Sendable {
+        var key: UInt64
+        var time: UInt64
+        var version: UInt32
+        var step: Step
+    }
+
     private var rows: [UInt64: Row] = [:]
+    /// The last events of all keys, from `oldest` on around.
+    private var events: [Event] = []
+    private var oldest = 0
+    private let eventLimit: Int
     /// Keys that are remembered at most; values of others are checked for their bytes and keys only.
     private let limit: Int
 
     /// Versions of a key at most; behind them nothing is told of it any more.
     private let versionLimit: UInt32
 
-    /// An empty one for at most `limit` keys.
-    package init(limit: Int, versionLimit: UInt32 = .max) {
+    /// An empty one for at most `limit` keys, which has the last `eventLimit` events for messages.
+    package init(limit: Int, versionLimit: UInt32 = .max, eventLimit: Int = 4096) {
         self.limit = limit
         self.versionLimit = versionLimit
+        self.eventLimit = max(1, eventLimit)
     }
 
     /// A write or a delete of `key` is sent: its version, and what it supersedes when it takes effect. Version 0 is one
     /// that is not remembered.
-    package mutating func send(_ key: UInt64) -> (version: UInt32, supersedes: SupersededVersions) {
+    package mutating func send(
+        _ key: UInt64, at time: UInt64 = 0
+    ) -> (version: UInt32, supersedes: SupersededVersions) {
         guard rows[key] != nil || rows.count < limit else { return (0, SupersededVersions()) }
         var row = rows[key] ?? Row()
         defer { rows[key] = row }
@@ -71,28 +93,56 @@ package struct WriteLedger: Sendable {
         let supersedes = SupersededVersions(upTo: row.sent, open: row.open)
         row.sent += 1
         row.open = row.open << 1 | 1
+        note(key, row.sent, .sent, time)
         return (row.sent, supersedes)
     }
 
     /// It took effect.
-    package mutating func acknowledge(_ key: UInt64, version: UInt32, supersedes: SupersededVersions) {
-        settle(key, version: version)
+    package mutating func acknowledge(
+        _ key: UInt64, version: UInt32, supersedes: SupersededVersions, at time: UInt64 = 0
+    ) {
+        settle(key, version: version, .acknowledged, time)
         guard version > 0, rows[key]?.isLost == false else { return }
         rows[key]?.superseded.formUnion(supersedes)
     }
 
     /// It was answered, and did not take effect.
-    package mutating func settle(_ key: UInt64, version: UInt32) {
+    package mutating func settle(_ key: UInt64, version: UInt32, at time: UInt64 = 0) {
+        settle(key, version: version, .refused, time)
+    }
+
+    private mutating func settle(_ key: UInt64, version: UInt32, _ step: Step, _ time: UInt64) {
         guard version > 0, let row = rows[key], !row.isLost else { return }
         rows[key]?.open = row.open & ~(1 << UInt64(row.sent - version))
+        note(key, version, step, time)
+    }
+
+    private mutating func note(_ key: UInt64, _ version: UInt32, _ step: Step, _ time: UInt64) {
+        let event = Event(key: key, time: time, version: version, step: step)
+        guard events.count == eventLimit else { return events.append(event) }
+        events[oldest] = event
+        oldest = oldest + 1 == eventLimit ? 0 : oldest + 1
     }
 
     /// The versions of `key` that a read sent now must not see any more.
     package func superseded(_ key: UInt64) -> SupersededVersions { rows[key]?.superseded ?? SupersededVersions() }
 
-    /// What is known of `key`, for a message.
-    package func history(_ key: UInt64) -> String {
-        guard let row = rows[key] else { return "never written by this writer" }
-        return "versions sent up to \(row.sent), \(row.open.nonzeroBitCount) of them without a known outcome"
+    /// What is known of `key`, for a message: how many versions there are, and what became of the last ones, with times
+    /// from `start` on.
+    package func history(_ key: UInt64, since start: UInt64 = 0) -> String {
+        guard let row = rows[key] else { return "never written by this run" }
+        let open = row.open.nonzeroBitCount
+        var text = "versions sent up to \(row.sent), \(open) of them without a known outcome"
+        let last = (events[oldest...] + events[..<oldest]).filter { $0.key == key }.suffix(Self.shownEvents)
+        guard !last.isEmpty else { return text }
+        let steps = last.map { event in
+            let milliseconds = Double(event.time - min(event.time, start)) / 1e6
+            return "\(event.version) \(event.step.rawValue) at \(NumberText.fixed(milliseconds, 3)) ms"
+        }
+        text += "; " + steps.joined(separator: ", ")
+        return text
     }
+
+    /// Events of a key that are shown at most.
+    private static let shownEvents = 8
 }

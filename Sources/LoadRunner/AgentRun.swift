@@ -52,7 +52,7 @@ struct AgentRun {
                 throw OptionProblem(error.message)
             }
             if let rate = job.searchRate, let objective = line.last("search") {
-                test = try RateSearchRun(line, test, objective, nil).test(at: rate)
+                test = try RateSearchRun(line, test, objective, nil, [:]).test(at: rate)
             }
             let run = try TestRun(line, test, job: job)
             do throws(RunProblem) { return (run, try run.makeBasis()) } catch { throw OptionProblem(error.message) }

@@ -54,6 +54,7 @@ struct LoadCommandLine {
         (nil, "log-output", "WHERE", "stderr, stdout, none or file=PATH"),
         (nil, "console-output", "FILE", "what scripts log goes there"),
         (nil, "no-usage-report", nil, "taken as k6 takes it: nothing is reported anyway"),
+        (nil, "rps", "N", "requests a second that a script makes at most (default: any number)"),
         (nil, "min-iteration-duration", "TIME", "an iteration takes at least so long"),
         (nil, "setup-timeout", "TIME", "for the script's setup (default: 60s)"),
         (nil, "teardown-timeout", "TIME", "for the script's teardown (default: 60s)"),
@@ -65,7 +66,6 @@ struct LoadCommandLine {
     static let foreign: [(letter: Character?, name: String, hasValue: Bool, reason: String)] = [
         ("a", "address", true, "there is no REST API"),
         ("p", "paused", false, ""),
-        (nil, "rps", true, ""),
         (nil, "batch", true, http), (nil, "batch-per-host", true, http),
         (nil, "blacklist-ip", true, "connections go where servers say"),
         (nil, "block-hostnames", true, "connections go where servers say"),
@@ -164,11 +164,6 @@ struct LoadCommandLine {
             switch row.name {
             case "paused":
                 if Self.truth(given) != false { throw OptionProblem("\(shown): \(OptionsReader.pausedReason)") }
-            case "rps":
-                guard let rate = Int(given), rate >= 0 else {
-                    throw OptionProblem("\(shown) \(given): expected a whole number from 0")
-                }
-                if rate > 0 { throw OptionProblem("\(shown): \(OptionsReader.rpsReason)") }
             default:
                 if !row.hasValue, Self.truth(given) == false { continue }
                 notices.append("\(shown) has no effect here: \(row.reason)")
@@ -283,6 +278,7 @@ struct LoadCommandLine {
         result.iterations = try number("iterations", 1...Int.max).map { UInt64($0) }
         result.threads = try number("threads", 1...LoadOptions.threadLimit)
         result.seed = try number("seed", 0...Int.max).map { UInt64($0) }
+        result.requestsPerSecond = try number("rps", 0...Int.max)
         result.minIterationDuration = try time("min-iteration-duration")
         result.setupTimeout = try time("setup-timeout")
         result.teardownTimeout = try time("teardown-timeout")

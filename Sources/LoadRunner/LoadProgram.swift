@@ -92,7 +92,7 @@ package struct LoadProgram {
         if let objective = line.last("search") {
             let search: RateSearchRun
             do throws(OptionProblem) {
-                search = try RateSearchRun(line, test, objective, fleet)
+                search = try RateSearchRun(line, test, objective, fleet, environment)
             } catch {
                 throw RunProblem(.invalidOptions, error.description)
             }
@@ -120,7 +120,7 @@ package struct LoadProgram {
         do throws(OptionProblem) {
             output = try OutputSettings(line, environment, tags: test.options.tags ?? [:])
             if fleet != nil, !output.samples.isEmpty {
-                throw OptionProblem("--out json and csv: each sample stays on its agent; prometheus-rw has all metrics")
+                throw OptionProblem(OutputSettings.agentsReason)
             }
             run = try TestRun(line, test, fleet: fleet, environment: environment, keepsSeries: output.remote != nil)
         } catch {

@@ -219,10 +219,8 @@ struct NativeScenario {
     let progress: ScenarioProgress
     var share: ExecutorShare
     var generator: WorkloadGenerator
-    var ledger: WriteLedger
-    /// Who this thread's verified values of the scenario say that they are from: another number in each run, thread
-    /// and scenario, as each has a ledger of its own.
-    let writer: UInt32
+    /// What is known of verified values, by all threads and scenarios of the run.
+    let ledger: SharedLedger
     /// The trace's rows, when it replays one.
     let trace: [TraceRow]?
     /// The users of this thread: a range of the thread's.
@@ -243,6 +241,8 @@ struct NativeScenario {
     var underWay = 0
     /// Keys that this thread still has to store before the start.
     var preload: Range<UInt64> = 0..<0
+    /// Those of them that the server refused because it had too much to do: they are stored a little later.
+    var refused: [UInt64] = []
     /// What was counted since the shared counts were told.
     var complete: UInt64 = 0
     var active = 0
@@ -253,7 +253,7 @@ struct NativeScenario {
 
     init(
         _ scenario: Scenario, _ progress: ScenarioProgress, _ places: ScenarioPlaces, _ generator: WorkloadGenerator,
-        trace: [TraceRow]?, writer: UInt32, userNumbers: [Int], users: Range<Int>, systemTags: SystemTags
+        trace: [TraceRow]?, ledger: SharedLedger, userNumbers: [Int], users: Range<Int>, systemTags: SystemTags
     ) {
         self.scenario = scenario
         workload = scenario.workload ?? Workload()
@@ -267,8 +267,7 @@ struct NativeScenario {
         counted = PlacedTallies(places, tags: tags)
         share = ExecutorShare(scenario, progress, users: userNumbers)
         self.generator = generator
-        ledger = WriteLedger(limit: 1 << 22)
-        self.writer = writer
+        self.ledger = ledger
         self.trace = trace
         self.users = users
         isOpenLoop = scenario.plan.arrivalUsers != nil

@@ -191,11 +191,12 @@ extension NativeWorker {
     private mutating func finish(_ user: Int, _ scenario: Int, _ outcome: Outcome, _ now: UInt64) {
         let request = users[user].ring.pop()
         if scenarios[scenario].verifies {
-            if request.writes { note(outcome, of: request, scenario) }
+            if request.writes { note(outcome, of: request, scenario, now) }
             if request.operation == .mget { users[user].askedKeys.removeFirst(scenarios[scenario].keysPerGet) }
         }
         guard start != 0 else {
             scenarios[scenario].underWay -= 1
+            if outcome == .shed { scenarios[scenario].refused.append(request.key) }
             return
         }
         record(scenario, request, outcome, now)
@@ -281,51 +282,71 @@ extension NativeWorker {
 
     // MARK: Verification
 
-    private mutating func note(_ outcome: Outcome, of request: PendingRequest, _ scenario: Int) {
+    private mutating func note(_ outcome: Outcome, of request: PendingRequest, _ scenario: Int, _ now: UInt64) {
+        writeKey(scenario, request.key, isCounter: request.isCounter)
+        let (key, ledger) = (stableHash(keyText.span), scenarios[scenario].ledger)
         switch outcome {
         case .stored, .deleted:
-            scenarios[scenario].ledger.acknowledge(
-                request.key, version: request.version, supersedes: request.superseded)
-        case .notStored, .exists, .notFound:
-            scenarios[scenario].ledger.settle(request.key, version: request.version)
+            ledger.acknowledge(key, version: request.version, supersedes: request.superseded, at: now)
+        case .notStored, .exists, .notFound: ledger.settle(key, version: request.version, at: now)
         default: break
         }
     }
 
-    /// What is wrong with a value that was read; nil when nothing is.
+    /// What is wrong with a value that was read, and of which key; nil when nothing is.
     private mutating func fault(
         _ event: ReplyEvent, _ stamp: ValueStamp?, _ request: PendingRequest, _ user: Int, _ scenario: Int
-    ) -> ValueStamp.Fault? {
+    ) -> (fault: ValueStamp.Fault, key: UInt64)? {
         let expected: UInt64
         var superseded = request.superseded
         if request.operation == .mget {
             expected = event.keyHash
             let count = scenarios[scenario].keysPerGet
-            guard let versions = users[user].askedKeys.superseded(expected, first: count) else { return .wrongKey }
+            guard let versions = users[user].askedKeys.superseded(expected, first: count) else {
+                return (.wrongKey, expected)
+            }
             superseded = versions
         } else {
             writeKey(scenario, request.key, isCounter: request.isCounter)
             expected = stableHash(keyText.span)
             // A meta value comes without its key.
-            if event.kind == .value, event.keyHash != expected { return .wrongKey }
+            if event.kind == .value, event.keyHash != expected { return (.wrongKey, expected) }
         }
-        guard let stamp else { return .torn }
-        if stamp.keyHash != expected { return .wrongKey }
-        let isOwn = stamp.writer == scenarios[scenario].writer
-        return isOwn && superseded.contains(stamp.version) ? .stale : nil
+        guard let stamp else { return (.torn, expected) }
+        if stamp.keyHash != expected { return (.wrongKey, expected) }
+        let isOwn = stamp.writer == scenarios[scenario].ledger.writer
+        return isOwn && superseded.contains(stamp.version) ? (.stale, expected) : nil
     }
 
     private mutating func verify(
         _ event: ReplyEvent, _ stamp: ValueStamp?, _ request: PendingRequest, _ user: Int, _ scenario: Int
     ) {
         guard request.operation.reads, !request.isSecond,
-            let fault = fault(event, stamp, request, user, scenario)
+            let (fault, key) = fault(event, stamp, request, user, scenario)
         else { return }
         for place in scenarios[scenario].places.wrongValues { sinks[place].add(1) }
-        note(scenario, setup.builtIn.wrongValues, 1, Clock.monotonicNanoseconds())
-        let version = stamp.map { "version \($0.version) of writer \($0.writer)" } ?? "no stamp that holds"
+        let now = Clock.monotonicNanoseconds()
+        note(scenario, setup.builtIn.wrongValues, 1, now)
+        // Each message is another one: beyond so many they are counted only.
+        guard shownFaults < Self.shownFaultLimit else {
+            return warnings.count("\(fault.rawValue) values, beyond those that are shown")
+        }
+        shownFaults += 1
+        // Of several keys, which one it is says its hash only.
+        let several = request.operation == .mget
+        let name = several ? "one of \(scenarios[scenario].keysPerGet) keys" : shownKey(scenario, request)
+        let version = stamp.map { stamp in
+            "version \(stamp.version) of "
+                + (stamp.writer == scenarios[scenario].ledger.writer ? "this run" : "writer \(stamp.writer)")
+        }
+        let seen = NumberText.fixed(Double(now - min(now, start)) / 1e6, 3)
         warnings.count(
-            "\(fault.rawValue) value of key number \(request.key): \(version); "
-                + scenarios[scenario].ledger.history(request.key))
+            "\(fault.rawValue) value of \(name): \(version ?? "no stamp that holds") at \(seen) ms; "
+                + scenarios[scenario].ledger.history(key, since: start))
+    }
+
+    private mutating func shownKey(_ scenario: Int, _ request: PendingRequest) -> String {
+        writeKey(scenario, request.key, isCounter: request.isCounter)
+        return "'\(String(decoding: keyText, as: UTF8.self))'"
     }
 }

@@ -37,12 +37,25 @@ extension NativeWorker {
         let scenario = users[user].scenario
         while users[user].ring.count < users[user].ring.capacity, let key = scenarios[scenario].preload.first {
             scenarios[scenario].preload = key + 1..<scenarios[scenario].preload.upperBound
-            var request = PendingRequest()
-            request.key = key
-            request.operation = .set
-            request.expiry = scenarios[scenario].generator.nextExpiry()
-            push(user, scenario, &request)
+            store(key, user, scenario)
         }
+    }
+
+    /// Stores keys again that the server refused, one by each connection that has nothing to do.
+    mutating func preloadAgain(_ index: Int) {
+        for user in scenarios[index].users.prefix(scenarios[index].made)
+        where users[user].state == .open && users[user].ring.count == 0 {
+            guard let key = scenarios[index].refused.popLast() else { return }
+            store(key, user, index)
+        }
+    }
+
+    private mutating func store(_ key: UInt64, _ user: Int, _ scenario: Int) {
+        var request = PendingRequest()
+        request.key = key
+        request.operation = .set
+        request.expiry = scenarios[scenario].generator.nextExpiry()
+        push(user, scenario, &request)
     }
 
     /// Starts the arrivals that are due.
@@ -140,12 +153,14 @@ extension NativeWorker {
 
     /// Writes a request and puts it among those under way.
     mutating func push(_ user: Int, _ scenario: Int, _ request: inout PendingRequest) {
+        writeKey(scenario, request.key, isCounter: request.isCounter)
         if scenarios[scenario].verifies {
+            let (key, ledger) = (stableHash(keyText.span), scenarios[scenario].ledger)
             if request.writes {
-                let entry = scenarios[scenario].ledger.send(request.key)
+                let entry = ledger.send(key, at: Clock.monotonicNanoseconds())
                 (request.version, request.superseded) = (entry.version, entry.supersedes)
             } else {
-                request.superseded = scenarios[scenario].ledger.superseded(request.key)
+                request.superseded = ledger.superseded(key)
             }
         }
         write(user, scenario, request)
@@ -162,8 +177,8 @@ extension NativeWorker {
         }
     }
 
+    /// Writes a request whose key is in ``keyText``.
     private mutating func write(_ user: Int, _ scenario: Int, _ request: PendingRequest) {
-        writeKey(scenario, request.key, isCounter: request.isCounter)
         if request.operation == .cas, !request.isSecond {
             if scenarios[scenario].isMeta { return users[user].output.appendMeta(.gets, keyText, expiry: 0) }
             return users[user].output.appendGet("gets ", keyText)
@@ -191,8 +206,8 @@ extension NativeWorker {
                 writeKey(scenario, other)
                 users[user].output.appendAnotherKey(keyText.span)
                 guard verifies else { continue }
-                let superseded = scenarios[scenario].ledger.superseded(other)
-                users[user].askedKeys.append(stableHash(keyText.span), superseded)
+                let hash = stableHash(keyText.span)
+                users[user].askedKeys.append(hash, scenarios[scenario].ledger.superseded(hash))
             }
             users[user].output.appendLineEnd()
         case .set, .add, .replace, .append, .prepend, .cas, .meta, .version, .flush: break
@@ -207,7 +222,7 @@ extension NativeWorker {
             if index > 0 {
                 let other = scenarios[scenario].generator.nextKey()
                 writeKey(scenario, other)
-                if verifies { superseded = scenarios[scenario].ledger.superseded(other) }
+                if verifies { superseded = scenarios[scenario].ledger.superseded(stableHash(keyText.span)) }
             }
             users[user].output.append("mg ")
             users[user].output.append(keyText.span)
@@ -250,7 +265,7 @@ extension NativeWorker {
         }
         if isStamped {
             let stamp = ValueStamp(
-                keyHash: stableHash(keyText.span), writer: scenarios[scenario].writer, version: request.version)
+                keyHash: stableHash(keyText.span), writer: scenarios[scenario].ledger.writer, version: request.version)
             stamp.append(to: &users[user].output, count: length)
             users[user].output.appendLineEnd()
         } else {

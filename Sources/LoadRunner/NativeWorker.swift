@@ -25,6 +25,8 @@ struct NativeSetup: Sendable {
     var systemTags = SystemTags.all
     /// Whether what is gathered is kept apart by all tags.
     var keepsSeries = false
+    /// What is known of verified values.
+    let ledger = SharedLedger(writer: UInt32(truncatingIfNeeded: RandomSource.mix(Clock.realtimeNanoseconds())))
 
     /// Threads of all parts, which have as many each.
     var threadCount: Int { threads * segment.count }
@@ -51,6 +53,9 @@ struct NativeWorker: ~Copyable {
     /// A request that is cut off has failed when it has waited for so long. One that has not could still be answered.
     static let hangNanoseconds: UInt64 = 1_000_000_000
 
+    /// Wrong values that each thread tells with their histories, at most.
+    static let shownFaultLimit = 8
+
     let thread: Int
     let control: RunControl
     let setup: NativeSetup
@@ -60,6 +65,8 @@ struct NativeWorker: ~Copyable {
     var sinks: [MetricSink]
     var log: SampleLog
     var warnings = WarningCounter()
+    /// Wrong values that were told with their histories.
+    var shownFaults = 0
     var dirty: [Int] = []
     var replies = Replies()
     var keyText: [UInt8] = []
@@ -118,15 +125,20 @@ struct NativeWorker: ~Copyable {
             let now = Clock.monotonicNanoseconds()
             if now >= tick {
                 tick = now + Self.tickNanoseconds
-                for scenario in scenarios.indices { tickUsers(scenario, now) }
+                for scenario in scenarios.indices {
+                    tickUsers(scenario, now)
+                    preloadAgain(scenario)
+                }
             }
             flushDirty()
-            let left = scenarios.reduce(0) { $0 + UInt64($1.preload.count) + UInt64($1.underWay) }
+            let refused = scenarios.reduce(0) { $0 + UInt64($1.refused.count) }
+            let left = scenarios.reduce(refused) { $0 + UInt64($1.preload.count) + UInt64($1.underWay) }
             if left == 0, connectsUnderWay == 0 { return }
             if left != known { (known, since) = (left, now) }
             if left > 0, now - since > Self.preloadPatienceNanoseconds {
                 let limit = NumberText.span(Self.preloadPatienceNanoseconds)
-                control.fail(RunFailure(code: .generic, message: "preload: no answer for \(limit)"))
+                let what = refused == 0 ? "no answer" : "refused"
+                control.fail(RunFailure(code: .generic, message: "preload: \(what) for \(limit)"))
             }
             takeEvents(poller.wait(timeoutMilliseconds: 5))
         }
@@ -265,13 +277,11 @@ extension NativeScenario {
         let most = max(0, count(scenario.plan.maximumUsers))
         let numbers = (0..<max(0, count(scenario.plan.initialUsers))).map { $0 * threads + thread }
         let seed = RandomSource.mix(setup.seed &+ UInt64(index) &* 0x9e37_79b9_7f4a_7c15)
-        let run = setup.seed &+ Clock.realtimeNanoseconds() &* 4096
-        let writer = RandomSource.mix(run &+ UInt64(thread) &+ RandomSource.mix(UInt64(index)))
         var made = NativeScenario(
             scenario, progress,
             ScenarioPlaces(setup.registry, setup.builtIn, tags: scenario.tags, setup.systemTags),
             WorkloadGenerator(workload, seed: seed, thread: thread, threads: threads),
-            trace: setup.traces[index]?.rows, writer: UInt32(truncatingIfNeeded: writer), userNumbers: numbers,
+            trace: setup.traces[index]?.rows, ledger: setup.ledger, userNumbers: numbers,
             users: first..<first + most, systemTags: setup.systemTags)
         // Threads without a user of the scenario have none to store keys with.
         let parts = min(threads, scenario.plan.initialUsers)

@@ -12,9 +12,14 @@ struct OutputSettings: Sendable {
     private(set) var remote: RemoteWriteSettings?
     /// What has each sample.
     private(set) var samples: [SampleOutputSettings] = []
+    /// What has each sample and is there already: it goes on behind the test.
+    private(set) var running: [SampleOutput] = []
 
     /// None.
     init() {}
+
+    /// Why agents have no output of each sample.
+    static let agentsReason = "--out json and csv: each sample stays on its agent; prometheus-rw has all metrics"
 
     /// The outputs that the command line names, or the environment when it names none. Throws what is wrong with them.
     init(_ line: LoadCommandLine, _ environment: [String: String], tags: [String: String]) throws(OptionProblem) {
@@ -33,5 +38,12 @@ struct OutputSettings: Sendable {
                 throw OptionProblem("--out \(text): allowed are \(known.joined(separator: ", "))")
             }
         }
+    }
+
+    /// The same, with the samples going to `running` instead of files of their own.
+    func continuing(_ running: [SampleOutput]) -> OutputSettings {
+        var result = self
+        (result.samples, result.running) = ([], running)
+        return result
     }
 }

@@ -12,7 +12,7 @@ struct ProgressScreen {
     let progress: [ScenarioProgress]
     let log: RunLog
     private let isTerminal = ProcessControl.isTerminal(1)
-    private var shownLines = 0
+    private var hasShown = false
 
     init(
         isQuiet: Bool, isColored: Bool, scenarios: [Scenario], progress: [ScenarioProgress], log: RunLog = .standard
@@ -51,14 +51,25 @@ struct ProgressScreen {
     /// One line for the test and one for each scenario, over those of the last time on a terminal.
     mutating func show(nanoseconds: UInt64) {
         guard !isQuiet else { return }
+        let size = isTerminal ? ProcessControl.terminalSize(1) : nil
+        let columns = size?.columns ?? .max
         var lines = [running(nanoseconds)]
-        for index in scenarios.indices { lines.append(line(index, nanoseconds)) }
-        var text = ""
-        if isTerminal, shownLines > 0 { text += "\u{1b}[\(shownLines)A\u{1b}[J" }
-        if !isTerminal, shownLines > 0 { text += "\n" }
-        say(text + lines.joined(separator: "\n") + "\n")
-        shownLines = lines.count
+        for index in scenarios.indices { lines.append(line(index, nanoseconds, columns)) }
+        guard isTerminal else {
+            say((hasShown ? "\n" : "") + lines.joined(separator: "\n") + "\n")
+            hasShown = true
+            return
+        }
+        // A line that wraps would be two to go back over, and nobody gets back to those that left at the top.
+        if let size, lines.count >= size.rows {
+            let hidden = lines.count - max(2, size.rows - 1) + 1
+            lines = lines.dropLast(hidden) + ["and \(hidden) scenarios more"]
+        }
+        log.showProgress(lines.map { $0.count <= columns ? $0 : String($0.prefix(columns)) })
     }
+
+    /// Lets the lines stand where they are: what follows comes below.
+    func endProgress() { log.endProgress() }
 
     private func running(_ nanoseconds: UInt64) -> String {
         let (active, made) = (progress.reduce(0) { $0 + $1.activeUsers }, progress.reduce(0) { $0 + $1.users })
@@ -70,7 +81,8 @@ struct ProgressScreen {
             + "\(complete) complete and \(interrupted) interrupted iterations"
     }
 
-    private func line(_ index: Int, _ nanoseconds: UInt64) -> String {
+    /// A scenario's line: as k6's, its bar gives way where a terminal is narrow.
+    private func line(_ index: Int, _ nanoseconds: UInt64, _ columns: Int) -> String {
         let scenario = scenarios[index]
         let width = scenarios.map(\.name.count).max() ?? 0
         let name = scenario.name + String(repeating: " ", count: width - scenario.name.count)
@@ -99,14 +111,17 @@ struct ProgressScreen {
             counts = "\(progress[index].users) VUs  \(clock)/\(NumberText.span(length))  \(rate(scenario, offset))"
         }
         let isOver = part >= 1
-        let filled = Int(part * 38)
-        let bar =
-            isOver
-            ? String(repeating: "=", count: 38)
-            : String(repeating: "=", count: filled) + ">" + String(repeating: "-", count: max(0, 37 - filled))
         let percent = isOver ? "" : " \(Int(part * 100))%"
-        return "\(name) \(isOver ? "✓" : " ") [\(bar)]\(percent) \(counts)"
+        let (head, tail) = ("\(name) \(isOver ? "✓" : " ") [", "]\(percent) \(counts)")
+        let room = columns == .max ? Self.barWidth : max(0, min(Self.barWidth, columns - head.count - tail.count))
+        let filled = min(Int(part * Double(Self.barWidth)) * room / Self.barWidth, room)
+        var bar = String(repeating: "=", count: isOver ? room : filled)
+        if !isOver, filled < room { bar += ">" + String(repeating: "-", count: room - filled - 1) }
+        return head + bar + tail
     }
+
+    /// Characters between a bar's brackets, where there is room.
+    private static let barWidth = 38
 
     private func rate(_ scenario: Scenario, _ offset: UInt64) -> String {
         switch scenario.plan {
@@ -129,9 +144,10 @@ struct ProgressScreen {
     /// The last progress lines, when the test is over.
     mutating func showEnd(nanoseconds: UInt64) {
         guard !isQuiet else { return }
-        shownLines = 0
+        hasShown = false
         say("\n\n")
         show(nanoseconds: nanoseconds)
+        endProgress()
     }
 
     func showWarnings(_ warnings: [String: UInt64]) {

@@ -13,7 +13,8 @@ struct RateSearchRun {
     private static let trialNanoseconds: UInt64 = 5_000_000_000
     private static let firstRate = 1000.0
 
-    private struct Trial {
+    /// What one trial came to.
+    struct Trial {
         var rate: Double
         /// Milliseconds.
         var value: Double
@@ -21,7 +22,7 @@ struct RateSearchRun {
         var dropped: Double
         var isKept: Bool
 
-        var json: String {
+        fileprivate var json: String {
             "{\"rate\":\(NumberText.json(rate)),\"value\":\(NumberText.json(value)),"
                 + "\"failed\":\(NumberText.json(failed)),\"dropped\":\(NumberText.json(dropped)),\"kept\":\(isKept)}"
         }
@@ -36,16 +37,24 @@ struct RateSearchRun {
     private let firstRate: Double
     private let trialNanoseconds: UInt64
     private let isJSON: Bool
+    private let environment: [String: String]
+
+    /// The tag of a trial's samples: its rate.
+    static let rateTag = "search_rate"
 
     /// A search of the one scenario that the test comes to.
     init(
-        _ line: LoadCommandLine, _ test: PreparedTest, _ objective: String, _ fleet: AgentFleet?
+        _ line: LoadCommandLine, _ test: PreparedTest, _ objective: String, _ fleet: AgentFleet?,
+        _ environment: [String: String]
     ) throws(OptionProblem) {
         self.line = line
         self.fleet = fleet
         self.objective = try SearchObjective(objective)
-        for name in ["out", "report"] where line.has(name) {
-            throw OptionProblem("--search: --\(name) is of one test; --json prints the trials of a search")
+        self.environment = environment
+        let outputs = try OutputSettings(line, environment, tags: [:])
+        guard fleet == nil || outputs.samples.isEmpty else { throw OptionProblem(OutputSettings.agentsReason) }
+        for one in outputs.samples where one.file.isEmpty || one.file == "-" {
+            throw OptionProblem("--search: --out needs a file: what the search says is on standard output")
         }
         isJSON = line.has("json")
         let scenarios = try test.options.resolvedScenarios()
@@ -93,7 +102,12 @@ struct RateSearchRun {
         one.plan = .constantArrivals(rate: rate, duration: trialNanoseconds, users: users)
         var options = test.options
         options.scenarios = [one]
+        options.tags = tags(rate)
         return PreparedTest(test, options)
+    }
+
+    private func tags(_ rate: Double) -> [String: String] {
+        (test.options.tags ?? [:]).merging([Self.rateTag: NumberText.short(rate, 1)]) { $1 }
     }
 
     private func say(_ text: String) { writeWhole(Array("\(text)\n".utf8), to: isJSON ? 2 : 1) }
@@ -102,9 +116,12 @@ struct RateSearchRun {
     func run() throws(RunProblem) -> ExitCode {
         var search = RateSearch(start: firstRate)
         var trials: [Trial] = []
+        var outputs: [SampleOutput]?
+        defer { for output in outputs ?? [] { if let problem = output.finish() { test.log.write(.error, problem) } } }
+        let began = Clock.realtimeNanoseconds()
         say("searching the highest rate that keeps \(objective.source), \(NumberText.span(trialNanoseconds)) a trial")
         while let rate = search.next {
-            let (trial, code) = try self.trial(rate)
+            let (trial, code) = try self.trial(rate, &outputs)
             guard code == .success else { return code }
             trials.append(trial)
             search.note(isKept: trial.isKept)
@@ -119,6 +136,7 @@ struct RateSearchRun {
         } else {
             say("no rate keeps \(objective.source)")
         }
+        if let path = line.last("report") { write(page(trials, search.best, began), path) }
         if isJSON {
             let rate = search.best.map { NumberText.json($0) } ?? "null"
             let list = trials.map(\.json).joined(separator: ",")
@@ -136,14 +154,43 @@ struct RateSearchRun {
 
     private var metric: String { line.has("probe") ? "memcached_probe_duration" : "memcached_req_duration" }
 
-    private func trial(_ rate: Double) throws(RunProblem) -> (Trial, ExitCode) {
+    private func page(_ trials: [Trial], _ best: Double?, _ began: UInt64) -> SearchPage {
+        SearchPage(
+            title: "Rate search: \(test.path)", objective: objective, metric: metric, best: best, trials: trials,
+            facts: [
+                ("date", SampleText.date(began, decimals: false)), ("script", test.path),
+                ("scenario", "\(scenario.name): \(scenario.summary)"),
+                ("servers", (test.options.servers ?? ["127.0.0.1:11211"]).joined(separator: ", ")),
+                ("trials", "\(trials.count) of \(NumberText.span(trialNanoseconds)) each"),
+                ("kept", "no more than one in a thousand requests fail or arrivals are dropped"),
+                ("martlet-load", "version \(LoadProgram.version)"), ("machine", MachineFacts.text),
+            ])
+    }
+
+    private func write(_ page: SearchPage, _ path: String) {
+        do throws(SystemError) {
+            try writeFile(path, Array(page.text.utf8))
+        } catch {
+            test.log.write(.error, "\(path): \(error.reason)")
+        }
+    }
+
+    /// Makes a trial; the first one starts `outputs`, which go on through all of them.
+    private func trial(_ rate: Double, _ outputs: inout [SampleOutput]?) throws(RunProblem) -> (Trial, ExitCode) {
         let run: TestRun
+        let settings: OutputSettings
         do throws(OptionProblem) {
-            run = try TestRun(line, test(at: rate), fleet: fleet, searchRate: rate)
+            settings = try OutputSettings(line, environment, tags: tags(rate))
+            run = try TestRun(
+                line, test(at: rate), fleet: fleet, searchRate: rate, keepsSeries: settings.remote != nil)
         } catch {
             throw RunProblem(.invalidOptions, error.description)
         }
-        let done = try run.perform(OutputSettings(), isQuiet: true)
+        if outputs == nil {
+            let basis = try run.makeBasis()
+            outputs = try run.start(settings.samples, basis.registry, basis.builtIn)
+        }
+        let done = try run.perform(settings.continuing(outputs ?? []), isQuiet: true)
         if let failure = done.control.failed { throw RunProblem(failure.code, failure.message) }
         if let problem = done.setupProblem { throw RunProblem(done.code, problem) }
         let result = done.watch.result()

@@ -1,13 +1,15 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import HTTPCalls
 internal import LoadModel
 internal import Platform
 internal import Synchronization
 
 /// Where and how metrics are sent while a test runs: `-o experimental-prometheus-rw`, and k6's variables for it.
 struct RemoteWriteSettings: Sendable {
-    var target = PushCall.Target()
+    /// What each message is sent with; its body is the message.
+    var request = RemoteWriteSettings.request()
     var intervalNanoseconds: UInt64 = 5_000_000_000
     /// Whether all series are marked as stale at the end.
     var marksStale = false
@@ -30,7 +32,7 @@ struct RemoteWriteSettings: Sendable {
         }
         write.tags = tags
         let address = wanted.isEmpty ? variable("SERVER_URL") : wanted
-        if let address { target.url = try Self.checked(address) }
+        if let address { request.url = try Self.checked(address) }
         if let text = variable("PUSH_INTERVAL") {
             guard let interval = GoDuration.parse(text), interval >= 100_000_000 else {
                 throw OptionProblem("K6_PROMETHEUS_RW_PUSH_INTERVAL \(text): expected a duration of 100ms and more")
@@ -45,20 +47,20 @@ struct RemoteWriteSettings: Sendable {
             }
         }
         marksStale = try truth("STALE_MARKERS")
-        target.skipsVerification = try truth("INSECURE_SKIP_TLS_VERIFY")
+        request.skipsVerification = try truth("INSECURE_SKIP_TLS_VERIFY")
         let version = variable("TLS_MIN_VERSION") ?? "1.3"
         guard ["1.2", "1.3"].contains(version) else {
             throw OptionProblem("K6_PROMETHEUS_RW_TLS_MIN_VERSION \(version): expected 1.2 or 1.3")
         }
-        target.allowsTLS12 = version == "1.2"
-        target.certificatePath = variable("CLIENT_CERTIFICATE")
-        target.keyPath = variable("CLIENT_CERTIFICATE_KEY")
+        request.needsTLS13 = version == "1.3"
+        request.certificateFile = variable("CLIENT_CERTIFICATE")
+        request.keyFile = variable("CLIENT_CERTIFICATE_KEY")
         if let token = variable("BEARER_TOKEN") {
-            target.headers.append("Authorization: Bearer \(token)")
+            request.headers.append("Authorization: Bearer \(token)")
         } else if let user = variable("USERNAME") {
-            target.credentials = "\(user):\(variable("PASSWORD") ?? "")"
+            (request.username, request.password) = (user, variable("PASSWORD") ?? "")
         }
-        target.headers += try Self.headers(environment)
+        request.headers += try Self.headers(environment)
         if try truth("TREND_AS_NATIVE_HISTOGRAM") {
             throw OptionProblem(
                 "K6_PROMETHEUS_RW_TREND_AS_NATIVE_HISTOGRAM: native histograms are not sent; choose figures with "
@@ -67,6 +69,18 @@ struct RemoteWriteSettings: Sendable {
         for name in environment.keys where name.hasPrefix(Self.prefix + "SIGV4_") {
             throw OptionProblem("\(name): requests are not signed as AWS's are")
         }
+    }
+
+    /// A message of the protocol to its default place, by way of the environment's proxies as k6 does.
+    private static func request() -> HTTPRequest {
+        var request = HTTPRequest("POST", url: "http://localhost:9090/api/v1/write")
+        request.headers = [
+            "User-Agent: martlet-load", "Content-Type: application/x-protobuf", "Content-Encoding: snappy",
+            "X-Prometheus-Remote-Write-Version: 0.1.0",
+        ]
+        request.needsTLS13 = true
+        request.usesProxy = true
+        return request
     }
 
     /// Headers of `K6_PROMETHEUS_RW_HEADERS_name=value` and `K6_PROMETHEUS_RW_HTTP_HEADERS=name:value,name:value`.
@@ -162,7 +176,7 @@ final class RemoteWriteOutput: Sendable {
     }
 
     private func run() {
-        let call = PushCall(settings.target, timeoutSeconds: Self.timeoutSeconds)
+        let call = try? HTTPCall()
         var next = Clock.monotonicNanoseconds() &+ settings.intervalNanoseconds
         while true {
             let ticket = parking.ticket
@@ -186,16 +200,23 @@ final class RemoteWriteOutput: Sendable {
         }
     }
 
+    /// What is wrong with the answer, or why there is none; nil when all is well.
+    private static func problem(_ request: HTTPRequest, _ call: HTTPCall) -> String? {
+        do throws(HTTPCall.Failure) {
+            let head = try call.perform(request, isStopped: { false }, onData: { _ in true })
+            return 200..<300 ~= head.status ? nil : "\(request.url): the answer is \(head.status)"
+        } catch { return "\(request.url): \(error.reason)" }
+    }
+
     /// Sends samples of now, or of so many milliseconds later.
-    private func push(_ samples: [RemoteWrite.Sample], _ call: PushCall?, later: Int64 = 0) {
+    private func push(_ samples: [RemoteWrite.Sample], _ call: HTTPCall?, later: Int64 = 0) {
         guard !samples.isEmpty else { return }
         let now = Int64(Clock.realtimeNanoseconds() / 1_000_000)
         let body = RemoteWrite.message(samples, milliseconds: now + later)
-        let headers = [
-            "User-Agent: martlet-load", "Content-Type: application/x-protobuf", "Content-Encoding: snappy",
-            "X-Prometheus-Remote-Write-Version: 0.1.0",
-        ]
-        let problem = call.map { $0.post(body, headers: headers) } ?? "libcurl cannot be used"
+        var request = settings.request
+        request.body = body
+        request.timeoutMilliseconds = Self.timeoutSeconds * 1000
+        let problem = call.map { Self.problem(request, $0) } ?? "libcurl cannot be used"
         state.withLock { state in
             if let problem {
                 state.failed += 1

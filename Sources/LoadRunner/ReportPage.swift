@@ -32,12 +32,15 @@ struct ReportPage {
             <title>\(escaped(title))</title><style>\(Self.style)</style></head><body><main>
             <h1>\(escaped(title))</h1><p class="verdict \(result.hasFailed ? "bad" : "good")">\(verdict)</p>
             \(figures)
-            <section><h2>Throughput</h2>\(Chart(times, rates, unit: "/s").svg)</section>
+            <section><h2>Throughput</h2><p>Requests that were answered or given up, a second.</p>
+            \(Chart(times, rates, isFilled: true).svg)</section>
             <section><h2>Latency over time</h2><p>Milliseconds, from the intended start; a logarithmic scale.</p>
-            \(Chart(times, latencies, unit: " ms", isLogarithmic: true).svg)</section>
+            \(Chart(times, latencies, isLogarithmic: true).svg)</section>
             <section><h2>Latency by percentile</h2><p>Milliseconds; to the right, ever fewer requests.</p>
             \(spectrum)</section>
-            <section><h2>Failures</h2>\(Chart(times, losses, unit: "/s").svg)</section>
+            <section><h2>Failures</h2>
+            <p>A second: requests that failed, those that the server refused, and arrivals that nobody served.</p>
+            \(Chart(times, losses).svg)</section>
             \(thresholds)<section><h2>Metrics</h2>\(metrics)</section>
             <section><h2>The run</h2><table>\(facts.map { row([$0.0, $0.1]) }.joined())</table></section>
             </main></body></html>
@@ -56,8 +59,8 @@ struct ReportPage {
         let duration = result.sinks[built.requestDuration].trend
         let requests = result.sinks[built.requests].value
         var all = [
-            ("requests", NumberText.short(requests, 0)),
-            ("per second", NumberText.short(result.seconds > 0 ? requests / result.seconds : 0, 0)),
+            ("requests", Chart.grouped(requests)),
+            ("per second", Chart.grouped(result.seconds > 0 ? requests / result.seconds : 0)),
             ("failed", NumberText.fixed(result.sinks[built.requestFailed].rate * 100, 2) + "%"),
         ]
         for (name, fraction) in [("median", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
@@ -82,7 +85,7 @@ struct ReportPage {
             line("service time", "a", result.builtIn.requestService),
         ]
         let marks = ["0%", "90%", "99%", "99.9%", "99.99%", "99.999%"]
-        return Chart((0...60).map(Double.init), lines, unit: " ms", isLogarithmic: true, marks: marks).svg
+        return Chart((0...60).map(Double.init), lines, isLogarithmic: true, marks: marks).svg
     }
 
     private func power(_ base: Double, _ exponent: Double) -> Double {
@@ -113,7 +116,8 @@ struct ReportPage {
 
     private func escaped(_ text: String) -> String { Chart.escaped(text) }
 
-    private static let style = """
+    /// The page's look, in light and in dark.
+    static let style = """
         :root{color-scheme:light dark;--ink:#1d2330;--paper:#fff;--soft:#667;--line:#d8dbe2;--a:#2563eb;--b:#0d9488;\
         --c:#c2410c;--d:#b91c1c;--good:#15803d;--bad:#b91c1c;--box:#f4f5f8}
         @media(prefers-color-scheme:dark){:root{--ink:#e6e8ee;--paper:#12151c;--soft:#9aa3b5;--line:#2c3240;\
@@ -129,136 +133,7 @@ struct ReportPage {
         border-bottom:1px solid var(--line)}pre{overflow-x:auto;font-size:12px;line-height:1.4}
         svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size:11px}
         .grid{stroke:var(--line)}.a{stroke:var(--a)}.b{stroke:var(--b)}.c{stroke:var(--c)}.d{stroke:var(--d)}
-        path{fill:none;stroke-width:1.6}
+        path{fill:none;stroke-width:1.8;stroke-linejoin:round}.area{stroke:none;fill:var(--a);opacity:.12}
+        circle{stroke:var(--paper);stroke-width:1.5}circle.kept{fill:var(--good)}circle.lost{fill:var(--bad)}
         """
-}
-
-/// A drawing of lines over a common axis, as SVG.
-struct Chart {
-    struct Line {
-        let name: String
-        /// `a` to `d`: the page's colours.
-        let color: String
-        let values: [Double]
-
-        init(_ name: String, _ color: String, _ values: [Double]) {
-            self.name = name
-            self.color = color
-            self.values = values
-        }
-    }
-
-    private static let (width, height, left, right, top, bottom) = (920.0, 220.0, 64.0, 12.0, 24.0, 24.0)
-
-    private let xs: [Double]
-    private let lines: [Line]
-    private let unit: String
-    private let isLogarithmic: Bool
-    private let marks: [String]?
-
-    init(_ xs: [Double], _ lines: [Line], unit: String, isLogarithmic: Bool = false, marks: [String]? = nil) {
-        self.xs = xs
-        self.lines = lines
-        self.unit = unit
-        self.isLogarithmic = isLogarithmic
-        self.marks = marks
-    }
-
-    static func escaped(_ text: String) -> String {
-        text.reduce(into: "") { result, character in
-            switch character {
-            case "&": result += "&amp;"
-            case "<": result += "&lt;"
-            case ">": result += "&gt;"
-            case "\"": result += "&quot;"
-            default: result.append(character)
-            }
-        }
-    }
-
-    /// The logarithm to base 2, to a few digits: for placing points.
-    private static func logarithm(_ value: Double) -> Double {
-        value <= 0 ? -20 : Double(value.exponent) + (value.significand - 1)
-    }
-
-    var svg: String {
-        let all = lines.flatMap(\.values)
-        guard xs.count > 1, let greatest = all.max() else { return "<p>The run was too short to draw.</p>" }
-        let least = isLogarithmic ? max(all.filter { $0 > 0 }.min() ?? 1, greatest / 1e6) : 0
-        let (low, high) = scale(least, max(greatest, isLogarithmic ? least * 2 : 1e-9))
-        func x(_ value: Double) -> Double {
-            Self.left + (value - xs[0]) / max(xs[xs.count - 1] - xs[0], 1e-9) * (Self.width - Self.left - Self.right)
-        }
-        func y(_ value: Double) -> Double {
-            let part = isLogarithmic ? (Self.logarithm(max(value, least)) - low) / (high - low) : value / high
-            return Self.height - Self.bottom - part * (Self.height - Self.top - Self.bottom)
-        }
-        var text = "<svg viewBox=\"0 0 \(Int(Self.width)) \(Int(Self.height))\" role=\"img\">"
-        for tick in ticks(low, high) {
-            let place = NumberText.short(y(tick), 1)
-            text += "<path class=\"grid\" d=\"M\(Int(Self.left)) \(place)H\(Int(Self.width - Self.right))\"/>"
-            text +=
-                "<text x=\"\(Int(Self.left) - 6)\" y=\"\(place)\" dy=\"4\" text-anchor=\"end\">"
-                + "\(NumberText.short(tick, tick < 1 ? 3 : 1))</text>"
-        }
-        text += axis(x)
-        for (index, line) in lines.enumerated() {
-            text += "<path class=\"\(line.color)\" d=\"\(path(line.values, x, y))\"/>"
-            let place = Int(Self.left) + index * 140
-            text +=
-                "<path class=\"\(line.color)\" d=\"M\(place) 10h18\"/><text x=\"\(place + 24)\" y=\"14\">"
-                + "\(Self.escaped(line.name))</text>"
-        }
-        return text + "</svg>"
-    }
-
-    /// A line through the values. Where there was nothing to measure a logarithmic chart has a gap.
-    private func path(_ values: [Double], _ x: (Double) -> Double, _ y: (Double) -> Double) -> String {
-        var (text, isDrawing) = ("", false)
-        for (place, value) in zip(xs, values) {
-            guard !isLogarithmic || value > 0 else {
-                isDrawing = false
-                continue
-            }
-            text += (isDrawing ? "L" : "M") + "\(NumberText.short(x(place), 1)) \(NumberText.short(y(value), 1))"
-            isDrawing = true
-        }
-        return text
-    }
-
-    private func scale(_ least: Double, _ greatest: Double) -> (Double, Double) {
-        isLogarithmic ? (Self.logarithm(least), Self.logarithm(greatest) + 0.05) : (0, greatest * 1.05)
-    }
-
-    private func ticks(_ low: Double, _ high: Double) -> [Double] {
-        guard isLogarithmic else {
-            let step = Self.roundStep(high / 5)
-            return (0...10).map { Double($0) * step }.filter { $0 <= high }
-        }
-        // Two decades and less have more than their powers of ten.
-        let factors = high - low > 7 ? [1.0] : [1.0, 2, 5]
-        var (power, found) = (1e-6, [Double]())
-        while Self.logarithm(power) <= high {
-            found += factors.map { $0 * power }.filter { (low...high).contains(Self.logarithm($0)) }
-            power *= 10
-        }
-        return found
-    }
-
-    /// The least of 1, 2 and 5 times a power of ten that is not below `step`.
-    static func roundStep(_ step: Double) -> Double {
-        var power = 1e-9
-        while power * 10 <= step { power *= 10 }
-        return [1.0, 2, 5, 10].map { $0 * power }.first { $0 >= step * 0.999_999 } ?? step
-    }
-
-    private func axis(_ x: (Double) -> Double) -> String {
-        let places = (0...5).map { xs[0] + (xs[xs.count - 1] - xs[0]) * Double($0) / 5 }
-        let names = marks ?? places.map { NumberText.short($0, 0) + "s" }
-        return zip(places, names).enumerated().map { index, mark in
-            let anchor = index == 0 ? "start" : index == 5 ? "end" : "middle"
-            return "<text x=\"\(NumberText.short(x(mark.0), 1))\" y=\"\(Int(Self.height) - 6)\" "
-                + "text-anchor=\"\(anchor)\">\(mark.1)</text>"
-        }.joined()
-    }
 }

@@ -4,6 +4,7 @@
 internal import LoadModel
 internal import Memory
 internal import Platform
+internal import Synchronization
 
 /// Where what a run says besides its progress and summary goes, and in which form: k6's `--log-output`, `--log-format`
 /// and `--console-output`.
@@ -46,6 +47,9 @@ final class RunLog: Sendable {
     private let target: Int32?
     private let console: Int32?
     private let least: Level
+    /// The progress lines at the end of the terminal, above which goes what is said meanwhile. Whoever has them writes
+    /// to the terminal; nobody does so on the way of a request.
+    private let progress = Mutex<[String]>([])
 
     private init() { (form, target, console, least) = (.text, 2, 2, .info) }
 
@@ -106,6 +110,28 @@ final class RunLog: Sendable {
             line =
                 "{\"level\":\"\(level)\",\"msg\":\(JSONString.quoted(text))\(source),\"time\":\"\(time)\"}\n"
         }
-        writeWhole(Array(line.utf8), to: fd)
+        let isOnTerminal = fd < 3 && ProcessControl.isTerminal(fd)
+        progress.withLock { shown in
+            let isAmid = isOnTerminal && !shown.isEmpty
+            writeWhole(Array((isAmid ? Self.back(shown) + line + Self.text(shown) : line).utf8), to: fd)
+        }
     }
+
+    // MARK: Progress
+
+    /// Shows lines at the end of the terminal that standard output is, in the place of those before.
+    func showProgress(_ lines: [String]) {
+        progress.withLock { shown in
+            writeWhole(Array((Self.back(shown) + Self.text(lines)).utf8), to: 1)
+            shown = lines
+        }
+    }
+
+    /// Lets the lines stand where they are.
+    func endProgress() { progress.withLock { $0 = [] } }
+
+    private static func text(_ lines: [String]) -> String { lines.reduce(into: "") { $0 += $1 + "\n" } }
+
+    /// To the first of the lines, without them.
+    private static func back(_ lines: [String]) -> String { lines.isEmpty ? "" : "\u{1b}[\(lines.count)A\u{1b}[J" }
 }

@@ -64,6 +64,9 @@ final class ScriptLibrary: Sendable {
                 "the module '\(name)' is not supported; there are k6, k6/data, k6/encoding, k6/execution, k6/metrics, "
                     + "k6/timers and k6/x/memcached")
         }
+        if local.hasSuffix(".ts") {
+            throw ScriptProblem("the module '\(name)' is TypeScript, which is not supported: give its JavaScript")
+        }
         let base = importer.isEmpty ? directory : Self.parent(importer)
         let path = Self.normalised(local.hasPrefix("/") ? local : base + "/" + local)
         guard files.has(path) else {

@@ -100,7 +100,7 @@ final class ScriptSession {
     /// Takes over what the options came to.
     func adopt(
         _ registry: MetricRegistry, servers: [String], options: LoadOptions, outputs: [SampleOutput],
-        shown: String, keepsSeries: Bool = false
+        shown: String, keepsSeries: Bool = false, requestCap: RequestCap? = nil
     ) throws(RunProblem) {
         worker.registry = registry
         worker.places = []
@@ -115,6 +115,7 @@ final class ScriptSession {
         worker.setup.throwsErrors = options.throwsErrors ?? false
         worker.setup.tlsRules = options.tlsRules
         worker.setup.keepsSeries = keepsSeries
+        worker.setup.requestCap = requestCap
         do throws(OptionProblem) { try worker.setServers(servers, options.tls) } catch {
             throw RunProblem(.invalidOptions, error.description)
         }
@@ -203,7 +204,7 @@ final class ScriptSession {
         worker.call(0, worker.users[0].once, [.string(name), argument.map { .text($0) } ?? .undefined])
         while worker.users[0].outcome == nil {
             worker.deliver()
-            let next = worker.fireTimers()
+            let next = min(worker.fireTimers(), worker.releasePaced())
             worker.flushDirty()
             let now = Clock.monotonicNanoseconds()
             guard worker.users[0].outcome == nil, now < end, !guardian.isSignalled else { break }

@@ -243,7 +243,9 @@ extension ScriptWorker: ScriptHost {
                 users[user].isInterrupted = true
                 throw ScriptProblem("interrupted while it slept")
             }
-            takeEvents(poller.wait(nanoseconds: min(20_000_000, end - now)))
+            let next = releasePaced()
+            flushDirty()
+            takeEvents(poller.wait(nanoseconds: min(20_000_000, end - now, next - min(next, now))))
             // What waited for room goes out meanwhile.
             flushDirty()
             timeOut(Clock.monotonicNanoseconds())

@@ -102,11 +102,11 @@ final class ScriptConnection {
     /// Requests that were not answered.
     var load: Int { pending.count - head + waiting.count - waitingHead }
 
-    /// Takes what was written from `start` on out again, until there is room for it.
-    func hold(_ request: ScriptRequest, from start: Int) {
+    /// Takes what was written from `start` on out again.
+    func takeBack(from start: Int) -> [UInt8] {
         let bytes = output.withSpan { [UInt8](copying: $0.extracting(start..<$0.count)) }
         output.truncate(to: start, externalCount: 0)
-        waiting.append((request, bytes))
+        return bytes
     }
 
     /// Lets the oldest that waits go; false when none does.
@@ -328,13 +328,32 @@ extension ScriptWorker {
     /// A request was written, from `start` on, and waits for its answer, or for room in the pipeline.
     private func push(_ request: ScriptRequest, _ index: Int, from start: Int) {
         let connection = connections[index]
-        if connection.pending.count - connection.head < clients[connection.client].pipeline {
+        if pace(request, connection, from: start) { return }
+        if hasRoom(connection) {
             connection.pending.append(request)
         } else {
-            connection.hold(request, from: start)
+            connection.waiting.append((request, connection.takeBack(from: start)))
         }
         if connection.stream == nil { connect(index) }
         markDirty(connection)
+    }
+
+    /// A request whose time has come goes to the connection that has the fewest now.
+    func put(_ one: PacedRequest) {
+        let index = connection(one.request.user, one.client, one.server)
+        let connection = connections[index]
+        if hasRoom(connection) {
+            connection.pending.append(one.request)
+            connection.output.append(one.bytes.span)
+        } else {
+            connection.waiting.append((one.request, one.bytes))
+        }
+        if connection.stream == nil { connect(index) }
+        markDirty(connection)
+    }
+
+    private func hasRoom(_ connection: ScriptConnection) -> Bool {
+        connection.pending.count - connection.head < clients[connection.client].pipeline
     }
 
     /// What was written is sent with the turn's other output.

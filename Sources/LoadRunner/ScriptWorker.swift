@@ -42,6 +42,8 @@ struct ScriptSetup: Sendable {
     var tlsRules = LoadTLSRules()
     /// Whether what is gathered is kept apart by all tags.
     var keepsSeries = false
+    /// The option `rps`; nil without it.
+    var requestCap: RequestCap?
 }
 
 /// A virtual user of a script.
@@ -149,6 +151,8 @@ final class ScriptWorker {
     var shared: [SharedGroup: [Int]] = [:]
     var dirty: [Int] = []
     var timers: [ScriptTimer] = []
+    /// Requests that wait for their places under ``ScriptSetup/requestCap``, the earliest first.
+    var paced: [PacedRequest] = []
     /// Whether a script sleeps: what arrives meanwhile is counted at once, and told to the script afterwards.
     var isAsleep = false
     /// What scripts are to be told or to run, and the bytes of it: see ``deliver()``.
@@ -301,7 +305,7 @@ final class ScriptWorker {
                 isOver = isOver && users[user].isDone
             }
             if deliver() { next = 0 }
-            next = min(next, fireTimers())
+            next = min(next, fireTimers(), releasePaced())
             if flushDirty() { next = 0 }
             if isOver { return }
             let isTick = now >= tick
@@ -529,6 +533,7 @@ final class ScriptWorker {
             }
             users[user].connections = []
             for index in shared.values.joined() { giveUp(connections[index], user, now) }
+            if !paced.isEmpty { paced.removeAll { $0.request.user == user } }
             users[user].isRunning = false
             clear(user)
             setActive(user, false)

@@ -18,6 +18,7 @@ extension TestRun {
                 "there are more than \(SeriesTable.limit) different sets of tags: "
                     + "\(result.series.leftOut) samples are in no series")
         }
+        screen.endProgress()
         // What Prometheus got by tags is not told again, unless that is asked for.
         if options.summaryMode != .full { result.series = SeriesTable() }
         if let problem = done.setupProblem {

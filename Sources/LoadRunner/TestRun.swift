@@ -35,6 +35,8 @@ struct TestRun {
     let fleet: AgentFleet?
     /// The rate of a search's trial.
     private let searchRate: Double?
+    /// The cap on requests a second of scripts; nil without one.
+    private let requestCap: RequestCap?
     /// For each thread of scripts, the virtual users that it runs.
     private let assigned: [[(scenario: Int, number: Int)]]
 
@@ -88,6 +90,7 @@ struct TestRun {
             traces.append(trace)
             native.append(scenario)
         }
+        requestCap = try Self.cap(options, native, path, segment)
         (self.native, self.scripted, self.traces) = (native, scripted, traces)
         servers = options.servers ?? ["127.0.0.1:11211"]
         addresses = try ServerAddress.find(servers, options.tlsRules.applied(to: options.tls))
@@ -116,6 +119,19 @@ struct TestRun {
             throw OptionProblem("--execution-segment: agents have their parts already; leave one of the two out")
         }
         return options.segment ?? .whole
+    }
+
+    /// The cap on requests a second that options ask for; nil when there is none.
+    private static func cap(
+        _ options: LoadOptions, _ native: [Scenario], _ path: String, _ segment: ExecutionSegment
+    ) throws(OptionProblem) -> RequestCap? {
+        guard let rate = options.requestsPerSecond, rate > 0 else { return nil }
+        if let one = native.first {
+            throw OptionProblem(
+                "\(path): rps: a cap is for scripts; scenario \(one.name) has a workload, whose rate the executors "
+                    + "constant-arrival-rate and ramping-arrival-rate set")
+        }
+        return RequestCap(rate: rate, segment)
     }
 
     /// Why a scenario cannot be cut into parts; nil when it can.
@@ -251,10 +267,11 @@ struct TestRun {
         try fleet?.connect(control, basis)
         screen.showHeading(path: path, servers: servers, agents: fleet?.names ?? [], segment: segment)
         if options.isOverridden { screen.showWarning("vus stands in the place of the scenarios") }
-        let outputs = try start(settings.samples, registry, builtIn)
+        let own = try start(settings.samples, registry, builtIn)
+        let outputs = own + settings.running
         try session?.adopt(
             registry, servers: servers, options: options, outputs: outputs, shown: shownOptions,
-            keepsSeries: keepsSeries)
+            keepsSeries: keepsSeries, requestCap: requestCap)
         if fleet == nil { raiseLimits(screen.showWarning) }
         let running: [Thread]
         do throws(RunProblem) {
@@ -263,7 +280,7 @@ struct TestRun {
             fleet?.disconnect(control)
             // As in k6, what there is of a summary is shown all the same.
             if let session { control.publish(session.snapshot, thread: threads) }
-            for output in outputs { if let problem = output.finish() { screen.showError(problem) } }
+            for output in own { if let problem = output.finish() { screen.showError(problem) } }
             let watch = makeWatch(basis, control, threads: threads)
             return FinishedRun(
                 watch: watch, code: error.code, screen: screen, control: control, setupProblem: error.message)
@@ -291,7 +308,7 @@ struct TestRun {
         if let failed = tearDown(screen), code == .success { code = failed }
         if let session { control.publish(session.snapshot, thread: threads) }
         if let problem = watch.output?.finish(watch.sinks(), watch.series()) { screen.showError(problem) }
-        for output in outputs { if let problem = output.finish() { screen.showError(problem) } }
+        for output in own { if let problem = output.finish() { screen.showError(problem) } }
         return FinishedRun(watch: watch, code: code, screen: screen, control: control)
     }
 
@@ -333,7 +350,8 @@ struct TestRun {
         }
     }
 
-    private func start(
+    /// Starts what has each sample.
+    func start(
         _ settings: [SampleOutputSettings], _ registry: MetricRegistry, _ builtIn: BuiltInMetrics
     ) throws(RunProblem) -> [SampleOutput] {
         do throws(SystemError) {
@@ -407,7 +425,8 @@ struct TestRun {
             minIterationDuration: options.minIterationDuration ?? 0, data: session.data,
             isDedicated: session.library.canSleep, seed: options.seed, tags: options.tags ?? [:],
             outputs: outputs, log: log, systemTags: options.systemTags ?? .all,
-            throwsErrors: options.throwsErrors ?? false, tlsRules: options.tlsRules, keepsSeries: keepsSeries)
+            throwsErrors: options.throwsErrors ?? false, tlsRules: options.tlsRules, keepsSeries: keepsSeries,
+            requestCap: requestCap)
     }
 
     private func start(

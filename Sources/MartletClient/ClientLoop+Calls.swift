@@ -217,9 +217,7 @@ extension ClientLoop {
         for link in 0..<links.count {
             guard let due = links[link].machine.dueNanoseconds else { continue }
             if due <= now {
-                if links[link].nonsense == nil, links[link].machine.state == .open {
-                    links[link].nonsense = "nothing for too long"
-                }
+                // Silence is a connection that is lost, which is tried again, and no reply that is wrong.
                 loop.close(ConnectionID(rawValue: links[link].connection))
             } else {
                 mind(due)

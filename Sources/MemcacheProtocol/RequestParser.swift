@@ -207,18 +207,36 @@ extension RequestParser {
     private func fastGet(
         _ verb: Verb, _ input: Span<UInt8>, key: Int, at offset: inout Int, into request: inout Request
     ) -> ParseOutcome? {
-        let end = input.tokenEnd(from: key)
-        guard end < input.count, end > key, input[end] == UInt8(ascii: "\n") else { return nil }
-        let keyEnd = input[end &- 1] == UInt8(ascii: "\r") ? end &- 1 : end
-        guard keyEnd > key, keyEnd &- key <= ProtocolLimits.keyBytes else { return nil }
+        guard let (length, end) = Self.onlyKey(input, at: key) else { return nil }
         request = Request()
         request.verb = verb
         request.lineOffset = offset
         request.keyOffset = key
-        request.keyLength = keyEnd &- key
+        request.keyLength = length
         request.traits = .lastKey
-        offset = end &+ 1
+        offset = end
         return .complete
+    }
+
+    /// The length of the key at `key`, and where the next line begins, where the line is there and holds nothing else.
+    @inline(__always)
+    private static func onlyKey(_ input: Span<UInt8>, at key: Int) -> (length: Int, end: Int)? {
+        let end = input.tokenEnd(from: key)
+        guard end < input.count, end > key, input[end] == UInt8(ascii: "\n") else { return nil }
+        let keyEnd = input[end &- 1] == UInt8(ascii: "\r") ? end &- 1 : end
+        guard keyEnd > key, keyEnd &- key <= ProtocolLimits.keyBytes else { return nil }
+        return (keyEnd &- key, end &+ 1)
+    }
+
+    /// Moves `offset` past the next request where that is a classic `get` of one key and all there, as most requests
+    /// are: for those who answer it without a look at it. False, and nothing moves, for everything else.
+    package func skipPlainGet(_ input: Span<UInt8>, at offset: inout Int) -> Bool {
+        guard state == .text, scanned == 0, input.count &- offset >= 8,
+            UInt32(truncatingIfNeeded: input.word(at: offset)) == CommandWord.get,
+            let (_, end) = Self.onlyKey(input, at: offset &+ 4)
+        else { return false }
+        offset = end
+        return true
     }
 
     /// Starts on the keys of a get line and yields the first. `firstKey` is cut out of the line by the tokenizer.

@@ -24,9 +24,9 @@ package enum PercentEncoding {
                 continue
             }
             guard index + 2 < text.count,
-                let byte = UInt8(String(decoding: text[index + 1...index + 2], as: UTF8.self), radix: 16)
+                let byte = Hexadecimal.bytes(String(decoding: text[index + 1...index + 2], as: UTF8.self))
             else { return nil }
-            bytes.append(byte)
+            bytes += byte
             index += 3
         }
         return bytes

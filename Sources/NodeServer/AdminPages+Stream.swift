@@ -5,6 +5,7 @@ internal import Admin
 internal import Invalidation
 internal import Memory
 internal import Storage
+internal import StreamDirect
 
 /// The stream's page on the admin port: what consumers of the node's stream get, for people and tools.
 extension Node {
@@ -16,8 +17,43 @@ extension Node {
                 "records of the stream behind ?cursor (or from=kept, from=now), a line of JSON each, the last with the "
                     + "next cursor; ?bytes of records at most",
                 access: .guarded, queryNames: ["cursor", "from", "bytes"]
-            ) { [self] in streamRecords($0) }
+            ) { [self] in streamRecords($0) },
+            AdminRoute(
+                "/stream/repair", "asks for records that are missing again, and whether that is all", access: .action
+            ) { [self] _ in order(slots: 0) { _ in .repair } },
+            AdminRoute(
+                "/stream/replay", "has what the source keeps sent again; ?slot, or all", access: .action,
+                queryNames: ["slot"]
+            ) { [self] request in
+                guard let mask = Self.slots(request.query["slot"] ?? "all") else { return Self.noSlot }
+                return order(slots: mask) { .replay($0) }
+            },
+            AdminRoute(
+                "/stream/skip", "gives the copies of ?slot (or all) up, and goes on behind what is known",
+                access: .action, queryNames: ["slot"]
+            ) { [self] request in
+                guard let mask = request.query["slot"].flatMap(Self.slots) else { return Self.noSlot }
+                return order(slots: mask) { .skip($0) }
+            },
         ]
+    }
+
+    private static let noSlot = AdminResponse.failure("slot: expected a number from 0 to 63, or all", status: 400)
+
+    private static func slots(_ text: String) -> UInt64? {
+        if text == "all" { return StreamSlots.all }
+        return Int(text).flatMap { (0..<StreamSlots.count).contains($0) ? StreamSlots.mask($0) : nil }
+    }
+
+    private func order(slots mask: UInt64, _ make: (UInt64) -> StreamOrder) -> AdminResponse {
+        guard stream != nil, let carrier = streamCarrier else {
+            return .failure("this node follows no stream", status: 409)
+        }
+        if let home = carrier.figures.home, carrier.figures.peer.isEmpty {
+            return .failure("there is no connection to \(home)", status: 503)
+        }
+        carrier.order(make(mask))
+        return .json("{\"asked\":true,\"slots\":\(mask.nonzeroBitCount)}\n", status: 202)
     }
 
     private func streamRecords(_ request: AdminRequest) -> AdminResponse {
@@ -70,7 +106,7 @@ enum StreamPage {
         }
         var feed = StreamFeed(configuration, hello: hello, kept: kept, last: last)
         feed.grant(bytes)
-        var pump = FeedPump(feed, place: source.tail.end)
+        var pump = FeedPump(feed, place: source.tail.end, tail: source.tail)
         let hasMore = try pump.run(source, limitBytes: bytes) { item in
             switch item {
             case .lost(let slot, let through): text += lost(slot, through: through)

@@ -50,6 +50,14 @@ struct BatchRunner: ~Copyable {
         var stop = ParseOutcome.complete
         if decodedKeys.count > 0 { decodedKeys.removeAll() }
         let isCareful = executor.shedder.isCareful
+        if isCareful, executor.shedder.refusedLast, executor.refusesLines {
+            done &+= refuseReads(parser, input, at: &offset, &output)
+            if offset == input.count { return .stop }
+            if output.totalCount >= Self.outputHighWater || done >= turnLimit {
+                connection.yield()
+                return .stop
+            }
+        }
         let limit = isCareful ? executor.shedder.batchLimit : Self.batchLimit
         while count < limit {
             let outcome = Self.parse(&parser, input, at: &offset, into: requests, count, &decodedKeys)
@@ -64,7 +72,8 @@ struct BatchRunner: ~Copyable {
         }
         var runnable = count
         if case .swallow = stop { runnable &+= 1 }
-        if count > 1 { prefetch(count, input) }
+        // What is refused is not looked up.
+        if count > 1, !(isCareful && executor.shedder.refusedLast) { prefetch(count, input) }
         let isRestricted = executor.isRestricted
         let traces = executor.traces
         for index in 0..<runnable {
@@ -174,11 +183,38 @@ struct BatchRunner: ~Copyable {
         return executor.allows(request, key: key, input, &output)
     }
 
+    /// Refuses the plain reads that come next, up to the first that is served or the first of anything else; gives how
+    /// many. Requests that nobody looks at are not taken apart.
+    @inline(never)
+    private mutating func refuseReads(
+        _ parser: RequestParser, _ input: Span<UInt8>, at offset: inout Int, _ output: inout OutputBuffer
+    ) -> Int {
+        let isOutright = executor.shedder.refusesAllReads
+        var count = 0
+        var next = offset
+        while output.totalCount < Self.outputHighWater, parser.skipPlainGet(input, at: &next) {
+            if !isOutright, executor.shedder.admitsReadAhead() { break }
+            executor.appendBusy(nil, &output)
+            offset = next
+            count &+= 1
+        }
+        if isOutright { executor.shedder.refusedReads(count) }
+        return count
+    }
+
     /// Executes a request that the node may not have the time for.
     @inline(never)
     private mutating func executeCarefully(
         _ index: Int, _ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer
     ) {
+        // Most of what is refused: as a whole, a request is more to move than to refuse.
+        if requests[index].verb == .get, requests[index].form == .classic, requests[index].isLastKeyOfGet,
+            requests[index].error.isNone, !executor.defers, executor.shedder.judgesPlainly
+        {
+            guard executor.shedder.admitsRead() else { return executor.appendBusy(nil, &output) }
+            execute(index, &connection, input, &output)
+            return executor.shedder.executed(.get)
+        }
         let request = requests[index]
         if executor.skips(request) { return }
         let range = request.keyOffset..<request.keyOffset &+ request.keyLength
@@ -189,7 +225,7 @@ struct BatchRunner: ~Copyable {
             return executor.refuseBusy(request, key: input.extracting(range), input, &output)
         }
         execute(index, &connection, input, &output)
-        executor.shedder.executed(request)
+        executor.shedder.executed(request.verb)
     }
 
     private static func admitDecoded(

@@ -24,14 +24,31 @@ final class HotKeys: Sendable {
 
     let isOn: Bool
     private let sketches: [Guarded<SpaceSaving>]
+    private let recent: [Guarded<RecentReads>]
 
     init(reactors: Int, isOn: Bool) {
         self.isOn = isOn
         sketches = (0..<reactors).map { _ in Guarded(SpaceSaving()) }
+        recent = (0..<reactors).map { _ in Guarded(RecentReads()) }
     }
 
     fileprivate func note(_ hash: UInt64, _ key: Span<UInt8>, reactor: Int) {
         sketches[reactor].withLock { $0.note(hash, key) }
+        let now = Clock.monotonicNanoseconds()
+        // Not the engine's hash, which is another one in each process.
+        let stable = stableHash(key)
+        recent[reactor].withLock { $0.note(stable, now: now) }
+    }
+
+    /// The keys that are read most now, by the stable hash of each, with reads a second; most first.
+    func rates(_ limit: Int) -> [(hash: UInt64, perSecond: UInt64)] {
+        let now = Clock.monotonicNanoseconds()
+        var merged: [UInt64: Double] = [:]
+        for sketch in recent {
+            for (hash, rate) in sketch.withLock({ $0.rates(now: now) }) { merged[hash, default: 0] += rate }
+        }
+        let sorted = merged.sorted { ($0.value, $0.key) > ($1.value, $1.key) }
+        return sorted.prefix(limit).map { ($0.key, UInt64($0.value * Double(Self.sampleInterval))) }
     }
 
     /// The `limit` hottest keys, hottest first.

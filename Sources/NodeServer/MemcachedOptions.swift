@@ -26,6 +26,8 @@ struct NodeConfigurationDraft {
 struct MemcachedOptions {
     /// What the options change, in order.
     private(set) var edits: [(inout NodeConfigurationDraft) -> Void] = []
+    /// The options as they were given, but for those that each node of a fleet has of its own.
+    private(set) var shared: [String] = []
     /// `-l`, put together as memcached does.
     private var interface: String?
 
@@ -53,6 +55,7 @@ struct MemcachedOptions {
     /// Takes an option with its value. `-h`, `-i` and `-V` are the caller's.
     mutating func take(_ option: Character, _ value: String?) throws(StartRefusal) {
         let text = String((value ?? "").drop { $0.isASCII && $0.isWhitespace })
+        if !"apsUludPeA".contains(option) { shared.append("-\(option)\(text.isEmpty ? "" : " ")\(text)") }
         if takeSwitch(option) { return }
         if try takeNetwork(option, text) { return }
         if try takeLimit(option, text) { return }

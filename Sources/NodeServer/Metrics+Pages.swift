@@ -6,20 +6,25 @@ package import Admin
 package import Hosting
 internal import Reactor
 internal import Storage
-internal import Telemetry
+package import Telemetry
 
 /// The node's pages on the admin port.
 extension Node {
     /// `/metrics`, `/livez`, `/healthz`, `/readyz`, `/stats.json` and `/drain`.
-    package func adminRoutes(_ drain: Drain) -> [AdminRoute] {
+    package func adminRoutes(_ drain: Drain, events: EventLog = EventLog()) -> [AdminRoute] {
         var routes = [AdminPages.metrics { [self] in appendMetrics(to: &$0) }]
         routes += AdminPages.liveness()
         routes.append(AdminPages.readiness { [self] in readiness(drain) })
-        routes.append(AdminPages.statistics { [self] in statisticsJSON(drain) })
+        routes.append(AdminPages.statistics { [self] in statisticsJSON(drain, events: events) })
+        routes.append(AdminPages.events(events))
+        routes.append(configurationRecord.route)
+        routes.append(AdminRoute("/ring", "who is in the fleet, as this node knows it") { [self] _ in .json(ringJSON) })
         routes.append(AdminPages.console())
         routes.append(drain.route { [self] in clients })
         routes += storageRoutes()
         routes += streamRoutes()
+        routes += monitorRoutes()
+        routes += regionRoutes()
         return routes
     }
 
@@ -50,7 +55,7 @@ extension Node {
 
     /// All statistics as one JSON object: the lists of `stats` by the names of its sub-commands, and what has a
     /// structure of its own. Connections are left out, there may be very many.
-    package func statisticsJSON(_ drain: Drain? = nil) -> String {
+    package func statisticsJSON(_ drain: Drain? = nil, events: EventLog = EventLog()) -> String {
         let lists: [(String, StatisticsList)] = [
             ("stats", generalStatistics()), ("settings", settingsStatistics()), ("items", itemStatistics()),
             ("slabs", slabStatistics()), ("martlet", internalStatistics()), ("storage", storageStatistics()),
@@ -71,8 +76,10 @@ extension Node {
         if let drain {
             let latencies = CommandKind.allCases.map { (name: $0.label, histogram: latency(of: $0)) }
             members.append(
-                StatusDocument(role: "node", phase: drain.phase, checks: readiness(drain), latencies: latencies).members
-            )
+                StatusDocument(
+                    role: "node", phase: drain.phase, checks: readiness(drain), latencies: latencies,
+                    configuration: configurationRecord.json, events: events
+                ).members)
         }
         return "{\(members.joined(separator: ","))}\n"
     }

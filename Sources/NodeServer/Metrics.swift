@@ -43,6 +43,7 @@ extension Node {
         appendStreamMetrics(to: &exposition)
         appendOverloadMetrics(to: &exposition)
         tracing.appendMetrics(to: &exposition, prefix: "martlet_trace")
+        configurationRecord.appendMetrics(to: &exposition, prefix: "martlet_config")
         tenants.appendMetrics(to: &exposition, prefix: "martlet_tenant")
     }
 }

@@ -9,6 +9,7 @@ internal import Platform
 internal import Reactor
 package import Storage
 internal import StreamDirect
+internal import StreamKafka
 internal import Synchronization
 internal import Telemetry
 package import Tracing
@@ -30,6 +31,10 @@ package final class Node: Sendable {
     let storage: NodeStorage?
     /// What a followed stream does to the cache; nil where none is followed.
     let stream: NodeStream?
+    /// Whether its region is home.
+    let isHome: Atomic<Bool>
+    /// When copies of each slot were cached last; nil where no other region can become home.
+    let fills: SlotTimes?
     /// Which keys are the node's; nil where it is the only one with its store.
     let ownership: NodeOwnership?
     /// What fetches its share of the keys when it joins a fleet; nil where nothing is fetched.
@@ -38,6 +43,8 @@ package final class Node: Sendable {
     let operations: StorageOperations?
     /// What is traced of requests.
     package let tracing: Tracing
+    /// What it was made from in short, and what was read since.
+    let configurationRecord: ConfigurationRecord
     /// `verbosity`; log lines of level debug are written from 2 on.
     let verbosity: Atomic<Int>
     /// When a delayed `flush_all` happens, in the clock's seconds; 0 when none waits.
@@ -74,6 +81,7 @@ package final class Node: Sendable {
         _ configuration: NodeConfiguration, backend: (any StorageBackend)?, memoryFile: MemoryFile?
     ) throws(AuthenticationFileError) {
         self.configuration = configuration
+        configurationRecord = ConfigurationRecord(configuration.summary)
         self.memoryFile = memoryFile
         // One thread for each reactor, and the stream's.
         let tracing = Tracing(configuration.tracing, threads: configuration.threads + 1)
@@ -83,9 +91,8 @@ package final class Node: Sendable {
         let clock = NodeClock(epoch: before?.numbers[MemoryFile.epoch])
         self.clock = clock
         members = Guarded(Members(list: configuration.members, version: configuration.membersVersion))
-        var engine = EngineConfiguration(
-            limitBytes: configuration.memoryBytes,
-            hashSeed: before?.hashSeed ?? UInt64.random(in: .min ... .max))
+        let seed = before?.hashSeed ?? UInt64.random(in: .min ... .max)
+        var engine = EngineConfiguration(limitBytes: configuration.memoryBytes, hashSeed: seed)
         engine.evicts = configuration.evicts
         engine.itemSizeMax = configuration.maximumItemBytes
         if backend != nil { engine.lingerSeconds = StoragePools(configuration.storage.pools).lingerSecondsMax }
@@ -93,10 +100,14 @@ package final class Node: Sendable {
         self.engine = cache
         let regions = configuration.regions
         let isFollower = regions.isOn && (!regions.isHome || configuration.storage.backend == .postgres)
+        let trace = isFollower && regions.monitorRate > 0 ? ChangeTrace() : nil
+        isHome = Atomic(regions.isHome)
+        let fills = regions.candidates.isEmpty || backend == nil ? nil : SlotTimes()
+        self.fills = fills
         let storage = backend.map { backend in
             NodeStorage(
                 configuration.storage, backend: backend, engine: cache, clock: clock, reactors: configuration.threads,
-                followsChanges: isFollower, sharesKeys: configuration.ownership.hash != nil)
+                followsChanges: isFollower, sharesKeys: configuration.ownership.hash != nil, fills: fills, trace: trace)
         }
         self.storage = storage
         stream =
@@ -104,11 +115,11 @@ package final class Node: Sendable {
             ? NodeStream(
                 regions, engine: cache, clock: clock, storage: storage,
                 pools: StoragePools(configuration.storage.pools),
-                tracer: SharedTracer(tracing, thread: configuration.threads)) : nil
+                tracer: SharedTracer(tracing, thread: configuration.threads), fills: fills, trace: trace) : nil
         if let own = configuration.fleet.ownMember, configuration.ownership.hash != nil,
             let shared = backend as? any SharedStore
         {
-            let ownership = NodeOwnership(configuration.ownership, own: own, authority: shared.authority)
+            let ownership = NodeOwnership(configuration.ownership, own: own, store: shared)
             ownership.want(configuration.members.map { RingMember($0) })
             shared.setFence(ownership)
             self.ownership = ownership
@@ -120,10 +131,10 @@ package final class Node: Sendable {
         } else {
             warmUp = nil
         }
-        operations = storage.map { StorageOperations($0, hashSeed: cache.hashSeed) }
+        operations = storage.map { [ownership] in StorageOperations($0, ownership, hashSeed: cache.hashSeed) }
         tenants = TenantDirectory(configuration.tenants, reactors: configuration.threads)
         verbosity = Atomic(configuration.verbosity)
-        counters = (0..<configuration.threads).map { _ in ReactorCounters() }
+        counters = (0..<configuration.threads).map { _ in ReactorCounters(isTraced: configuration.tracing.isOn) }
         overload = (0..<configuration.threads).map { _ in OverloadFigures() }
         prefixes = PrefixStatistics(
             delimiter: configuration.prefixDelimiter, isOn: configuration.collectsPrefixStatistics)
@@ -147,13 +158,53 @@ package final class Node: Sendable {
         var tls: TLSContext?
         var stop: (@Sendable (Bool) -> Void)?
         var streams: StreamService?
+        var monitor: NodeMonitor?
+        var home: NodeHome?
+        var kafka: KafkaService?
+        var debezium: DebeziumInput?
     }
 
-    /// How the stream goes; nil where there is none.
-    var streamFigures: StreamFigures? { late.withLock { $0.streams }?.figures }
+    /// Who knows which region is home; nil where that is fixed.
+    var home: NodeHome? { late.withLock { $0.home } }
 
-    /// Tells the node who carries its stream, at start.
-    func attach(_ streams: StreamService) { late.withLock { $0.streams = streams } }
+    /// Tells the node who knows it, at start.
+    func attach(_ home: NodeHome) { late.withLock { $0.home = home } }
+
+    /// Its region is home, or is not, from now on.
+    func setHome(_ isOwn: Bool) { isHome.store(isOwn, ordering: .releasing) }
+
+    /// Who carries the stream; nil where there is none.
+    var streamCarrier: StreamService? { late.withLock { $0.streams } }
+
+    /// What the consistency monitor has found; nil where the node has none.
+    var monitorFigures: NodeMonitor.Figures? { late.withLock { $0.monitor }?.figures }
+
+    /// How the stream goes, whichever way it comes; nil where there is none.
+    var streamFigures: StreamFigures? {
+        guard var figures = late.withLock({ $0.streams })?.figures else { return nil }
+        if let kafka = kafkaFigures, let followed = kafka.follower {
+            figures.home = configuration.regions.home?.name
+            figures.peer = followed.isConnected ? "kafka \(kafka.topic)" : ""
+            figures.reason = followed.reason
+            figures.damaged += followed.damaged
+            (figures.backlog, figures.missingSlots) = (followed.backlog, followed.missingSlots)
+            figures.follower = followed.counts
+        }
+        return figures
+    }
+
+    /// How the Kafka transport goes; nil where there is none.
+    var kafkaFigures: KafkaFigures? { late.withLock { $0.kafka }?.figures }
+
+    /// How the reading of a Debezium connector's topic goes; nil where nobody reads one.
+    var debeziumFigures: DebeziumFigures? { late.withLock { $0.debezium }?.figures }
+
+    /// Tells the node who carries its stream, and who monitors it, at start.
+    func attach(_ streams: StreamService, _ kafka: KafkaService?, _ debezium: DebeziumInput?, _ monitor: NodeMonitor?) {
+        late.withLock { late in
+            (late.streams, late.kafka, late.debezium, late.monitor) = (streams, kafka, debezium, monitor)
+        }
+    }
 
     /// The reactors and listeners; nil before the start.
     var group: ReactorGroup? { late.withLock { $0.group } }
@@ -174,9 +225,12 @@ package final class Node: Sendable {
         case failed(String)
     }
 
-    /// Reads TLS certificates and key again; connections go on with the old ones.
+    /// Reads TLS certificates, key and revocation lists again; connections go on with the old ones, but for those of
+    /// clients that are revoked.
     func refreshCertificates() -> CertificateRefresh {
-        guard let tls = late.withLock({ $0.tls }) else { return .notConfigured }
+        let (loaded, group) = late.withLock { ($0.tls, $0.group) }
+        guard let tls = loaded else { return .notConfigured }
+        defer { group?.closeRevoked() }
         do throws(TLSError) {
             try tls.reload()
             return .done
@@ -202,6 +256,9 @@ package final class Node: Sendable {
         let version = listVersion > 0 ? listVersion : Int(clock.startedAt)
         return Array("\(version)\n\(nodes.joined(separator: " "))\n".utf8)
     }
+
+    /// The cluster's nodes, as far as anybody said who they are.
+    var clusterMembers: [ClusterMember] { members.withLock { $0.list } }
 
     /// Replaces the cluster's nodes. A version of 0 becomes the time of the change, so that it grows.
     func setMembers(_ list: [ClusterMember], version: Int) {
@@ -271,4 +328,10 @@ final class ReactorCounters: Sendable {
     let commands = CounterSet<NodeCounter>()
     /// Time from a batch's readiness to its replies, by kind of command; indexed by `CommandKind`.
     let latencies = FixedArray<LatencyHistogram>(count: CommandKind.allCases.count) { _ in LatencyHistogram() }
+    /// The last traced command of each of their buckets.
+    let exemplars: FixedArray<ExemplarCells>
+
+    init(isTraced: Bool) {
+        exemplars = FixedArray(count: CommandKind.allCases.count) { _ in ExemplarCells(isOn: isTraced) }
+    }
 }

@@ -76,9 +76,13 @@ extension NodeCommandLine {
         Each is a key of the file (hotKeys.top), a variable (MARTLET_HOT_KEYS_TOP) and a flag (--hot-keys-top). A flag
         wins over a variable, and that over the file; memcached's options win over all.
 
-        \(NodeConfiguration.schema.help())
+        \(NodeConfiguration.schema.help(without: foreignWords))
         """
     }
+
+    /// Settings that stand in the reference only: their values have words by which tools tell what a memcached was
+    /// built with.
+    private static var foreignWords: Set<String> { ["stream.kafka.security", "stream.kafka.mechanism"] }
 
     /// What `-i` prints.
     static var license: String {

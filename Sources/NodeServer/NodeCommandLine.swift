@@ -47,6 +47,8 @@ package struct NodeCommandLine {
         var flags: [SettingsSchema.Flag] = []
         var configurationPath: String?
         var checksOnly = false
+        /// What is no option, where that is passed over.
+        var ignored: [String] = []
     }
 
     /// The configuration to run with. Everything that ends the start instead, `-h` and `--check-config` among it, is
@@ -63,9 +65,12 @@ package struct NodeCommandLine {
         tracing.storageSystem = draft.configuration.storage.backend.systemName
         draft.configuration.tracing = tracing
         draft.warnings += notes
+        draft.warnings += findings.ignored.map { "\"\($0)\" is ignored, as memcached does: it is no option" }
         findings.options.apply(to: &draft)
         var configuration = try draft.finished()
         configuration.portFilePath = environment["MEMCACHED_PORT_FILENAME"]
+        configuration.summary = ConfigurationSummary(
+            NodeConfiguration.schema, values, options: findings.options.shared)
         if configuration.verbosity >= 2, !values.isSet("log.level") { configuration.logLevel = .debug }
         if findings.checksOnly {
             let lines = NodeConfiguration.schema.describe(values) + configuration.notes.map { "# note: \($0)" }
@@ -109,7 +114,7 @@ package struct NodeCommandLine {
         let taken = Set(longs.map(\.name))
         for setting in NodeConfiguration.schema.settings where setting.isScalar && !taken.contains(setting.flagName) {
             var argument = OptionScanner.Argument.required
-            if case .boolean = setting.type { argument = .optional }
+            if case .boolean = setting.type { argument = .boolean }
             longs.append(.init(setting.flagName, argument, abbreviable: false))
         }
         return longs
@@ -133,7 +138,22 @@ package struct NodeCommandLine {
                 }
             }
         }
+        try take(scanner.operands, &findings)
         return findings
+    }
+
+    /// memcached ignores words that are no options, and so do we where nothing is said but in its options. Beside ours
+    /// such a word is most likely a value that was meant for a switch, and that must not be lost.
+    private func take(_ operands: [String], _ findings: inout Findings) throws(StartRefusal) {
+        let isOfMemcached = findings.flags.isEmpty && findings.configurationPath == nil && !findings.checksOnly
+        guard let first = operands.first, !isOfMemcached else {
+            findings.ignored = operands
+            return
+        }
+        throw StartRefusal(
+            code: StartRefusal.Code.usage,
+            errors: "\(program): \"\(first)\" is no option, and no option's value; "
+                + "what a switch takes is true, false, yes, no, on or off\n")
     }
 
     private func take(_ option: Character, _ value: String?, _ findings: inout Findings) throws(StartRefusal) {

@@ -11,6 +11,7 @@ extension NodeConfigurationDraft {
         try draft.checkTuning()
         try draft.checkProtocols()
         try draft.checkPorts()
+        try draft.checkPeers()
         try draft.placeListeners()
         draft.addNotes()
         return draft.configuration
@@ -98,6 +99,17 @@ extension NodeConfigurationDraft {
         }
     }
 
+    /// Nodes speak with each other in the clear, and log in nowhere, however TLS and users were asked for.
+    private mutating func checkPeers() throws(StartRefusal) {
+        guard isTLSEnabled || configuration.authenticationPath != nil else { return }
+        configuration.ownership.forwards = false
+        if configuration.warmUp.hash != nil {
+            throw StartRefusal(
+                code: StartRefusal.Code.configuration,
+                errors: "warmUp.hash: nodes fetch from each other in the clear, and log in nowhere; no TLS, no -Y\n")
+        }
+    }
+
     private mutating func checkPorts() throws(StartRefusal) {
         if hasDatagramPort, configuration.datagramPort != 0, !hasPort {
             configuration.port = configuration.datagramPort
@@ -116,6 +128,7 @@ extension NodeConfigurationDraft {
             if tls.certificatePath.isEmpty {
                 throw Self.usage("Error loading the certificate chain: (null) : -o ssl_chain_cert is missing")
             }
+            if let problem = tls.problems.first { throw Self.usage(problem) }
             configuration.tls = tls
         }
         if configuration.storage.backend != .none, configuration.process.daemonizes {

@@ -20,6 +20,12 @@ extension NodeConfiguration {
             "overload.testServiceTime", .duration(0...1_000_000_000), default: "0",
             "What each request takes at least, busily: for load tests only."),
         Setting(
+            "overload.testServiceSleeps", .boolean, default: "false",
+            "Whether that time is slept through, for load tests of several nodes on a machine."),
+        Setting(
+            "overload.testRefusal", .boolean, default: "false",
+            "Whether all is refused that may be, overload or none: for load tests only."),
+        Setting(
             "overload.listeners",
             .mappings([
                 Setting("tag", .text, required: true, "The tag of a listener, as in -l tag[low]:127.0.0.1:11213."),
@@ -41,7 +47,9 @@ extension NodeConfigurationDraft {
         overload.controller.isDryRun = values.boolean("overload.dryRun")
         overload.reply = values.text("overload.reply").flatMap(OverloadSettings.Reply.init) ?? .busy
         overload.tenant = values.text("overload.tenant").flatMap(OverloadSettings.Tenant.init) ?? .address
+        overload.controller.refusesAll = values.boolean("overload.testRefusal")
         overload.serviceNanoseconds = values.duration("overload.testServiceTime")
+        overload.serviceSleeps = values.boolean("overload.testServiceSleeps")
         for mapping in values.mappings("overload.listeners") {
             let tag = mapping.text("tag") ?? ""
             if !(1...8).contains(tag.utf8.count) {

@@ -9,7 +9,8 @@ internal import Tracing
 extension NodeConfiguration {
     /// The settings of a node: the keys of its file, and with them its variables and long flags.
     static let schema = SettingsSchema(
-        networkSettings + cacheSettings + storageSettings + RegionSettings.settings + overloadSettings
+        networkSettings + cacheSettings + storageSettings + RegionSettings.settings
+            + RegionSettings.kafkaSettings + overloadSettings
             + commandSettings + statisticsSettings + TracingConfiguration.settings + ServerTLS.settings
             + FleetSettings.settings + OwnershipSettings.settings + WarmUpSettings.settings + processSettings
             + DrainConfiguration.settings)
@@ -118,6 +119,13 @@ extension NodeConfigurationDraft {
             hasMembers: !configuration.fleet.source.isEmpty || !configuration.members.isEmpty, problems: &problems)
         configuration.fleet.isWarming = configuration.warmUp.hash != nil
         configuration.storage.isShared = configuration.ownership.hash != nil
+        if configuration.storage.isShared, let place = configuration.ownership.authority {
+            configuration.storage.authority = StorageSettings.Authority(
+                place: place, caFile: configuration.fleet.caFile,
+                leaseMilliseconds: configuration.ownership.leaseMilliseconds)
+        }
+        configuration.storage.promotion = StorageSettings.Promotion(
+            configuration.regions, storage: configuration.storage)
         checkSharing(&problems)
         readOverload(values, &problems)
         readStatistics(values, &problems)

@@ -27,6 +27,10 @@ extension NodeConfiguration {
         Setting(
             "storage.url", .text, secret: true, "postgres: connection string, postgresql://user@host:port/database."),
         Setting(
+            "storage.standbyURL", .text, secret: true,
+            "region: connection string of the region's own standby of home's PostgreSQL, with which it can be promoted."
+        ),
+        Setting(
             "storage.instance", .text,
             "postgres: what names this node to the database, the same over restarts; host name and port when absent."),
         Setting("storage.connections", .integer(2...64), default: "8", "postgres, region: connections at most."),
@@ -91,6 +95,7 @@ extension NodeConfigurationDraft {
         storage.acceptsDamagedLog = values.boolean("storage.acceptDamagedLog")
         storage.readers = values.integer("storage.readers")
         storage.url = values.text("storage.url")
+        storage.standbyURL = values.text("storage.standbyURL")
         storage.instance = values.text("storage.instance")
         storage.connections = values.integer("storage.connections")
         storage.usesTLS = values.boolean("storage.tls")

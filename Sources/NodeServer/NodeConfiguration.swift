@@ -152,6 +152,8 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var tuning = MemcachedTuning()
     /// What the operator ought to be told at start.
     package var notes: [String] = []
+    /// All of this in short.
+    package var summary = ConfigurationSummary()
 
     package init() {}
 

@@ -117,7 +117,10 @@ final class NodeHandler: ReactorHandler {
         return offset
     }
 
-    func foresee(_ inputs: borrowing InputGroup) { runner.foresee(inputs) }
+    func foresee(_ inputs: borrowing InputGroup) {
+        // What is refused is not looked up.
+        if !runner.executor.shedder.refusesNow { runner.foresee(inputs) }
+    }
 
     func filled(_ connection: inout Connection, _ output: inout OutputBuffer) {
         let slot = connection.slot

@@ -32,6 +32,8 @@ final class NodeOwnership: WriteFence {
     let counts = SharedCounterSet<OwnershipCounter>()
     /// Tells settings that all nodes must have alike.
     private let fingerprint: UInt64
+    /// Whether the store commits nothing under an old epoch.
+    private let isFenced: Bool
     /// Whether requests for keys of others are passed on.
     let forwards: Bool
     /// Why the process ends that another one, which lives, has the name of; nil while it does not.
@@ -47,13 +49,16 @@ final class NodeOwnership: WriteFence {
         var log: Log?
     }
 
-    init(_ settings: OwnershipSettings, own: RingMember, authority: any LeaseAuthority) {
-        self.authority = authority
+    init(_ settings: OwnershipSettings, own: RingMember, store: any SharedStore) {
+        authority = store.authority
+        isFenced = store.refusesOldEpochs
         forwards = settings.forwards
         fingerprint = settings.fingerprint
+        var configuration = settings.configuration
+        configuration.isFenced = isFenced
         let machine = OwnershipStateMachine(
             // The lower half tells processes from each other, the upper one where they listen, once that is known.
-            name: own.name, token: UInt64(UInt32.random(in: 1...UInt32.max)), configuration: settings.configuration
+            name: own.name, token: UInt64(UInt32.random(in: 1...UInt32.max)), configuration: configuration
         ) { settings.place($0) }
         self.machine = Guarded(machine)
     }
@@ -92,7 +97,9 @@ final class NodeOwnership: WriteFence {
 
     var permit: WritePermit {
         let (name, token) = machine.withLock { ($0.name, $0.token) }
-        return WritePermit(name: name, token: token, view: current.withLock { $0 })
+        // The lease first, as in a turn.
+        let isLeased = self.isLeased
+        return WritePermit(name: name, token: token, view: current.withLock { $0 }, isLeased: isLeased)
     }
 
     func renew(after epoch: UInt64, timeoutNanoseconds: UInt64) {
@@ -213,13 +220,14 @@ final class NodeOwnership: WriteFence {
         noteRefusal(reply, at: now, isFirst: !wasRefused, log)
         // What was read before the change may be as old as that: neither is it cached, nor does anybody join it who
         // comes behind the change.
-        if change.ring { tier?.noteFlush() }
+        if change.sweeps { tier?.noteFlush() }
         if change.view { show() }
         let until = machine.withLock { machine in
             machine.extendLease(sentAt: sent)
             return machine.leaseUntil
         }
         leaseUntil.store(until, ordering: .releasing)
+        if change.sweeps { sweeping.announce() }
         guard change.ring else { return }
         let view = self.view
         lookUp(view.members)
@@ -235,7 +243,6 @@ final class NodeOwnership: WriteFence {
                     "is_member": .of(view.isMember ? 1 : 0), "missed": .of(change.gap ? 1 : 0),
                 ])
         }
-        sweeping.announce()
         // Others wait until this node says that it answers by the new ring.
         wantsExchange.store(true, ordering: .releasing)
     }
@@ -291,7 +298,8 @@ final class NodeOwnership: WriteFence {
         while !isStopping.load(ordering: .acquiring) {
             let ticket = sweeping.ticket
             let view = current.withLock { $0 }
-            guard !view.hasSameRing(as: done) else {
+            let isOpened = !isFenced && done.isClosing && !view.isClosing
+            guard !view.hasSameRing(as: done) || isOpened else {
                 sweeping.wait(ticket, timeoutNanoseconds: 1_000_000_000)
                 continue
             }

@@ -51,7 +51,8 @@ package struct NodeProgram {
             throw refusal(error)
         }
         let admin = try configuration.admin?.bind(
-            product: "a cache node", token: token, routes: service.node.adminRoutes(drain), log: log)
+            product: "a cache node", token: token, routes: service.node.adminRoutes(drain, events: log.events),
+            log: log)
         do throws(NodeStartError) { try service.bind() } catch { throw refusal(error) }
         let notes =
             configuration.notes
@@ -72,7 +73,7 @@ package struct NodeProgram {
         admin?.stop()
         ProcessSetup.removePIDFile(configuration.process)
         log.info("stopped")
-        if let reason = service.node.ownership?.refusal {
+        if let reason = service.node.ownership?.refusal ?? service.node.home?.refusal {
             throw StartRefusal(code: StartRefusal.Code.system, errors: reason + "\n")
         }
     }
@@ -84,6 +85,7 @@ package struct NodeProgram {
             // A port of the kernel's choice is another one at each start.
             let number = port == 0 ? "any-\(UInt32.random(in: 0...UInt32.max))" : "\(port)"
             settings.address = configuration.unixSocketPath ?? number
+            settings.itemBytes = configuration.maximumItemBytes
             return try makeBackend(settings)
         } catch {
             throw StartRefusal(code: StartRefusal.Code.system, errors: "storage: \(error.description)\n")
@@ -167,7 +169,9 @@ package struct NodeProgram {
             guard let signal = Signal.wait(milliseconds: 3_600_000) else { continue }
             switch signal {
             case .hangUp: reload(service)
-            case .user2: leave(fleet, for: .draining)
+            case .user2:
+                log.info("draining")
+                leave(fleet, for: .draining)
             case .interrupt, .terminate, .user1: return end(service, fleet, by: signal)
             }
         }
@@ -196,6 +200,7 @@ package struct NodeProgram {
         ProcessSetup.notify(.reloading, log: log)
         let failures = service.reload()
         for failure in failures { log.error("reload failed", ["reason": .text(failure)]) }
+        let record = service.node.configurationRecord
         do throws(StartRefusal) {
             let fresh = try reread()
             log.setLevel(fresh.logLevel)
@@ -209,9 +214,13 @@ package struct NodeProgram {
             expected.tenants = fresh.tenants
             expected.members = fresh.members
             expected.membersVersion = fresh.membersVersion
+            expected.summary = fresh.summary
             if fresh != expected { log.warning("some changed settings wait for a restart") }
+            // It is in use, whatever became of the files that it names.
+            record.take(fresh.summary, waits: fresh != expected || !failures.isEmpty)
             if failures.isEmpty { log.info("reloaded") }
         } catch {
+            record.refuse()
             log.error("reload failed", ["reason": .text(error.errors)])
         }
         ProcessSetup.notify(.ready, log: log)

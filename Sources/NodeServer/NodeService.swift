@@ -3,10 +3,12 @@
 
 internal import CacheEngine
 internal import Hosting
+internal import Invalidation
 internal import Platform
 package import Reactor
 package import Storage
 internal import StreamDirect
+internal import StreamKafka
 internal import Synchronization
 package import Telemetry
 internal import Tracing
@@ -27,6 +29,9 @@ package final class NodeService: Sendable {
     package let node: Node
     private let group: ReactorGroup
     private let streams: StreamService?
+    private let monitor: NodeMonitor?
+    private let kafka: KafkaService?
+    private let debezium: DebeziumInput?
     private let sweeper = Guarded<Thread?>(nil)
     private let log: Log?
     /// Whether nobody is served any more.
@@ -70,32 +75,84 @@ package final class NodeService: Sendable {
             throw NodeStartError(error.description)
         }
         do throws(StreamStartError) {
-            streams = try Self.makeStreams(node, backend: backend, log: log)
+            (streams, kafka) = try Self.makeStreams(node, backend: backend, log: log)
+            debezium = try Self.makeDebezium(node, backend: backend, log: log)
         } catch {
             throw NodeStartError(error.description)
+        }
+        monitor = streams.flatMap { Self.makeMonitor($0, node, backend: backend, log: log) }
+        let home = streams == nil ? nil : NodeHome(node, backend, log: log)
+        if let home {
+            let direct = Self.direct(node, backend: backend)
+            try home.settle(direct)
+            node.attach(home)
         }
         // Before anybody can connect.
         do throws(StorageStartError) {
             try node.storage?.tier.start()
         } catch {
+            home?.stop()
             throw NodeStartError(error.description)
         }
         node.attach(group, tls: tls, stop: stop)
-        if let streams { node.attach(streams) }
+        if let streams {
+            node.attach(streams, kafka, debezium, monitor)
+            home?.point(streams)
+        }
+    }
+
+    /// What holds the copies of those who follow against the changes; nil where the node never has a stream of its own.
+    private static func makeMonitor(
+        _ streams: StreamService, _ node: Node, backend: (any StorageBackend)?, log: Log?
+    ) -> NodeMonitor? {
+        guard backend is any FollowedStore, let monitor = node.configuration.regions.monitor else { return nil }
+        return NodeMonitor(monitor, streams: streams, log: log)
     }
 
     /// What carries changes between regions; nil where there are none.
     private static func makeStreams(
         _ node: Node, backend: (any StorageBackend)?, log: Log?
-    ) throws(StreamStartError) -> StreamService? {
+    ) throws(StreamStartError) -> (StreamService?, KafkaService?) {
         let configuration = node.configuration
-        guard configuration.regions.isOn else { return nil }
+        let regions = configuration.regions
+        guard regions.isOn else { return (nil, nil) }
         let source = (backend as? any FollowedStore)?.changes
+        let direct = direct(node, backend: backend)
+        let name = ProcessControl.hostName + ":" + configuration.storage.address
+        let kafka = regions.kafkaTransport(
+            defaultName: name, isShared: configuration.storage.backend == .postgres)
+        if let kafka, regions.isHome, let source {
+            let service = try KafkaService(kafka, source: source, consumer: nil, repairer: nil, log: log)
+            let streams = try StreamService(direct, source: source, consumer: node.stream, log: log) { service.wake() }
+            return (streams, service)
+        }
+        let streams = try StreamService(direct, source: source, consumer: node.stream, log: log)
+        guard let kafka, source == nil, let consumer = node.stream else { return (streams, nil) }
+        let repairer: (any StreamRepairer)? = direct.home == nil ? nil : streams
+        return (
+            streams, try KafkaService(kafka, source: nil, consumer: consumer, repairer: repairer, log: log)
+        )
+    }
+
+    /// What reads a Debezium connector's topic; nil where nobody is to.
+    private static func makeDebezium(
+        _ node: Node, backend: (any StorageBackend)?, log: Log?
+    ) throws(StreamStartError) -> DebeziumInput? {
+        let name = ProcessControl.hostName + ":" + node.configuration.storage.address
+        guard let settings = node.configuration.regions.debeziumInput(defaultName: name),
+            let intake = (backend as? any FollowedStore)?.changes as? any ChangeIntake
+        else { return nil }
+        return try DebeziumInput(settings, intake: intake, log: log)
+    }
+
+    private static func direct(_ node: Node, backend: (any StorageBackend)?) -> StreamDirectConfiguration {
+        let configuration = node.configuration
+        let hasStore = (backend as? any FollowedStore)?.changes != nil
         let name = ProcessControl.hostName + ":" + configuration.storage.address
         var direct = configuration.regions.direct(
-            cluster: configuration.clusterName, defaultName: name, hasStore: source != nil)
-        direct.followsOwnStore = node.stream != nil && source != nil
-        return try StreamService(direct, source: source, consumer: node.stream, log: log)
+            cluster: configuration.clusterName, defaultName: name, hasStore: hasStore)
+        direct.followsOwnStore = node.stream != nil && hasStore
+        return direct
     }
 
     private func restoreItems() throws(NodeStartError) {
@@ -187,7 +244,15 @@ package final class NodeService: Sendable {
         } catch {
             throw NodeStartError(error.description)
         }
-        do throws(StreamStartError) { try streams?.start() } catch { throw NodeStartError(error.description) }
+        do throws(StreamStartError) {
+            try streams?.start()
+            try kafka?.start()
+            try debezium?.start()
+        } catch {
+            throw NodeStartError(error.description)
+        }
+        do throws(SystemError) { try monitor?.start() } catch { throw NodeStartError(error.description) }
+        do throws(SystemError) { try node.home?.start() } catch { throw NodeStartError(error.description) }
     }
 
     /// Ends the service: what was sent is answered, and clients that were served less than `idleMilliseconds` ago are
@@ -207,6 +272,10 @@ package final class NodeService: Sendable {
         parking.announce()
         sweeper.exchange(nil)?.join()
         node.operations?.finish()
+        monitor?.stop()
+        debezium?.stop()
+        kafka?.stop()
+        node.home?.stop()
         streams?.stop()
         node.stream?.stop()
         node.ownership?.stop()
@@ -234,6 +303,7 @@ package final class NodeService: Sendable {
         var failures: [String] = []
         if case .failed(let reason) = node.refreshCertificates() { failures.append(reason) }
         if let reason = streams?.reload() { failures.append(reason) }
+        if let reason = node.home?.reload() { failures.append(reason) }
         if let store = node.storage?.backend as? any CertifiedStore, let reason = store.reloadCertificates() {
             failures.append(reason)
         }
@@ -266,13 +336,18 @@ package final class NodeService: Sendable {
         let perTick = max(1, (engine.shardCount + 99) / 100)
         var shard = 0
         var health = node.storage?.tier.health
+        var shedding = SheddingWatch()
         let usesHugePages = node.configuration.usesHugePages && ProcessControl.allowsHugePages
         while !hasStopped.load(ordering: .relaxed) {
             let ticket = parking.ticket
             if hasStopped.load(ordering: .relaxed) { return }
             parking.wait(ticket, timeoutNanoseconds: 100_000_000)
             if let storage = node.storage { watch(storage, &health) }
-            if let log { node.tenants.logDenials(log, nanoseconds: Clock.monotonicNanoseconds()) }
+            if let log {
+                let time = Clock.monotonicNanoseconds()
+                node.tenants.logDenials(log, nanoseconds: time)
+                shedding.look(node.sheddingFigures, at: time, log: log)
+            }
             let now = node.clock.now()
             for _ in 0..<perTick {
                 _ = engine.sweepExpired(shard: shard, now: now)

@@ -25,7 +25,7 @@ final class NodeStorage: Sendable {
 
     init(
         _ settings: StorageSettings, backend: any StorageBackend, engine: CacheEngine, clock: NodeClock, reactors: Int,
-        followsChanges: Bool = false, sharesKeys: Bool = false
+        followsChanges: Bool = false, sharesKeys: Bool = false, fills: SlotTimes? = nil, trace: ChangeTrace? = nil
     ) {
         let pools = StoragePools(settings.pools)
         self.backend = backend
@@ -40,7 +40,7 @@ final class NodeStorage: Sendable {
         configuration.followsChanges = followsChanges
         configuration.sharesKeys = sharesKeys
         tier = StorageTier(
-            backend: backend, copies: CopiesInEngine(engine, clock, pools),
+            backend: backend, copies: CopiesInEngine(engine, clock, pools, fills, trace: trace),
             receivers: mailboxes + [warming],
             pools: pools.policies, configuration: configuration)
     }
@@ -171,17 +171,26 @@ final class CopiesInEngine: CachedCopies {
     private let engine: CacheEngine
     private let clock: NodeClock
     private let pools: StoragePools
+    /// Where rows that are cached are noted, of keys that changed lately.
+    private let trace: ChangeTrace?
+    private let fills: SlotTimes?
 
     /// The pool of keys that no prefix matches.
     var lastPool: Int { pools.pools.count - 1 }
 
-    init(_ engine: CacheEngine, _ clock: NodeClock, _ pools: StoragePools) {
+    init(
+        _ engine: CacheEngine, _ clock: NodeClock, _ pools: StoragePools, _ fills: SlotTimes? = nil,
+        trace: ChangeTrace? = nil
+    ) {
+        self.fills = fills
+        self.trace = trace
         self.engine = engine
         self.clock = clock
         self.pools = pools
     }
 
     func install(_ row: StoredRow, key: [UInt8], hash: UInt64, pool: Int) {
+        fills?.note(key.span)
         let now = clock.now()
         var expiry =
             row.expiryMilliseconds == 0
@@ -203,6 +212,7 @@ final class CopiesInEngine: CachedCopies {
             mode: .set, clientFlags: row.clientFlags, expiry: expiry, compare: 0, version: row.version)
         // The store keeps keys as they are; one that no line of text can hold came in base64.
         request.isKeyBinary = key.contains { $0 <= 32 || $0 == 127 }
+        trace?.noteFill(key, version: row.version)
         let key = key.span
         let value = row.value.span
         var result = store(hash, key, value, request, lingers: lingers, now: now)
@@ -226,7 +236,8 @@ final class CopiesInEngine: CachedCopies {
 
     func installAbsent(key: [UInt8], hash: UInt64, pool: Int) {
         let seconds = pools.pools[pool].policy.negativeTTLMilliseconds / 1000
-        guard seconds > 0 else { return drop(key: key, hash: hash) }
+        guard seconds > 0, CacheEngine.allows(keyLength: key.count) else { return drop(key: key, hash: hash) }
+        fills?.note(key.span)
         let now = clock.now()
         let key = key.span
         let lifetime = Self.jittered(UInt32(clamping: seconds), hash, now: now)
@@ -262,6 +273,27 @@ final class CopiesInEngine: CachedCopies {
     private func remove(_ key: Span<UInt8>, _ hash: UInt64, now: UInt32) {
         engine.withShard(hash) { shard in
             if let item = shard.find(hash, key, now: now) { shard.remove(item, hash) }
+        }
+    }
+}
+
+/// When copies of each slot were cached last, by the clock of proofs. Safe to use from any thread.
+final class SlotTimes: Sendable {
+    private final class Time: Sendable { let nanoseconds = Atomic<UInt64>(0) }
+
+    private let times = (0..<StreamSlots.count).map { _ in Time() }
+
+    /// A copy of a key is cached now.
+    func note(_ key: Span<UInt8>) {
+        let slot = StreamSlots.slot(keyHash: stableHash(key))
+        times[slot].nanoseconds.store(Clock.bootNanoseconds(), ordering: .relaxed)
+    }
+
+    /// The slots of which copies were cached since then.
+    func slots(since nanoseconds: UInt64) -> UInt64 {
+        times.indices.reduce(0) { mask, slot in
+            let isSince = times[slot].nanoseconds.load(ordering: .relaxed) >= nanoseconds
+            return isSince ? mask | StreamSlots.mask(slot) : mask
         }
     }
 }

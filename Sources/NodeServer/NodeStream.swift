@@ -31,18 +31,29 @@ final class NodeStream: StreamConsumer {
     let counts = SharedCounterSet<StreamCounter>()
     /// Between the last records' commits and their application, by the two machines' clocks.
     let delays = LatencyHistogram()
+    /// The last traced change of each of their buckets.
+    let exemplars: ExemplarCells
     /// What is traced of changes.
     private let tracer: SharedTracer?
+    /// What is remembered of copies, to explain those that are older than a change; nil where nobody asks.
+    private let trace: ChangeTrace?
+    /// When copies of each slot were cached; nil where nobody keeps that.
+    private let fills: SlotTimes?
+    /// What emptied the cache last, and what was cached since.
+    private let flushed = Guarded(FlushedSlots())
 
     init(
         _ settings: RegionSettings, engine: CacheEngine, clock: NodeClock, storage: NodeStorage?, pools: StoragePools,
-        tracer: SharedTracer? = nil
+        tracer: SharedTracer? = nil, fills: SlotTimes? = nil, trace: ChangeTrace? = nil
     ) {
         self.tracer = tracer
+        exemplars = ExemplarCells(isOn: tracer?.isOn ?? false)
+        self.fills = fills
+        self.trace = trace
         self.engine = engine
         self.clock = clock
         self.storage = storage
-        copies = CopiesInEngine(engine, clock, storage?.pools ?? pools)
+        copies = CopiesInEngine(engine, clock, storage?.pools ?? pools, fills)
         trust = Guarded(StreamTrust(settings.invalidation))
     }
 
@@ -79,9 +90,11 @@ final class NodeStream: StreamConsumer {
     // MARK: The stream
 
     func apply(_ record: OutboxRecord) {
-        delays.record(nanoseconds: Self.delayNanoseconds(record, unixNanoseconds: Clock.realtimeNanoseconds()))
+        let now = Clock.realtimeNanoseconds()
+        let delay = Self.delayNanoseconds(record, unixNanoseconds: now)
+        delays.record(nanoseconds: delay)
         switch record.operation {
-        case .flush: flush()
+        case .flush: flush(record)
         case .heartbeat, .epoch: break
         case .set, .delete, .touch:
             guard let tracer, tracer.isOn, let context = record.trace.flatMap(SpanContext.init(traceparent:)) else {
@@ -90,7 +103,12 @@ final class NodeStream: StreamConsumer {
             let start = Clock.monotonicNanoseconds()
             change(record)
             let key = record.key
-            tracer.record(below: context, .streamApply, .consumer, start: start, key: key.span)
+            let span = tracer.record(below: context, .streamApply, .consumer, start: start, key: key.span)
+            guard let span else { return }
+            exemplars.note(
+                Exemplar(
+                    traceHigh: span.traceHigh, traceLow: span.traceLow, span: span.span, nanoseconds: delay,
+                    unixNanoseconds: now))
         }
     }
 
@@ -112,6 +130,10 @@ final class NodeStream: StreamConsumer {
         }
         let isUnconditional = record.reason == "cdc"
         var isNew = true
+        if row != nil {
+            let slot = StreamSlots.slot(keyHash: stableHash(key.span))
+            flushed.withLock { $0.willCache(key, slot: slot) }
+        }
         if let storage {
             guard let pool = storage.pools.pool(of: key.span) else { return }
             isNew = storage.tier.noteChange(
@@ -128,12 +150,34 @@ final class NodeStream: StreamConsumer {
             }
         }
         counts.add(!isNew ? .kept : row == nil ? .dropped : .installed)
+        trace?.note(record, !isNew ? .kept : row == nil ? .dropped : .installed, hash: stableHash(key.span))
     }
 
-    private func flush() {
-        storage?.tier.noteFlush()
-        engine.removeAll()
-        storage?.tier.noteFlush()
+    private func flush(_ record: OutboxRecord) {
+        let slot = Int(record.slot) & (StreamSlots.count - 1)
+        switch flushed.withLock({ $0.flushed(slot, version: record.version) }) {
+        case .everything:
+            noteEmptied(record)
+            engine.removeAll()
+            noteEmptied(record)
+            trace?.note(StreamSlots.all, .flushed)
+        case .keys(let keys):
+            for key in keys {
+                let hash = stableHash(key.span, seed: engine.hashSeed)
+                if let storage {
+                    storage.tier.noteInvalidation(key: key, hash: hash)
+                } else {
+                    copies.drop(key: key, hash: hash)
+                }
+            }
+        }
+    }
+
+    /// Where its version is one of rows, those that are older are gone. With another one copies alone are given up.
+    private func noteEmptied(_ record: OutboxRecord) {
+        guard let tier = storage?.tier else { return }
+        if record.version < CopySight.leastVersion { return tier.noteFlush() }
+        tier.noteEmptied(version: record.version)
     }
 
     func quarantine(_ mask: UInt64) {
@@ -141,6 +185,14 @@ final class NodeStream: StreamConsumer {
         storage?.tier.noteFlush()
         publish { $0.quarantine(mask) }
         parking.announce()
+        trace?.note(mask, .quarantined)
+    }
+
+    func doubt(since nanoseconds: UInt64?) {
+        // In a plain cache, clients put what they read, whenever that was.
+        let mask = nanoseconds.flatMap { fills?.slots(since: $0) } ?? StreamSlots.all
+        // Also with none: what is asked for now may come from the home before.
+        quarantine(mask)
     }
 
     func proved(_ nanoseconds: UInt64) {
@@ -152,6 +204,24 @@ final class NodeStream: StreamConsumer {
         trust.withLock { trust in
             change(&trust)
             gate.publish(quarantined: trust.quarantined, trustedUntil: trust.trustedUntil)
+        }
+    }
+
+    func look(_ keys: [[UInt8]], explains: Bool) -> [CopyReport] {
+        let now = Clock.bootNanoseconds()
+        return keys.map { key in
+            let stable = stableHash(key.span)
+            trace?.watch(stable)
+            // The copies of other pools are their clients' own.
+            let isOurs = storage.map { $0.pools.pool(of: key.span) != nil } ?? true
+            let hash = stableHash(key.span, seed: engine.hashSeed)
+            var report = CopyReport(.nothing)
+            if isOurs, let version = copies.version(key: key, hash: hash) {
+                let isShown = gate.shows(StreamSlots.mask(StreamSlots.slot(keyHash: stable)), at: now)
+                report.sight = isShown ? .copy(version) : .hidden
+            }
+            if explains { report.trace = trace?.trace(stable) }
+            return report
         }
     }
 
@@ -232,8 +302,19 @@ extension RegionSettings {
         var configuration = InvalidationConfiguration()
         configuration.lagBoundNanoseconds = lagBoundNanoseconds
         // Several proofs within the bound, or one that is late would stop everything.
-        configuration.probeNanoseconds = min(1_000_000_000, lagBoundNanoseconds / 5)
+        configuration.probeNanoseconds = min(configuration.probeNanoseconds, lagBoundNanoseconds / 5)
         return configuration
+    }
+
+    /// A region as whom the direct transport follows; nil where it is not listed.
+    func directHome(_ name: String) -> StreamDirectConfiguration.Home? {
+        regions.first { $0.name == name }.map { region in
+            StreamDirectConfiguration.Home(
+                region: region.name,
+                endpoints: region.streams.map {
+                    StreamDirectConfiguration.Endpoint(host: $0.host, port: $0.port)
+                })
+        }
     }
 
     /// What the direct transport is told.
@@ -243,17 +324,20 @@ extension RegionSettings {
         (direct.cluster, direct.region, direct.name) = (cluster, own, name ?? defaultName)
         direct.regions = Set(regions.map(\.name))
         direct.listen = listen.map { Endpoint(host: $0.host, port: $0.port) }
-        if !isHome, !hasStore, let home {
-            direct.home = StreamDirectConfiguration.Home(
-                region: home.name, endpoints: home.streams.map { Endpoint(host: $0.host, port: $0.port) })
-        }
+        if !isHome, !hasStore, let home, kafka == nil || !home.streams.isEmpty { direct.home = directHome(home.name) }
+        direct.candidates = candidates.compactMap { directHome($0.name) }
+        // Who asks for what the brokers do not have any more gets it for as long as it is kept.
+        direct.releasesEarly = kafka == nil
+        direct.repairsOnly = kafka != nil
         direct.wantsValues = wantsValues
         direct.takesPacked = takesPacked
+        direct.answersLooks = monitorRate > 0
         direct.stream = invalidation
         direct.consumerMemoryNanoseconds = UInt64(keepMilliseconds) * 1_000_000
         if let certificatePath, let authorityPath {
             direct.security = StreamDirectConfiguration.Security(
-                certificatePath: certificatePath, keyPath: keyPath, authorityPath: authorityPath)
+                certificatePath: certificatePath, keyPath: keyPath, authorityPath: authorityPath,
+                revocationPath: revocationPath)
         }
         return direct
     }

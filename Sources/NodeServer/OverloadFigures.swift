@@ -28,7 +28,9 @@ enum OverloadCounter: Int, CounterIndex {
 final class OverloadFigures: Sendable {
     let counters = CounterSet<OverloadCounter>()
 
-    func noteShed(_ requestClass: RequestClass, _ reason: ShedReason) { counters.add(.shed(requestClass, reason)) }
+    func noteShed(_ requestClass: RequestClass, _ reason: ShedReason, count: Int = 1) {
+        counters.add(.shed(requestClass, reason), UInt64(count))
+    }
 }
 
 /// `stats overload`, and the same in /metrics.
@@ -62,6 +64,17 @@ extension Node {
 
     private func shed(_ requestClass: RequestClass, _ reason: ShedReason) -> UInt64 {
         overload.reduce(0) { $0 + $1.counters.load(.shed(requestClass, reason)) }
+    }
+
+    /// What was refused in all, for the log.
+    var sheddingFigures: SheddingWatch.Figures {
+        var refused: UInt64 = 0
+        for requestClass in RequestClass.allCases {
+            for reason in ShedReason.allCases { refused &+= shed(requestClass, reason) }
+        }
+        let ratio = Double(overload.map { $0.counters.load(.ratioMillionths) }.max() ?? 0) / 1e6
+        let delay = (overload.map { $0.counters.load(.delayNanoseconds) }.max() ?? 0) / 1000
+        return SheddingWatch.Figures(refused: refused, ratio: ratio, detail: "requests waited \(delay) us")
     }
 
     func appendOverloadMetrics(to page: inout Exposition) {

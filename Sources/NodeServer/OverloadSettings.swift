@@ -50,6 +50,8 @@ package struct OverloadSettings: Sendable, Equatable {
     /// What serving a request takes at least, in nanoseconds: for load tests, which cannot offer ten times what the
     /// machine does otherwise.
     package var serviceNanoseconds: UInt64 = 0
+    /// Whether that time is slept through, so that the nodes of a fleet have room on one machine.
+    package var serviceSleeps = false
 
     package init() {}
 

@@ -17,6 +17,8 @@ package struct OwnershipSettings: Sendable, Equatable {
     package var leaseMilliseconds = 1000
     /// Whether requests of clients that cannot be told where a key is are passed on to its owner.
     package var forwards = true
+    /// Where nodes of a replica region agree: `etcd://HOST:PORT/PREFIX`. nil where their database is the place.
+    package var authority: String?
 
     package init() {}
 
@@ -26,10 +28,14 @@ package struct OwnershipSettings: Sendable, Equatable {
             "ownership.hash", .enumeration(HashName.allCases.map(\.rawValue)),
             "How keys are spread over the `members` that share the store: as the routers' pools do. Absent, the node "
                 + "is the only one."),
+        Setting(
+            "ownership.authority", .text,
+            "Where nodes of a replica region agree on who owns what, as etcd://HOST:PORT/PREFIX. Nodes on one "
+                + "PostgreSQL agree there."),
         Setting("ownership.tag", .text, "Two characters, such as {}: only what is between them is hashed."),
         Setting(
             "ownership.lease", .duration(100_000_000...60_000_000_000), default: "1s",
-            "How long a node may show copies without a word of the database. The same in all nodes."),
+            "How long a node may show copies without a word of the database, or of etcd. The same in all nodes."),
         Setting(
             "ownership.forward", .boolean, default: "true",
             "Whether requests for another node's keys are passed on to it; if not, its address is the answer."),
@@ -51,17 +57,39 @@ package struct OwnershipSettings: Sendable, Equatable {
                 problems.append("ownership.tag: \"\(text)\" is not valid; expected two characters, such as {}")
             }
         }
-        // Nodes speak with each other in the clear, and log in nowhere.
-        if values.boolean("tls.enabled") || values.text("auth.file") != nil { forwards = false }
+        authority = values.text("ownership.authority")
         guard hash != nil else { return }
-        if backend != .postgres {
-            problems.append("ownership.hash: storage.backend is \(backend.rawValue); only postgres can be shared")
+        switch backend {
+        case .postgres:
+            if authority != nil {
+                problems.append("ownership.authority: nodes with storage.backend postgres agree in their database")
+            }
+        case .region: checkAuthority(&problems)
+        default:
+            problems.append(
+                "ownership.hash: storage.backend is \(backend.rawValue); only postgres and region can be shared")
         }
         if !hasMembers { problems.append("members: missing; ownership.hash needs to know the nodes") }
         if fleet.address == nil {
             problems.append("register.address: missing; ownership.hash needs the node's host:port, as others reach it")
         } else if fleet.ownMember == nil {
             problems.append("register.address: expected host:port")
+        }
+    }
+
+    private func checkAuthority(_ problems: inout [String]) {
+        guard let authority else {
+            problems.append(
+                "ownership.authority: missing; nodes of a replica region agree in etcd, as etcd://HOST:PORT/PREFIX")
+            return
+        }
+        do throws(MemberSource.Problem) {
+            guard case .etcd = try MemberSource([authority]) else {
+                throw MemberSource.Problem(
+                    description: "\"\(authority)\" is not valid; expected etcd://HOST:PORT/PREFIX")
+            }
+        } catch {
+            problems.append("ownership.authority: \(error.description)")
         }
     }
 

@@ -3,6 +3,7 @@
 
 package import Hosting
 internal import Settings
+package import StreamKafka
 
 /// The regions of a cluster, which of them the node is in, and how it follows the home region's stream.
 package struct RegionSettings: Sendable, Equatable {
@@ -38,18 +39,26 @@ package struct RegionSettings: Sendable, Equatable {
     package var wantsValues = false
     /// Whether batches may come packed.
     package var takesPacked = true
+    /// Changes a second that are followed up at the nodes that follow; 0 for none.
+    package var monitorRate = 10
     /// How long behind the last proof that the stream is complete copies are shown, in nanoseconds.
     package var lagBoundNanoseconds: UInt64 = 5_000_000_000
     /// How long records are kept for those who follow, in milliseconds.
     package var keepMilliseconds: Int64 = 3_600_000
     /// How many bytes of records are kept for them at most.
     package var keepBytes = 4 << 30
+    /// The brokers that carry the stream; nil where it goes from node to node.
+    package var kafka: StreamKafkaConfiguration?
+    /// The brokers, and the topic, that tell of changes of the store's rows; nil where none do.
+    package var debezium: StreamKafkaConfiguration?
     /// Our certificate.
     package var certificatePath: String?
     /// Its key, when it is in another file.
     package var keyPath: String?
     /// Who signs peers' certificates.
     package var authorityPath: String?
+    /// Lists of peers' certificates that are revoked.
+    package var revocationPath: String?
 
     package init() {}
 
@@ -59,6 +68,12 @@ package struct RegionSettings: Sendable, Equatable {
     package var region: Region? { regions.first { $0.name == own } }
     /// The home region.
     package var home: Region? { regions.first { $0.role == .home } }
+    /// The regions that may be home, where there are several: those whose nodes can be followed. Empty where the home
+    /// region is always the same.
+    package var candidates: [Region] {
+        let followed = regions.filter { !$0.streams.isEmpty }
+        return followed.count > 1 ? followed : []
+    }
     /// Whether the node is in it.
     package var isHome: Bool { region?.role == .home }
 
@@ -72,7 +87,10 @@ package struct RegionSettings: Sendable, Equatable {
                 Setting(
                     "role", .enumeration(Role.allCases.map(\.rawValue)), default: "replica",
                     "home: its store takes the writes; there is one. replica: it follows the home region."),
-                Setting("stream", .list, "Where its nodes give their stream: host:port, several with commas."),
+                Setting(
+                    "stream", .list,
+                    "Where its nodes give their stream: host:port, several with commas. A replica that has one may be "
+                        + "promoted to home."),
                 Setting(
                     "serve", .list,
                     "Where nodes of replica regions read and write (storage.backend region): host:port of routers or "
@@ -87,6 +105,10 @@ package struct RegionSettings: Sendable, Equatable {
             "stream.compression", .enumeration(["none", "lz4"]), default: "lz4",
             "How batches of records may be packed that come from the home region."),
         Setting(
+            "stream.monitorRate", .integer(0...1000), default: "10",
+            "Changes a second that the consistency monitor follows up at each node, as their source and when asked; 0 "
+                + "is off."),
+        Setting(
             "stream.lagBound", .duration(1_000_000_000...3_600_000_000_000), default: "5s",
             "How long behind the last proof that the stream is complete copies are shown."),
         Setting(
@@ -98,6 +120,12 @@ package struct RegionSettings: Sendable, Equatable {
         Setting("stream.certificate", .text, "Certificate of the node's region and those that signed it, in PEM."),
         Setting("stream.key", .text, "Private key, when the certificate's file does not hold it."),
         Setting("stream.ca", .text, "Certificates that sign those of regions."),
+        Setting(
+            "stream.crl", .text,
+            "Certificate revocation lists, in PEM, one at least of each authority: who is in them is no peer."),
+        Setting(
+            "stream.transport", .enumeration(["direct", "kafka"]), default: "direct",
+            "How changes get to other regions: from node to node, or through Kafka."),
     ]
 }
 
@@ -125,12 +153,15 @@ extension RegionSettings {
         name = values.text("stream.name")
         wantsValues = values.text("stream.mode") == "replicate"
         takesPacked = values.text("stream.compression") != "none"
+        monitorRate = values.integer("stream.monitorRate")
         lagBoundNanoseconds = values.duration("stream.lagBound")
         keepMilliseconds = Int64(values.duration("stream.retention") / 1_000_000)
         keepBytes = Int(values.size("stream.retentionSize"))
         certificatePath = values.text("stream.certificate")
         keyPath = values.text("stream.key")
         authorityPath = values.text("stream.ca")
+        revocationPath = values.text("stream.crl")
+        (kafka, debezium) = Self.kafka(values, &problems)
         check(storage, &problems)
     }
 
@@ -149,7 +180,12 @@ extension RegionSettings {
         if backend != .region, storage.usesTLS || storage.serverName != nil {
             problems.append("storage.tls: storage.backend is \(backend.rawValue); these settings are of region")
         }
-        guard isOn || !regions.isEmpty || listen != nil else {
+        if debezium != nil, backend != .postgres {
+            problems.append(
+                "stream.kafka.debezium: storage.backend is \(backend.rawValue); Debezium tells of rows of postgres")
+        }
+        guard isOn || !regions.isEmpty || listen != nil || kafka != nil || debezium != nil else {
+            if storage.standbyURL != nil { problems.append("storage.standbyURL: needs `region` and `regions`") }
             if backend == .region {
                 problems.append("storage.backend: region; it needs `region` and `regions`, which say where home is")
             }
@@ -166,14 +202,26 @@ extension RegionSettings {
         guard let region else {
             return problems.append("region: \"\(own)\" is none of the regions: \(known)")
         }
-        checkStore(region, backend, &problems)
+        checkStore(region, storage, &problems)
         checkSecurity(storage, &problems)
+        if kafka != nil, !candidates.isEmpty {
+            problems.append(
+                "stream.transport: kafka; only the home region has a `stream` in `regions` then, for repairs: another "
+                    + "region becomes home by direct streams only")
+        }
+        if debezium != nil, !candidates.isEmpty {
+            problems.append(
+                "stream.kafka.debezium: only the home region has a `stream` in `regions` then: the connector does not "
+                    + "hear of another home")
+        }
+        if let kafka, kafka.skewNanoseconds > lagBoundNanoseconds / 2 {
+            problems.append("stream.kafka.clockSkew: more than half of stream.lagBound; copies would hardly be shown")
+        }
     }
 
     /// Which stores a region's nodes may have.
-    private func checkStore(
-        _ region: Region, _ backend: StorageSettings.Backend, _ problems: inout [String]
-    ) {
+    private func checkStore(_ region: Region, _ storage: StorageSettings, _ problems: inout [String]) {
+        let backend = storage.backend
         if region.role == .home, backend != .rocksdb, backend != .postgres {
             problems.append("storage.backend: \(backend.rawValue); nodes of the home region need rocksdb or postgres")
         }
@@ -187,23 +235,44 @@ extension RegionSettings {
                     "storage.backend: \(backend.rawValue); nodes of a replica region have no store of their own: none, "
                         + "region for the home region's nodes, or postgres for its database")
             }
-            if backend == .none || backend == .region, home?.streams.isEmpty ?? false {
+            if backend == .none || backend == .region, kafka == nil, home?.streams.isEmpty ?? false {
                 problems.append("regions: the home region has no `stream` to be followed at")
             }
             if backend == .region, let home, home.serves.isEmpty {
                 problems.append(
                     "regions: \(home.name) has no `serve`, where nodes with storage.backend region read and write")
             }
-            if listen != nil {
-                problems.append("stream.listen: only nodes of the home region are followed; this one is in \(own)")
+            if listen != nil, region.streams.isEmpty {
+                problems.append(
+                    "stream.listen: only nodes of the home region, and of those with `stream` in `regions`, are "
+                        + "followed; this one is in \(own)")
             }
         }
+        checkStandby(region, storage, &problems)
+    }
+
+    /// A standby is for a region that can be followed once it is home.
+    private func checkStandby(_ region: Region, _ storage: StorageSettings, _ problems: inout [String]) {
+        guard storage.standbyURL != nil else { return }
+        if kafka != nil {
+            problems.append("storage.standbyURL: stream.transport is kafka; promotion needs the transport direct")
+        }
+        if storage.backend != .region {
+            problems.append(
+                "storage.standbyURL: storage.backend is \(storage.backend.rawValue); a standby is for region")
+        }
+        if region.streams.isEmpty || candidates.isEmpty {
+            problems.append("storage.standbyURL: needs a `stream` of \(own) in `regions`, where others follow it then")
+        }
+        if listen == nil { problems.append("storage.standbyURL: needs stream.listen, where others follow \(own) then") }
     }
 
     /// Without TLS, nothing between regions leaves the machine.
     private func checkSecurity(_ storage: StorageSettings, _ problems: inout [String]) {
         let backend = storage.backend
-        if backend == .region, !storage.usesTLS, let open = home?.serves.first(where: { !Self.isLoopback($0.host) }) {
+        let homes = candidates.isEmpty ? [home].compactMap { $0 } : candidates
+        let serves = homes.flatMap(\.serves)
+        if backend == .region, !storage.usesTLS, let open = serves.first(where: { !Self.isLoopback($0.host) }) {
             problems.append(
                 "storage.tls: false; without TLS the home region is spoken to at loopback addresses only, not "
                     + open.host)
@@ -215,10 +284,11 @@ extension RegionSettings {
             if authorityPath == nil { problems.append("stream.ca: missing; peers' certificates are checked by it") }
             return
         }
-        if keyPath != nil || authorityPath != nil {
-            problems.append("stream.certificate: missing; stream.key and stream.ca are nothing without it")
+        if keyPath != nil || authorityPath != nil || revocationPath != nil {
+            problems.append("stream.certificate: missing; stream.key, stream.ca and stream.crl are nothing without it")
         }
-        let followed = !isHome && backend != .postgres ? home?.streams ?? [] : []
+        var followed = !isHome && backend != .postgres ? home?.streams ?? [] : []
+        followed += candidates.filter { $0.name != own }.flatMap(\.streams)
         let open = ([listen].compactMap { $0 } + followed).first { !Self.isLoopback($0.host) }
         if let open {
             problems.append(
@@ -226,7 +296,7 @@ extension RegionSettings {
         }
     }
 
-    private static func isLoopback(_ host: String) -> Bool {
+    static func isLoopback(_ host: String) -> Bool {
         // An address, not a name that looks like one: names lead anywhere.
         let parts = host.split(separator: ".", omittingEmptySubsequences: false).map { UInt8($0) }
         return host == "localhost" || host == "::1" || (parts.count == 4 && parts[0] == 127 && !parts.contains(nil))

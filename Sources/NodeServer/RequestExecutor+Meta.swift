@@ -24,7 +24,9 @@ extension RequestExecutor {
             return
         }
         let lookup: Lookup
-        if isSimple {
+        if isSimple, hides {
+            lookup = .miss
+        } else if isSimple {
             lookup = engine.withShard(hash) { shard in
                 guard var item = shard.findToRead(hash, key, now: now) else { return .miss }
                 if item.isAbsent { return .absent }
@@ -204,7 +206,10 @@ extension RequestExecutor {
             vivify: node.clock.expiry(Int64(request.vivifyTTL), now: now),
             recache: node.clock.expiry(Int64(request.recacheTTL), now: now))
         let hidesPlaceholder = vivifies && storagePool(key) != nil
+        let hides = hides
         return engine.withShard(hash) { shard in
+            // What the stream brought since the copy was forgotten is no newer than what may be shown.
+            if hides, let late = shard.find(hash, key, now: now) { shard.remove(late, hash) }
             let found = shard.findToRead(hash, key, now: now)
             // With storage, a placeholder is absent to everybody but those who vivify.
             let existing = found.flatMap { $0.isAbsent && !(vivifies && $0.isTokenSent) ? nil : $0 }

@@ -21,6 +21,7 @@ extension RequestExecutor {
         {
             return false
         }
+        hides = false
         if follows, !forgetDoubtful(request, key, &output) { return false }
         guard let ownership, key.count > 0, request.verb.rawValue < Verb.flushAll.rawValue, request.error.isNone,
             storagePool(key) != nil
@@ -77,7 +78,7 @@ extension RequestExecutor {
 
     /// Whether requests with the mark of this region are this node's to answer.
     private func isServed(_ region: Span<UInt8>) -> Bool {
-        node.configuration.regions.isHome && region.equals(node.configuration.regions.own)
+        node.isHome.load(ordering: .acquiring) && region.equals(node.configuration.regions.own)
     }
 
     private mutating func refuseRegion(

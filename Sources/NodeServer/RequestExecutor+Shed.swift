@@ -16,6 +16,9 @@ extension RequestExecutor {
         return true
     }
 
+    /// Whether a plain read that is refused needs a line and nothing else.
+    var refusesLines: Bool { !defers && !traces && shedder.judgesPlainly }
+
     /// Answers a request that is not served: for want of time, or because its tenant is `over` a quota.
     mutating func refuseBusy(
         _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer,
@@ -47,7 +50,8 @@ extension RequestExecutor {
         }
     }
 
-    private func appendBusy(_ quota: TenantQuota?, _ output: inout OutputBuffer) {
+    /// Answers a text request that is not served.
+    mutating func appendBusy(_ quota: TenantQuota?, _ output: inout OutputBuffer) {
         switch (shedder.reply, quota) {
         case (.busy, nil): output.append("SERVER_ERROR 307 busy\r\n")
         case (.busy, .operations?): ErrorReply.overOperations.appendText(to: &output)

@@ -6,6 +6,7 @@ internal import Memory
 internal import Platform
 internal import Reactor
 internal import Storage
+internal import Telemetry
 internal import Tracing
 
 /// The spans of one turn of a connection.
@@ -100,7 +101,7 @@ extension RequestExecutor {
                 guard seed.isThere else { continue }
                 record.context = seed.context
             }
-            tracer.record(record)
+            emit(record, as: CommandKind(record.name))
         }
         spans.count = 0
         let others = spans.others
@@ -113,7 +114,13 @@ extension RequestExecutor {
         record.end = now
         record.count = others
         record.reason = .slow
+        emit(record, as: CommandKind(spans.lastName))
+    }
+
+    /// Hands a command's span over, and remembers it beside the histogram that counts the command.
+    private func emit(_ record: SpanRecord, as kind: CommandKind) {
         tracer.record(record)
+        counters.exemplars[kind.rawValue].note(record.exemplar)
     }
 
     /// What a reply says: whether the server failed, and whether a get found something.
@@ -190,7 +197,7 @@ extension RequestExecutor {
         var record = SpanRecord(seed, SpanName(parked.request.verb), .server, start: parked.readyNanoseconds)
         (record.end, record.error, record.reason, record.hit) = (now, error, reason, parked.spanHit)
         record.note(key: key.span, isShown: tracer.showsKeys)
-        tracer.record(record)
+        emit(record, as: parked.kind)
         if parked.askedNanoseconds > 0 { recordWait(of: parked, below: record, until: now) }
     }
 
@@ -235,6 +242,20 @@ extension RequestExecutor {
         record.count = count
         tracer.record(record)
         return record
+    }
+}
+
+extension CommandKind {
+    /// The kind that a command counts as in /metrics.
+    init(_ name: SpanName) {
+        switch name {
+        case .get, .gets, .gat, .gats, .mg: self = .get
+        case .set, .add, .replace, .append, .prepend, .cas, .ms: self = .set
+        case .delete, .md: self = .delete
+        case .incr, .decr, .ma: self = .arithmetic
+        case .touch: self = .touch
+        default: self = .other
+        }
     }
 }
 

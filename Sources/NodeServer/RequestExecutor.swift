@@ -27,6 +27,8 @@ struct RequestExecutor: ~Copyable {
     let ownership: NodeOwnership?
     /// Whether requests are looked at before they are executed: for a stream's sake, or the ring's.
     let isGuarded: Bool
+    /// Whether no copy of the request's key is shown: the stream does not vouch for it, whatever it brings meanwhile.
+    var hides = false
     /// What this turn goes by, of who owns what.
     var turn = NodeOwnership.Turn()
     /// Whether the connection asked to be told where keys are that are others'.
@@ -165,12 +167,13 @@ struct RequestExecutor: ~Copyable {
     /// Forgets the copy of the request's key if a stream does not vouch for it. False where the request may not be
     /// executed: versions are those of the stream's source, and a client's would outlive its changes.
     @inline(never)
-    func forgetDoubtful(_ request: Request, _ key: Span<UInt8>, _ output: inout OutputBuffer) -> Bool {
+    mutating func forgetDoubtful(_ request: Request, _ key: Span<UInt8>, _ output: inout OutputBuffer) -> Bool {
         if request.form == .meta, request.options.contains(.setCAS) {
             refuseVersion(request, &output)
             return false
         }
         guard let stream, stream.isDoubtful, key.count > 0 else { return true }
+        hides = true
         stream.distrust(key, hash(request, key), now: now)
         return true
     }

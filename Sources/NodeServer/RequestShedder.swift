@@ -26,7 +26,10 @@ struct Caller: BitwiseCopyable {
 struct RequestShedder: ~Copyable {
     /// Requests that are parsed at a time while each is asked about: what is parsed is answered in this turn. One,
     /// where they take long by themselves: a connection would go on far beyond its time.
+    @inline(__always)
     var batchLimit: Int { controller.isOverloaded || settings.serviceNanoseconds == 0 ? 8 : 1 }
+    /// What sets a hash of whom requests are for apart from nobody's. It is no bit that tells places or cohorts apart.
+    private static var known: UInt64 { 1 << 63 }
     /// Connections between two looks at the clock in a turn of a node that is not overloaded.
     private static var visitsPerLook: UInt { 16 }
     /// How long a connection may go on in its turn where requests take long by themselves, in nanoseconds.
@@ -35,6 +38,11 @@ struct RequestShedder: ~Copyable {
     var controller: OverloadController
     /// Whether each request is to be looked at by itself.
     private(set) var isCareful = false
+    /// Whether the last request was refused, as the next will be then.
+    private(set) var refusedLast = false
+    /// Whether most of what comes now is refused, as far as the last request tells.
+    @inline(__always)
+    var refusesNow: Bool { refusedLast && controller.isOverloaded }
     /// Whose turn it is.
     var caller = Caller()
     /// Whose requests these are; nil where there are no tenants.
@@ -51,6 +59,8 @@ struct RequestShedder: ~Copyable {
     private var now: UInt64 = 0
     private var judged = RequestClass.standard
     private var isCounted = false
+    /// Whether the next request was found to be one that is served.
+    private var isAdmittedAhead = false
 
     init(_ configuration: NodeConfiguration, figures: OverloadFigures, reactor: Int, seed: UInt64) {
         self.reactor = reactor
@@ -86,6 +96,7 @@ struct RequestShedder: ~Copyable {
     private mutating func beginCarefully(_ fd: Int32) {
         if caller.tenant == 0 || settings.tenant == .user { caller.tenant = tenant(fd) }
         controller.visitBegan()
+        isAdmittedAhead = false
         now = Clock.monotonicNanoseconds()
         visitStart = now
         controller.turnGoesOn(now: now)
@@ -93,9 +104,11 @@ struct RequestShedder: ~Copyable {
 
     /// Whether the connection had its time, and what is left of its input waits for the next turn. Never while
     /// overloaded: what waits then would wait in vain.
+    @inline(__always)
     var visitIsOver: Bool { !controller.isOverloaded && now &- visitStart > Self.visitNanoseconds }
 
     /// How refusals read on this connection.
+    @inline(__always)
     var reply: OverloadSettings.Reply {
         caller.rule == 0 ? settings.reply : settings.listeners[Int(caller.rule) - 1].reply ?? settings.reply
     }
@@ -106,13 +119,55 @@ struct RequestShedder: ~Copyable {
             isCounted = true
             return true
         }
-        judged = requestClass(request, key: key, input)
-        switch controller.judge(judged, tenant: tenant(key), now: now) {
+        return admits(requestClass(request, key: key, input), tenant: tenant(key))
+    }
+
+    /// Whether nothing but its verb says of what class a request is that is not meta, and its connection whose it is,
+    /// and a refusal is a line.
+    @inline(__always)
+    var judgesPlainly: Bool {
+        controller.isOverloaded && !hasClasses && caller.rule == 0 && settings.tenant != .prefix
+            && settings.reply != .miss && account == nil && !caller.skipsKeysOfGet
+    }
+
+    /// Whether a read of one key is served, where ``judgesPlainly``.
+    mutating func admitsRead() -> Bool {
+        if isAdmittedAhead {
+            isAdmittedAhead = false
+            return true
+        }
+        return admits(.standard, tenant: caller.tenant)
+    }
+
+    /// The same of the next request, which is executed at once where it is served, and asks ``admitsRead()`` then.
+    mutating func admitsReadAhead() -> Bool {
+        isAdmittedAhead = admits(.standard, tenant: caller.tenant)
+        return isAdmittedAhead
+    }
+
+    /// Whether none of the caller's reads is served now, where ``judgesPlainly``: none need be asked about.
+    var refusesAllReads: Bool { controller.refusesAll(.standard, tenant: caller.tenant) }
+
+    /// So many reads were refused because of ``refusesAllReads``.
+    mutating func refusedReads(_ count: Int) {
+        guard count > 0 else { return }
+        isCounted = true
+        refusedLast = true
+        controller.refused(.standard, tenant: caller.tenant, count: count)
+        figures.noteShed(.standard, .ratio, count: count)
+    }
+
+    @inline(__always)
+    private mutating func admits(_ requestClass: RequestClass, tenant: UInt64) -> Bool {
+        judged = requestClass
+        switch controller.judge(judged, tenant: tenant, now: now) {
         case .serve:
             isCounted = false
+            refusedLast = false
             return true
         case .refuse(let reason):
             isCounted = true
+            refusedLast = !settings.controller.isDryRun
             figures.noteShed(judged, reason)
             account?.noteShed(reactor: reactor)
             return settings.controller.isDryRun
@@ -120,11 +175,15 @@ struct RequestShedder: ~Copyable {
     }
 
     /// A request was executed.
-    mutating func executed(_ request: Request) {
-        guard request.verb.isOnKeys else { return }
+    mutating func executed(_ verb: Verb) {
+        guard verb.isOnKeys else { return }
         let before = now
         if settings.serviceNanoseconds > 0 {
-            repeat { now = Clock.monotonicNanoseconds() } while now &- before < settings.serviceNanoseconds
+            repeat {
+                now = Clock.monotonicNanoseconds()
+                let left = settings.serviceNanoseconds &- min(settings.serviceNanoseconds, now &- before)
+                if left > 0, settings.serviceSleeps { Thread.sleep(microseconds: UInt32(left / 1000)) }
+            } while now &- before < settings.serviceNanoseconds
         } else {
             now = Clock.monotonicNanoseconds()
         }
@@ -134,15 +193,21 @@ struct RequestShedder: ~Copyable {
     /// A store whose value is received into place was admitted: it counts with what requests cost lately.
     mutating func willReceive() { if controller.isOverloaded, !isCounted { controller.servedElsewhere(judged) } }
 
-    private func requestClass(_ request: Request, key: Span<UInt8>, _ input: Span<UInt8>) -> RequestClass {
+    private mutating func requestClass(_ request: Request, key: Span<UInt8>, _ input: Span<UInt8>) -> RequestClass {
         if request.verb == .delete || request.verb == .metaDelete { return .invalidation }
-        if request.form == .meta, let own = request.classTag(in: input).flatMap(RequestClass.init(tag:)) { return own }
+        let ofListener = caller.rule > 0 ? settings.listeners[Int(caller.rule) - 1].requestClass : nil
+        if request.form == .meta, request.options.contains(MetaOptions(letter: UInt8(ascii: "P"))),
+            let tag = request.classTag(in: input), let own = RequestClass(tag: input.extracting(tag))
+        {
+            // Who comes in where all matters less does not matter more by saying so.
+            guard let ofListener, ofListener.rawValue > own.rawValue else { return own }
+            return ofListener
+        }
         if hasClasses, let ofPool = pools.settings(of: key).requestClass { return ofPool }
-        if caller.rule > 0, let ofListener = settings.listeners[Int(caller.rule) - 1].requestClass { return ofListener }
-        return .standard
+        return ofListener ?? .standard
     }
 
-    private func tenant(_ key: Span<UInt8>) -> UInt64 {
+    private mutating func tenant(_ key: Span<UInt8>) -> UInt64 {
         guard settings.tenant == .prefix else { return caller.tenant }
         var length = 0
         while length < key.count, key[length] != prefixDelimiter { length += 1 }
@@ -150,16 +215,16 @@ struct RequestShedder: ~Copyable {
     }
 
     /// Whom a connection's requests are for, asked when that first matters.
-    private func tenant(_ fd: Int32) -> UInt64 {
+    private mutating func tenant(_ fd: Int32) -> UInt64 {
         switch settings.tenant {
-        case .address: stableHash(Array(SocketAddress.peer(of: fd).host.utf8).span) | 1
-        case .listener: stableHash([caller.rule].span) | 1
+        case .address: stableHash(Array(SocketAddress.peer(of: fd).host.utf8).span) | Self.known
+        case .listener: stableHash([caller.rule].span) | Self.known
         case .user: account?.share ?? 1
         case .prefix, .none: 1
         }
     }
 
-    private func publish() {
+    private mutating func publish() {
         figures.counters.set(.delayNanoseconds, to: controller.delay)
         figures.counters.set(.ratioMillionths, to: UInt64(controller.ratio * 1e6))
         figures.counters.set(.isOverloaded, to: controller.isOverloaded ? 1 : 0)

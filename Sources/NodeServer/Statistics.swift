@@ -61,6 +61,7 @@ extension Node {
         if isName("slabs") { return slabStatistics() }
         if isName("sizes") { return sizeStatistics() }
         if isName("hotkeys") { return hotKeyStatistics() }
+        if isName("hotrates") { return hotRateStatistics() }
         if isName("martlet") { return internalStatistics() }
         if isName("storage") { return storageStatistics() }
         if isName("stream") { return streamStatistics() }

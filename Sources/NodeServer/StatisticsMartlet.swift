@@ -107,7 +107,10 @@ extension Node {
     /// The latencies of one kind of command, of all reactors together.
     func latency(of kind: CommandKind) -> HistogramSnapshot {
         var sum = HistogramSnapshot()
-        for reactor in counters { sum.add(reactor.latencies[kind.rawValue]) }
+        for reactor in counters {
+            sum.add(reactor.latencies[kind.rawValue])
+            sum.add(reactor.exemplars[kind.rawValue])
+        }
         return sum
     }
 
@@ -122,6 +125,13 @@ extension Node {
             list.add("hotkey:\(index + 1):count", key.count)
             list.add("hotkey:\(index + 1):error", key.error)
         }
+        return list
+    }
+
+    /// What routers ask for: the keys that are read most now, always hashed, with reads a second.
+    func hotRateStatistics() -> StatisticsList {
+        var list = StatisticsList()
+        for (hash, rate) in hotKeys.rates(configuration.hotKeysShown) { list.add(Hexadecimal.digits(hash), rate) }
         return list
     }
 

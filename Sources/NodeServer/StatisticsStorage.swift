@@ -54,7 +54,7 @@ extension Node {
     func appendStorageMetrics(to page: inout Exposition) {
         guard let storage else { return }
         page.family("martlet_storage_up", .gauge, help: "1 while the store takes reads and writes.")
-        page.sample(UInt64(storage.tier.health == .ready ? 1 : 0))
+        page.sample(UInt64(storage.tier.health.takesWrites ? 1 : 0))
         page.family(
             "martlet_storage_stale_answers_total", .counter,
             help: "Reads that a copy behind its time answered because the store did not.")
@@ -89,10 +89,19 @@ extension Node {
 }
 
 extension StorageHealth {
+    /// Whether reads and writes work.
+    fileprivate var takesWrites: Bool {
+        switch self {
+        case .ready, .impaired: true
+        case .readOnly, .unavailable: false
+        }
+    }
+
     /// As one line.
     var text: String {
         switch self {
         case .ready: "ready"
+        case .impaired(let reason): "impaired: \(reason)"
         case .readOnly(let reason): "read-only: \(reason)"
         case .unavailable(let reason): "unavailable: \(reason)"
         }

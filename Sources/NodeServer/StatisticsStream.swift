@@ -3,6 +3,7 @@
 
 internal import Hosting
 internal import Invalidation
+internal import Storage
 internal import StreamDirect
 internal import Synchronization
 internal import Telemetry
@@ -14,11 +15,17 @@ extension Node {
         let settings = configuration.regions
         guard settings.isOn else { return list }
         list.add("region", settings.own)
-        list.add("role", settings.region?.role.rawValue ?? "")
+        list.add("role", (isHome.load(ordering: .acquiring) ? RegionSettings.Role.home : .replica).rawValue)
+        if let term = home?.term {
+            list.add("home_region", term.region)
+            list.add("promotion", term.number)
+        }
         guard let figures = streamFigures else { return list }
         list.add("source", figures.source)
         list.add("epoch", figures.epoch)
         if let stream { add(stream, figures, to: &list) }
+        if let kafka = kafkaFigures { add(kafka, to: &list) }
+        if let debezium = debeziumFigures { add(debezium, to: &list) }
         list.add("consumers", figures.consumers.count)
         list.add("consumers_refused", figures.refused)
         for (number, consumer) in figures.consumers.enumerated() {
@@ -28,6 +35,7 @@ extension Node {
             list.add("consumer:\(number):sent_bytes", consumer.sentBytes)
             list.add("consumer:\(number):wire_bytes", consumer.wireBytes)
         }
+        addMonitor(to: &list)
         return list
     }
 
@@ -67,6 +75,10 @@ extension Node {
 
     func appendStreamMetrics(to page: inout Exposition) {
         guard configuration.regions.isOn, let figures = streamFigures else { return }
+        page.gauge(
+            "martlet_stream_home", "1 while the node's region is home.", isHome.load(ordering: .acquiring) ? 1 : 0)
+        let promotion = home?.term.number ?? 0
+        page.gauge("martlet_stream_promotion", "The last promotion that is known; 0 before any.", promotion)
         if let stream {
             page.family(
                 "martlet_stream_trusted", .gauge, help: "1 while copies are shown: the stream is within its bound.")
@@ -85,11 +97,14 @@ extension Node {
             page.counter("martlet_stream_losses_total", "Connections to it that failed or were lost.", figures.losses)
             var delay = HistogramSnapshot()
             delay.add(stream.delays)
+            delay.add(stream.exemplars)
             page.family(
                 "martlet_stream_delay_seconds", .histogram,
                 help: "From a change's commit to its application here, by the clocks of both machines.")
             page.sample(delay)
         }
+        if let kafka = kafkaFigures { append(kafka, to: &page) }
+        if let debezium = debeziumFigures { append(debezium, to: &page) }
         page.gauge("martlet_stream_consumers", "Nodes that follow this one.", figures.consumers.count)
         page.counter("martlet_stream_refused_total", "Nodes that were refused.", figures.refused)
         page.family("martlet_stream_consumer_backlog", .gauge, help: "Records that a consumer was not sent yet.")
@@ -107,5 +122,6 @@ extension Node {
         for consumer in figures.consumers {
             page.sample(consumer.wireBytes, ("region", consumer.region), ("consumer", consumer.name))
         }
+        appendMonitorMetrics(to: &page)
     }
 }

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import CacheEngine
 internal import Memory
 internal import Platform
 internal import Storage
@@ -12,8 +13,11 @@ final class StorageOperations: Sendable {
     static var pageLimit: Int { 10_000 }
     /// Bytes of keys and values after which a page ends.
     static var pageBytes: Int { 4 << 20 }
+    /// How long rows are looked for on one page, in nanoseconds: less than whoever asks waits.
+    private static let pageNanoseconds: UInt64 = 2_000_000_000
 
     private let storage: NodeStorage
+    private let ownership: NodeOwnership?
     private let hashSeed: UInt64
     private let job = Guarded(Job())
     private let parking = Parking()
@@ -30,33 +34,45 @@ final class StorageOperations: Sendable {
         var thread: Thread?
     }
 
-    init(_ storage: NodeStorage, hashSeed: UInt64) {
+    init(_ storage: NodeStorage, _ ownership: NodeOwnership?, hashSeed: UInt64) {
         self.storage = storage
+        self.ownership = ownership
         self.hashSeed = hashSeed
     }
 
     /// One page of rows behind `key` that begin with `prefix`, as they stand in a dump: see ``DumpRecord``. Where rows
-    /// are damaged it says so.
+    /// are damaged it says so, and where it goes on, when time was up behind many dead ones. Rows whose keys no client
+    /// can have, which other programs wrote, are passed over. An empty page is the end.
     func page(prefix: [UInt8], after key: [UInt8], limit: Int) throws(StorageFailure) -> [UInt8] {
         var bytes: [UInt8] = []
         var last = key
         var left = min(limit, Self.pageLimit)
+        // What the records say: who reads them goes on behind it.
+        var told = key
+        let deadline = Clock.monotonicNanoseconds() + Self.pageNanoseconds
         while left > 0, bytes.count < Self.pageBytes {
             let bounds = ScanBounds(rows: min(left, 256), bytes: Self.pageBytes - bytes.count)
             let page = try storage.backend.scan(prefix: prefix, after: last, bounds)
             var damage = page.damage[...]
             for (index, (key, row)) in page.rows.enumerated() {
                 while let place = damage.first, place.position <= index {
-                    DumpRecord.append(damage: place, to: &bytes)
+                    if place.key.count <= 250 { DumpRecord.append(damage: place, to: &bytes) }
                     damage.removeFirst()
                 }
+                guard CacheEngine.allows(keyLength: key.count) else { continue }
                 DumpRecord.append(key: key, row: row, to: &bytes)
+                left -= 1
             }
-            for place in damage { DumpRecord.append(damage: place, to: &bytes) }
-            guard let end = page.next else { break }
+            for place in damage where place.key.count <= 250 { DumpRecord.append(damage: place, to: &bytes) }
+            for end in [page.rows.last?.key, page.damage.last?.key] {
+                if let end, told.lexicographicallyPrecedes(end) { told = end }
+            }
+            guard let end = page.next else { return bytes }
             last = end
-            left -= page.rows.count + page.damage.count
+            left -= page.damage.count
+            if Clock.monotonicNanoseconds() >= deadline { break }
         }
+        if last != told { DumpRecord.append(place: last, to: &bytes) }
         return bytes
     }
 
@@ -86,7 +102,7 @@ final class StorageOperations: Sendable {
     /// Begins to read rows whose keys begin with `prefix` into the cache, `rate` of them a second at most.
     func beginWarming(prefix: [UInt8], limit: Int, rate: Int) -> Beginning {
         begin("warm") { [self] progress in
-            var warmUp = WarmUp(storage, hashSeed: hashSeed)
+            var warmUp = WarmUp(storage, ownership, hashSeed: hashSeed)
             do throws(StorageFailure) {
                 while warmUp.asked < limit, !isStopping.load(ordering: .relaxed) {
                     let ticket = parking.ticket
@@ -115,19 +131,25 @@ final class StorageOperations: Sendable {
         }
         if let running { return .refused("another operation runs: \(running)") }
         previous?.join()
-        do throws(SystemError) {
-            let thread = try Thread(name: "martlet-\(name)") { [self] in
-                let failure = body { done in job.withLock { $0.done = done } }
-                job.withLock { job in
-                    job.isRunning = false
-                    job.failure = failure
-                }
+        // Under the lock: whoever ends the node meanwhile finds either no thread, or one that he can wait for.
+        return job.withLock { job in
+            guard !isStopping.load(ordering: .relaxed) else {
+                job = Job(number: number, name: name, failure: "the node ends")
+                return .refused("the node ends")
             }
-            job.withLock { $0.thread = thread }
-            return .begun(number)
-        } catch {
-            job.withLock { $0 = Job(number: number, name: name, failure: error.reason) }
-            return .refused(error.reason)
+            do throws(SystemError) {
+                job.thread = try Thread(name: "martlet-\(name)") { [self] in
+                    let failure = body { done in self.job.withLock { $0.done = done } }
+                    self.job.withLock { job in
+                        job.isRunning = false
+                        job.failure = failure
+                    }
+                }
+                return .begun(number)
+            } catch {
+                job = Job(number: number, name: name, failure: error.reason)
+                return .refused(error.reason)
+            }
         }
     }
 

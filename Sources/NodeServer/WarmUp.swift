@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import CacheEngine
 internal import Memory
 internal import Platform
 internal import Storage
@@ -14,19 +15,22 @@ struct WarmUp: ~Copyable {
     private static let outstandingMax = 512
 
     private let storage: NodeStorage
+    private let ownership: NodeOwnership?
     private let hashSeed: UInt64
     private let before: WarmingReads.Tally
     private let began = Clock.monotonicNanoseconds()
     private var last: [UInt8] = []
     /// Rows that were asked for.
     private(set) var asked = 0
-    /// Rows of those that another pool keeps out of the store.
+    /// Rows of those that are not cached here: another pool keeps their keys out of the store, they are another
+    /// node's, or they are no keys for clients, though somebody wrote them to the store.
     private var skipped = 0
     /// Places in the store that are damaged.
     private var damaged = 0
 
-    init(_ storage: NodeStorage, hashSeed: UInt64) {
+    init(_ storage: NodeStorage, _ ownership: NodeOwnership?, hashSeed: UInt64) {
         self.storage = storage
+        self.ownership = ownership
         self.hashSeed = hashSeed
         before = storage.warming.tally
     }
@@ -40,8 +44,11 @@ struct WarmUp: ~Copyable {
         let bounds = ScanBounds(rows: min(Self.pageRows, limit), hasValues: false)
         let page = try storage.backend.scan(prefix: prefix, after: last, bounds)
         damaged += page.damage.count
+        let view = ownership?.view
         for (key, _) in page.rows {
-            guard let pool = storage.pools.pool(of: key.span) else {
+            guard CacheEngine.allows(keyLength: key.count), !Self.isForeign(key, view),
+                let pool = storage.pools.pool(of: key.span)
+            else {
                 skipped += 1
                 continue
             }
@@ -52,6 +59,10 @@ struct WarmUp: ~Copyable {
         guard let end = page.next else { return false }
         last = end
         return true
+    }
+
+    private static func isForeign(_ key: [UInt8], _ view: OwnershipView?) -> Bool {
+        if case .foreign? = view?.verdict(of: key.span) { true } else { false }
     }
 
     /// Waits until so few reads are left unanswered, or the node ends. Each is answered within the store's timeout.

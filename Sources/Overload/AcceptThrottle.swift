@@ -14,6 +14,7 @@
 ///
 /// Source: Beyer et al., "Site Reliability Engineering", chapter 21. Their window is two minutes; this one is about a
 /// seventh of a second, since that is thousands of requests here and an end of the overload is to be seen at once.
+@usableFromInline
 package struct AcceptThrottle: Sendable {
     private static let factor = 2.0
     private static let mostRefused = 0.9
@@ -21,6 +22,8 @@ package struct AcceptThrottle: Sendable {
     private static let stepNanoseconds: UInt64 = 50_000_000
     private static let decay = 0.7
     private static let classes = 5
+    /// Places of tenants in a class: a router has a throttle for each of its servers.
+    private static let tenantPlaces = 512
 
     private struct Counts {
         var requests = 0.0
@@ -33,7 +36,7 @@ package struct AcceptThrottle: Sendable {
     private var nextStep: UInt64 = 0
     private var random: UInt64
     /// Whether any class is being refused.
-    package private(set) var isActive = false
+    @usableFromInline package private(set) var isActive = false
 
     /// Refuses nothing yet.
     package init(seed: UInt64) { random = seed | 1 }
@@ -46,16 +49,10 @@ package struct AcceptThrottle: Sendable {
         return min(max(part, 0), Self.mostRefused)
     }
 
-    /// Whether to send a request of a tenant, whom a number tells from others by its lowest byte; 0 is of nobody. One
+    /// Whether to send a request of a tenant, whom a hash tells from others; 0 is of nobody. One
     /// that is not sent counts as a request. Invalidations are always sent.
-    @inline(__always)
     package mutating func admits(_ requestClass: RequestClass, tenant: UInt64 = 0, now: UInt64) -> Bool {
         guard isActive else { return true }
-        return admitsCarefully(requestClass, tenant, now)
-    }
-
-    @inline(never)
-    private mutating func admitsCarefully(_ requestClass: RequestClass, _ tenant: UInt64, _ now: UInt64) -> Bool {
         if now >= nextStep { step(now) }
         var part = refusedPart(requestClass)
         if tenant != 0, requestClass != .invalidation { part = refusedPart(part, requestClass, tenant) }
@@ -67,8 +64,8 @@ package struct AcceptThrottle: Sendable {
     /// The part of a tenant's requests that is refused where so much of its class is.
     private mutating func refusedPart(_ part: Double, _ requestClass: RequestClass, _ tenant: UInt64) -> Double {
         let index = Int(requestClass.rawValue)
-        let place = Int(truncatingIfNeeded: tenant & UInt64(TenantShares.places - 1))
-        var mine = shares[index] ?? TenantShares()
+        var mine = shares[index] ?? TenantShares(places: Self.tenantPlaces)
+        let place = mine.place(tenant: tenant, requestClass)
         shares[index] = nil
         mine.noteOffered(place, cost: 1)
         defer { shares[index] = mine }

@@ -3,6 +3,9 @@
 
 /// What one sender knows of how much a server can take: how many requests may be with it, and which are not worth
 /// sending. Pure: time is given. Allocates nothing.
+///
+/// What is looked at for each request is inlined: a getter of another module is called with a copy of all of this.
+@usableFromInline
 package struct BackendGuard: Sendable {
     /// How a server is spared.
     package struct Configuration: Sendable, Equatable {
@@ -19,9 +22,9 @@ package struct BackendGuard: Sendable {
         package init() {}
     }
 
-    private let throttles: Bool
-    private var limit: ConcurrencyLimit
-    private var throttle: AcceptThrottle
+    @usableFromInline let throttles: Bool
+    @usableFromInline var limit: ConcurrencyLimit
+    @usableFromInline var throttle: AcceptThrottle
     /// When the server last had too much to do, in monotonic nanoseconds; 0 for never.
     package private(set) var lastBusy: UInt64 = 0
 
@@ -33,8 +36,7 @@ package struct BackendGuard: Sendable {
     }
 
     /// How many requests may be with the server.
-    @inline(__always)
-    package var inFlightLimit: Int { limit.value }
+    @inlinable package var inFlightLimit: Int { @inline(__always) get { limit.value } }
     /// Whether that is less than it may be at most.
     package var isLimiting: Bool { limit.isLimiting }
 
@@ -44,14 +46,12 @@ package struct BackendGuard: Sendable {
     }
 
     /// Whether requests are being refused: then it matters whose they are.
-    @inline(__always)
-    package var isThrottling: Bool { throttles && throttle.isActive }
+    @inlinable package var isThrottling: Bool { @inline(__always) get { throttles && throttle.isActive } }
 
     /// Whether a request is worth sending. Of tenants that are told apart, those who ask for the most are refused
     /// first; see ``AcceptThrottle``.
-    @inline(__always)
     package mutating func admits(_ requestClass: RequestClass, tenant: UInt64 = 0, now: UInt64) -> Bool {
-        !throttles || throttle.admits(requestClass, tenant: tenant, now: now)
+        !isThrottling || throttle.admits(requestClass, tenant: tenant, now: now)
     }
 
     /// The server answered a request that was sent `latency` nanoseconds ago, while `inFlight` were with it. An answer

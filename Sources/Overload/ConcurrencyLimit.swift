@@ -11,6 +11,7 @@
 ///
 /// Source: Brakmo and Peterson, "TCP Vegas", 1995; Netflix/concurrency-limits; Nichols and Jacobson, "Controlling
 /// Queue Delay", 2012, for the minimum rather than a mean.
+@usableFromInline
 package struct ConcurrencyLimit: Sendable {
     /// What a limit goes by.
     package struct Configuration: Sendable, Equatable {
@@ -65,7 +66,7 @@ package struct ConcurrencyLimit: Sendable {
     }
 
     /// How many requests may be with the server.
-    package private(set) var value: Int
+    @usableFromInline package private(set) var value: Int
     /// Whether that is less than the limit at most.
     package var isLimiting: Bool { value < configuration.most }
 

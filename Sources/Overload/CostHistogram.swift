@@ -17,6 +17,9 @@ struct CostHistogram {
     struct Threshold: Equatable {
         var level = levels
         var refusedPart = 0.0
+
+        /// Refuses all.
+        static var everything: Threshold { Threshold(level: 0, refusedPart: 1) }
     }
 
     private var costs = [Double](repeating: 0, count: levels)

@@ -11,6 +11,8 @@ package struct OverloadConfiguration: Sendable, Equatable {
     package var targetNanoseconds: UInt64 = 1_000_000
     /// Whether only is counted what would be refused.
     package var isDryRun = false
+    /// Whether all is refused that may be, overload or none: to measure what refusing costs.
+    package var refusesAll = false
     /// How often the law takes its step, in nanoseconds.
     package var stepNanoseconds: UInt64 = 10_000_000
     /// Steps in a row over the target that make an overload. A burst that drains in less is none.

@@ -21,7 +21,7 @@ package struct OverloadController: ~Copyable {
     private var law: ShedLaw
     private var histogram = CostHistogram()
     private var threshold = CostHistogram.Threshold()
-    private var tenants = TenantShares()
+    private var tenants = TenantShares(places: 4096)
     private var random: UInt64
     private var nextStep: UInt64 = 0
     private var stepCount = 0
@@ -43,17 +43,18 @@ package struct OverloadController: ~Copyable {
 
     /// The delay as of the last step, in nanoseconds.
     package private(set) var delay: UInt64 = 0
+    /// Whether each request must be asked about. Stored: to ask a getter of another module, the controller is copied.
+    package private(set) var isOverloaded: Bool
 
     /// A controller at rest.
     package init(_ configuration: OverloadConfiguration, seed: UInt64) {
         self.configuration = configuration
         law = ShedLaw(configuration)
+        isOverloaded = law.isOverloaded
         random = seed | 1
+        if configuration.refusesAll { threshold = .everything }
     }
 
-    /// Whether each request must be asked about.
-    @inline(__always)
-    package var isOverloaded: Bool { law.isOverloaded }
     /// The share of the offered cost that is refused.
     package var ratio: Double { law.ratio }
     /// How often an overload began.
@@ -79,13 +80,16 @@ package struct OverloadController: ~Copyable {
         let count = nextStep > 0 ? 1 + Int((now - nextStep) / configuration.stepNanoseconds) : 1
         nextStep = now &+ configuration.stepNanoseconds
         step(count)
+        isOverloaded = law.isOverloaded
         return true
     }
 
     /// The turn goes on at `now`: one that takes too long need not end before the node is overloaded.
     @inline(__always)
     package mutating func turnGoesOn(now: UInt64) {
-        if !law.isOverloaded { law.look(waited: turnStart &- arrival, spent: now &- turnStart) }
+        guard !isOverloaded else { return }
+        law.look(waited: turnStart &- arrival, spent: now &- turnStart)
+        isOverloaded = law.isOverloaded
     }
 
     /// Steps in which the reactor slept.
@@ -113,7 +117,7 @@ package struct OverloadController: ~Copyable {
         if stepCount % Self.settleSteps == 0 { histogram.decay(0.5) }
         // The first steps of an overload refuse without knowing whose requests are too many: they are few.
         if stepCount % Self.settleSteps == 0 || stepCount == 2 { tenants.settle() }
-        threshold = histogram.threshold(law.ratio)
+        threshold = configuration.refusesAll ? .everything : histogram.threshold(law.ratio)
     }
 
     /// A connection's requests are next.
@@ -123,23 +127,54 @@ package struct OverloadController: ~Copyable {
         visitSpent = 0
     }
 
+    /// Whether each request of a tenant's class is refused by ratio now, whatever else holds: none need be judged.
+    /// Never for invalidations, which have a share of their own.
+    package func refusesAll(_ requestClass: RequestClass, tenant: UInt64) -> Bool {
+        guard isOverloaded, requestClass != .invalidation else { return false }
+        let (level, _) = places(requestClass, tenant: tenant)
+        return level > threshold.level || (level == threshold.level && threshold.refusedPart >= 1)
+    }
+
+    /// So many requests were refused because of ``refusesAll(_:tenant:)``.
+    package mutating func refused(_ requestClass: RequestClass, tenant: UInt64, count: Int) {
+        let (level, place) = places(requestClass, tenant: tenant)
+        let cost = typicalCost * Double(count)
+        refused += cost
+        // What is beyond the tenant's share counts with the class below, as where each is judged.
+        let excess = tenants.excess(place)
+        pending = (level, place)
+        note(cost: cost * (1 - excess))
+        guard excess > 0 else { return }
+        pending.level = level + CostHistogram.cohorts
+        note(cost: cost * excess)
+    }
+
+    /// The level of a tenant's class, and its place among the tenants.
+    private func places(_ requestClass: RequestClass, tenant: UInt64) -> (level: Int, place: Int) {
+        let cohort = Int(truncatingIfNeeded: (tenant >> 8) & UInt64(CostHistogram.cohorts - 1))
+        return (
+            Int(requestClass.rawValue) * CostHistogram.cohorts + cohort,
+            tenants.place(tenant: tenant, requestClass)
+        )
+    }
+
     /// Whether to serve a request. Asked only while ``isOverloaded``. `tenant` is a hash of whom it is for.
     package mutating func judge(_ requestClass: RequestClass, tenant: UInt64, now: UInt64) -> Verdict {
-        // Each class of a tenant counts by itself: its background work is not held against its critical requests.
-        let counted = tenant &+ UInt64(requestClass.rawValue) &* 61
-        let place = Int(truncatingIfNeeded: counted & UInt64(TenantShares.places - 1))
-        let cohort = Int(truncatingIfNeeded: (tenant >> 8) & UInt64(CostHistogram.cohorts - 1))
+        let (ownLevel, place) = places(requestClass, tenant: tenant)
+        let cohort = ownLevel % CostHistogram.cohorts
         var band = Int(requestClass.rawValue)
         if requestClass == .invalidation {
-            pending = (band * CostHistogram.cohorts + cohort, place)
+            pending = (ownLevel, place)
             let reserved = configuration.reservedShare * Double(configuration.stepNanoseconds)
-            if invalidated + typicalCost <= reserved { return .serve }
+            // One in a step is always within, however long requests take.
+            if invalidated == 0 || invalidated + typicalCost <= reserved { return .serve }
             band = Int(RequestClass.critical.rawValue)
         }
         let excess = tenants.excess(place)
-        if excess > 0, next() < excess { band += 1 }
+        let last = excess > 0 ? band + 1 : band
+        if excess > 0, next() < excess { band = last }
         let level = band * CostHistogram.cohorts + cohort
-        let verdict = verdict(level, band, now: now)
+        let verdict = verdict(level, band, last, now: now)
         pending = (level, place)
         if verdict != .serve {
             refused += typicalCost
@@ -152,15 +187,17 @@ package struct OverloadController: ~Copyable {
         return verdict
     }
 
-    private mutating func verdict(_ level: Int, _ band: Int, now: UInt64) -> Verdict {
+    /// `last` is the band of what the tenant asks for of this class that matters least.
+    private mutating func verdict(_ level: Int, _ band: Int, _ last: Int, now: UInt64) -> Verdict {
         if level > threshold.level || (level == threshold.level && next() < threshold.refusedPart) {
             return .refuse(.ratio)
         }
         // What is beyond a tenant's share waits as little as the class below. What matters more than what is being
-        // refused may wait: it is served once that is out of the way.
-        let isBefore = law.ratio > 0 && band < threshold.level / CostHistogram.cohorts
-        let halves =
-            isBefore ? 40 : (RequestClass(rawValue: UInt8(truncatingIfNeeded: band)) ?? .background).ageLimitHalves
+        // refused may wait: it is served once that is out of the way. Not what is within its share of a tenant whose
+        // other requests are being refused: it would keep those waiting who ask for less.
+        let isBefore = law.ratio > 0 && last < threshold.level / CostHistogram.cohorts
+        let own = RequestClass(rawValue: UInt8(truncatingIfNeeded: band)) ?? .background
+        let halves = isBefore ? own.firstAgeLimitHalves : own.ageLimitHalves
         if now &- arrival > halves * configuration.targetNanoseconds / 2 { return .refuse(.age) }
         // A connection's part of what one turn may take; its first request is always within.
         let quantum = 2 * configuration.targetNanoseconds / UInt64(visitsBefore)

@@ -29,16 +29,26 @@ package enum RequestClass: UInt8, Sendable, CaseIterable, BitwiseCopyable {
         self = found
     }
 
-    /// The class of a request's own tag, of which the first letter counts: c, d, s or b.
-    @inline(__always)
-    package init?(tag: UInt8) {
-        switch tag {
-        case UInt8(ascii: "c"): self = .critical
-        case UInt8(ascii: "d"): self = .standard
-        case UInt8(ascii: "s"): self = .sheddable
-        case UInt8(ascii: "b"): self = .background
+    /// The class that a request's own tag names: a name, or its first letter. Nil for others, which may say anything to
+    /// whoever put them there.
+    package init?(tag: Span<UInt8>) {
+        guard tag.count > 0 else { return nil }
+        let named: RequestClass
+        switch tag[0] {
+        case UInt8(ascii: "c"): named = .critical
+        case UInt8(ascii: "d"): named = .standard
+        case UInt8(ascii: "s"): named = .sheddable
+        case UInt8(ascii: "b"): named = .background
         default: return nil
         }
+        let label = named.label.utf8
+        guard tag.count == 1 || tag.count == label.count else { return nil }
+        var index = 0
+        for byte in label.prefix(tag.count) {
+            guard tag[index] == byte else { return nil }
+            index += 1
+        }
+        self = named
     }
 
     /// How old a request of the class may be when its turn comes, while the node is overloaded, in halves of the
@@ -50,6 +60,15 @@ package enum RequestClass: UInt8, Sendable, CaseIterable, BitwiseCopyable {
         case .standard: 4
         case .sheddable: 2
         case .background: 1
+        }
+    }
+
+    /// The same while only what matters less is refused for its level.
+    var firstAgeLimitHalves: UInt64 {
+        switch self {
+        case .invalidation, .critical: 40
+        case .standard: 20
+        case .sheddable, .background: ageLimitHalves
         }
     }
 }

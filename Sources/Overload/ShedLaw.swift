@@ -16,6 +16,8 @@ package struct ShedLaw: Sendable {
     /// Offered work, of what the time allows, below which nothing is overloaded, whatever waits in a bundle.
     private static let busyLoad = 0.7
     private static let loadWeight = 0.1
+    /// What more is offered counts as: or it would long be remembered when it is over.
+    private static let mostLoad = 1.2
     /// The ratio never reaches 1: something must be served to see that there is room again.
     private static let ratioMax = 0.98
     /// What is left of the ratio after a step without a queue.
@@ -33,13 +35,18 @@ package struct ShedLaw: Sendable {
     private var lastError = 0.0
     private var lastDelay: UInt64 = 0
     private var stepsOver = 0
+    /// The largest delay of those steps in a row.
+    private var peak: UInt64 = 0
     private var calmSteps = 0
     private var isFirstStep = false
     /// The offered work of late, as a part of the time.
     private var load = 1.0
 
     /// At rest.
-    package init(_ configuration: OverloadConfiguration) { self.configuration = configuration }
+    package init(_ configuration: OverloadConfiguration) {
+        self.configuration = configuration
+        isOverloaded = configuration.refusesAll
+    }
 
     /// Takes a step: `delay` is the signal in nanoseconds; `offered` and `refused` are what came in and what was
     /// refused since the last step, as cost, and `late` the part of the latter that was within the ratio and waited too
@@ -53,12 +60,15 @@ package struct ShedLaw: Sendable {
         defer { lastDelay = delay }
         // One turn that the scheduler held up is not the whole of an overload.
         stepsOver = delay > target ? stepsOver + min(count, configuration.entrySteps / 2) : 0
+        peak = stepsOver > 0 ? max(peak, delay) : 0
         guard isOverloaded else {
             let grows = delay > configuration.entryFactor * target && delay >= lastDelay && lastDelay > target
-            if stepsOver >= configuration.entrySteps || grows { enter() }
+            // What fell from its peak by a quarter is a burst that drains, and has twice the time for it.
+            let limit = delay < peak * 3 / 4 ? 2 * configuration.entrySteps : configuration.entrySteps
+            if stepsOver >= limit || grows { enter() }
             return
         }
-        load += Self.loadWeight * (offered / Double(configuration.stepNanoseconds) - load)
+        load += Self.loadWeight * (min(offered / Double(configuration.stepNanoseconds), Self.mostLoad) - load)
         let isBusy = load >= Self.busyLoad
         // Half the target: the age rule alone holds the delay just below the whole, and the ratio would never grow.
         let aim = Double(target) / 2
@@ -99,6 +109,7 @@ package struct ShedLaw: Sendable {
     }
 
     private mutating func leave() {
+        guard !configuration.refusesAll else { return }
         isOverloaded = false
         ratio = 0
         stepsOver = 0

@@ -127,3 +127,33 @@ package struct WakeEvent: ~Copyable, Sendable {
         unsafe _ = write(descriptor.number, &one, 8)
     }
 }
+
+/// A timerfd: wakes a thread that waits in a ``Poller`` at a time that is set once, however often it wakes before that.
+package struct WakeTimer: ~Copyable, Sendable {
+    private let descriptor: Descriptor
+
+    /// A timer that is not set.
+    package init() throws(SystemError) {
+        let number = timerfd_create(CLOCK_MONOTONIC, Int32(O_CLOEXEC | O_NONBLOCK))
+        guard number >= 0 else { throw SystemError("timerfd_create") }
+        descriptor = Descriptor(owning: number)
+    }
+
+    /// To watch with ``Readiness/edge``: every time that comes is a new edge, and nobody needs to read.
+    package var fd: Int32 { descriptor.number }
+
+    /// Wakes at that time, in monotonic nanoseconds, in the place of the one set before; at once where it is over.
+    package func set(_ nanoseconds: UInt64) {
+        var time = itimerspec()
+        // 0 would be never.
+        let due = max(nanoseconds, 1)
+        time.it_value.tv_sec = Int(clamping: due / 1_000_000_000)
+        time.it_value.tv_nsec = Int(due % 1_000_000_000)
+        // SAFETY: the kernel reads the local structure within the call.
+        let result = unsafe timerfd_settime(descriptor.number, TFD_TIMER_ABSTIME_FLAG, &time, nil)
+        precondition(result == 0, "timerfd_settime refused its own timer")
+    }
+}
+
+/// TFD_TIMER_ABSTIME: the header has it in an enumeration that Swift imports with another type.
+private let TFD_TIMER_ABSTIME_FLAG: Int32 = 1

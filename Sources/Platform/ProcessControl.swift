@@ -19,6 +19,12 @@ package enum ProcessControl {
     /// Whether the descriptor is a terminal.
     package static func isTerminal(_ fd: Int32) -> Bool { isatty(fd) == 1 }
 
+    /// Lines of the terminal and characters of each; nil when the descriptor is none, or does not say.
+    package static func terminalSize(_ fd: Int32) -> (rows: Int, columns: Int)? {
+        let (rows, columns) = (martlet_terminal_rows(fd), martlet_terminal_columns(fd))
+        return rows > 0 && columns > 0 ? (Int(rows), Int(columns)) : nil
+    }
+
     /// Processors of the machine that are in use; at least 1.
     package static var processors: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
 

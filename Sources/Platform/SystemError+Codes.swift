@@ -13,6 +13,8 @@ extension SystemError {
     package static var connectionAbortedCode: Int32 { ECONNABORTED }
     /// EPERM.
     package static var notPermittedCode: Int32 { EPERM }
+    /// What is asked for is of a kind that is not known here.
+    package static var notSupportedCode: Int32 { ENOTSUP }
     /// ENOTEMPTY.
     package static var notEmptyCode: Int32 { ENOTEMPTY }
     /// EADDRINUSE.

@@ -14,6 +14,8 @@ final class Mailbox: Sendable {
         case finish(ConnectionID, closing: Bool)
         case adopt(
             fd: Int32, listener: Int, tag: UInt64, transport: Transport, security: ListenerConfiguration.Security)
+        /// Closes what revoked peers have open.
+        case closeRevoked
         case stop(StopMode)
     }
 
@@ -41,7 +43,7 @@ final class Mailbox: Sendable {
     func put(_ letter: Letter) -> Bool {
         let isUrgent =
             switch letter {
-            case .stop, .adopt, .finish: true
+            case .stop, .adopt, .finish, .closeRevoked: true
             default: false
             }
         let taken = state.withLock { state in

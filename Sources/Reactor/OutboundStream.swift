@@ -74,7 +74,7 @@ package struct OutboundStream: ~Copyable {
         case .done: return .ready
         case .wantsRead: return .needsInput
         case .wantsWrite: return .needsOutput
-        case .failed: return .failed(unsafe TLSSession.distrust(session) ?? "the handshake failed")
+        case .failed(let reason): return .failed(reason ?? "the handshake failed")
         }
     }
 

@@ -18,6 +18,8 @@ package final class Reactor: Sendable {
     let registry: ConnectionRegistry
     /// What it waits with; for its thread, and for adding descriptors before it runs.
     let poller: Poller
+    /// When it wakes at the latest.
+    let timer: WakeTimer
     @usableFromInline let ready = Atomic<UInt64>(0)
     @usableFromInline let arrival = Atomic<UInt64>(0)
     @usableFromInline let now = Atomic<UInt64>(0)
@@ -27,6 +29,7 @@ package final class Reactor: Sendable {
         mailbox = try Mailbox(limit: messageLimit)
         registry = ConnectionRegistry()
         poller = try Poller(capacity: Self.eventLimit)
+        timer = try WakeTimer()
     }
 
     /// Events that one turn takes.

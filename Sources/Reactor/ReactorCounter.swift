@@ -34,4 +34,6 @@ package enum ReactorCounter: Int, CounterIndex {
     case datagramsRead, datagramsWritten, datagramsDropped
     /// Turns of the loop.
     case turns
+    /// How often the timer was set that ends the loop's sleep.
+    case timerSets
 }

@@ -86,6 +86,7 @@ package final class ReactorGroup: Sendable {
         do throws(SystemError) {
             for reactor in reactors {
                 try reactor.poller.add(reactor.mailbox.fd, [.input, .edge], user: ReactorLoop.mailboxWord)
+                try reactor.poller.add(reactor.timer.fd, [.input, .edge], user: ReactorLoop.timerWord)
                 for (index, entry) in datagramListeners.enumerated() {
                     // Of the reactors, one is woken for a datagram.
                     try reactor.poller.add(entry.1.fd, [.input, .exclusive], user: ReactorLoop.datagramWord(index))
@@ -129,6 +130,12 @@ package final class ReactorGroup: Sendable {
         for thread in threads { thread.join() }
         guard !threads.isEmpty else { return }
         for listener in listeners where listener.isDatagram { StreamSocket.closeNumber(listener.fd) }
+    }
+
+    /// Has connections closed, soon, whose peers' certificates are revoked by lists that were read again; and none of
+    /// theirs opened from now on.
+    package func closeRevoked() {
+        for reactor in reactors { reactor.mailbox.put(.closeRevoked) }
     }
 
     /// Sends `bytes` to any connection of the group; see ``Reactor/send(_:to:)``.

@@ -32,6 +32,10 @@ package protocol ReactorHandler: AnyObject {
     /// The peer ended its input while the connection is held.
     func inputEnded(_ connection: inout Connection, _ output: inout OutputBuffer)
 
+    /// The peer's certificate was not accepted, or is revoked by now, for this reason; the connection is about to be
+    /// closed. It may never have been `opened`.
+    func distrusted(_ connection: inout Connection, _ reason: String)
+
     /// The connection is gone: the last call with it, once for each `opened`. A fill under way is over. Of one that
     /// ``ReactorLoop/connect(to:tag:tls:)`` began it comes even if that never led to `opened`.
     func closed(_ connection: inout Connection, _ reason: CloseReason)
@@ -46,7 +50,7 @@ package protocol ReactorHandler: AnyObject {
     /// than the one that was served, all at once.
     func turnEnded(_ loop: inout ReactorLoop)
 
-    /// A message that ``Reactor/post(_:)`` brought.
+    /// A message that `Reactor.post` brought.
     func message(_ message: ReactorMessage, _ loop: inout ReactorLoop)
 
     /// One request datagram, without its 8-byte frame header. The reply is framed and cut into datagrams by the
@@ -64,6 +68,7 @@ extension ReactorHandler {
     package func filled(_ connection: inout Connection, _ output: inout OutputBuffer) {}
     package func drained(_ connection: inout Connection, _ output: inout OutputBuffer) {}
     package func inputEnded(_ connection: inout Connection, _ output: inout OutputBuffer) {}
+    package func distrusted(_ connection: inout Connection, _ reason: String) {}
     package func closed(_ connection: inout Connection, _ reason: CloseReason) {}
     package func released(_ token: UInt64) {}
     package func tick(_ loop: inout ReactorLoop, now: UInt64) {}

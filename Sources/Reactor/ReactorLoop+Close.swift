@@ -71,9 +71,9 @@ extension ReactorLoop {
         switch unsafe TLSSession.handshake(session) {
         case .wantsRead: unsafe watch(connection, .input)
         case .wantsWrite: unsafe watch(connection, .output)
-        case .failed:
-            reactor.counters.add(.handshakeErrors)
-            unsafe close(connection, .error)
+        case .failed(let reason): unsafe refuse(connection, reason)
+        case .done where unsafe isRevoked(connection):
+            unsafe refuse(connection, TLSSession.revokedReason)
         case .done:
             unsafe watch(connection, .input)
             unsafe connection.pointee.flags.remove(.handshaking)
@@ -84,6 +84,36 @@ extension ReactorLoop {
             // The first request may have come with the last of the handshake.
             if unsafe TLSSession.hasHiddenInput(session) { unsafe connection.pointee.flags.insert(.hasHiddenInput) }
             unsafe begin(connection)
+        }
+    }
+
+    /// Ends a handshake that failed, because of the peer's certificate where there is a reason.
+    private mutating func refuse(_ connection: UnsafeMutablePointer<Connection>, _ reason: String?) {
+        reactor.counters.add(.handshakeErrors)
+        if let reason { unsafe handler.distrusted(&connection.pointee, reason) }
+        unsafe close(connection, .error)
+    }
+
+    /// Whether a peer's certificate is revoked by now: the lists may have been read again since the handshake began.
+    private func isRevoked(_ connection: UnsafeMutablePointer<Connection>) -> Bool {
+        let isOutgoing = unsafe connection.pointee.flags.contains(.outgoing)
+        guard let lists = isOutgoing ? outgoingRevocations : tls?.revocations,
+            let session = unsafe connection.pointee.session
+        else { return false }
+        return unsafe lists.revoke(session)
+    }
+
+    /// Closes the connections whose peers' certificates are revoked by now. Those whose handshake goes on are looked at
+    /// when it is done.
+    mutating func closeRevoked() {
+        guard tls?.revocations != nil || outgoingRevocations != nil else { return }
+        for slot in 0..<table.count {
+            guard let connection = unsafe table.find(slot: slot),
+                unsafe connection.pointee.flags.isDisjoint(with: [.handshaking, .connecting]),
+                unsafe isRevoked(connection)
+            else { continue }
+            unsafe handler.distrusted(&connection.pointee, TLSSession.revokedReason)
+            unsafe close(connection, .error)
         }
     }
 

@@ -23,6 +23,7 @@ extension ReactorLoop {
         let fd = socket.release()
         let transport: Transport = address.isUnix ? .unix : tls == nil ? .tcp : .tls
         let session = unsafe tls.map { unsafe $0.makeSession(fd) }
+        if let lists = tls?.revocations { outgoingRevocations = lists }
         let origin = Connection.Origin(listener: -1, tag: tag, transport: transport)
         let made = unsafe table.insert { id in
             unsafe Connection(

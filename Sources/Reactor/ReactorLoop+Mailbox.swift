@@ -29,6 +29,7 @@ extension ReactorLoop {
         case .finish(let id, let closing): finishStream(id, closing: closing)
         case .adopt(let fd, let listener, let tag, let transport, let security):
             open(fd, Connection.Origin(listener: listener, tag: tag, transport: transport), security)
+        case .closeRevoked: closeRevoked()
         case .stop(let mode): stop(mode)
         }
     }

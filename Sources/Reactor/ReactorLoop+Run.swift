@@ -24,14 +24,15 @@ extension ReactorLoop {
     }
 
     private mutating func turn() {
-        let sleep = sleepMilliseconds()
-        let before = sleep > 0 ? Clock.monotonicNanoseconds() : 0
-        let count = reactor.poller.wait(timeoutMilliseconds: sleep)
+        let sleeps = maySleep()
+        let before = sleeps ? Clock.monotonicNanoseconds() : 0
+        let count = reactor.poller.wait(timeoutMilliseconds: sleeps ? -1 : 0)
         reactor.mailbox.awake()
         let previous = reactor.readyNanoseconds
         refreshTime(isReady: true)
         // epoll that returned at once had something: it may have been there since the turn before.
-        let slept = sleep > 0 && reactor.readyNanoseconds &- before > Self.sleepNanoseconds
+        sleptNanoseconds = sleeps ? reactor.readyNanoseconds &- before : 0
+        let slept = sleptNanoseconds > Self.sleepNanoseconds
         // A turn that took all it had room for may have left some behind.
         let since = slept ? reactor.readyNanoseconds : leftEvents ? reactor.arrivalNanoseconds : previous
         reactor.arrival.store(since, ordering: .relaxed)
@@ -60,14 +61,37 @@ extension ReactorLoop {
     /// An epoll_wait that took longer than this slept.
     private static var sleepNanoseconds: UInt64 { 3_000 }
 
-    /// How long epoll may wait: not at all while work waits, else until the next tick.
-    private mutating func sleepMilliseconds() -> Int {
-        guard queue.isEmpty, reactor.mailbox.fallAsleep() else { return 0 }
+    /// Whether epoll may wait: not while work waits, or is due. The timer ends its sleep.
+    private mutating func maySleep() -> Bool {
+        guard queue.isEmpty, reactor.mailbox.fallAsleep() else { return false }
         let now = reactor.nowNanoseconds
-        let due = wakeNanoseconds == 0 ? nextTick : min(wakeNanoseconds, nextTick)
-        // Rounded up, or the last turns before a tick would spin.
-        return now >= due ? 0 : Int((due - now) / 1_000_000) + 1
+        let exact = wakeNanoseconds == 0 ? UInt64.max : wakeNanoseconds
+        let late = lateWakeNanoseconds == 0 ? nextTick : min(lateWakeNanoseconds, nextTick)
+        guard now < min(exact, late) else { return false }
+        setTimer(exact: exact, late: late, now)
+        return true
     }
+
+    /// Has the timer wake the loop for what is due. It is not set by each turn, as epoll's own would be: a timer that
+    /// is the next one of its processor costs a virtual machine some ten microseconds to set, and again to take back.
+    /// A loop that wakes all the time looks at the clock by itself, so its timer is kept some milliseconds ahead, for
+    /// when nothing comes any more.
+    private mutating func setTimer(exact: UInt64, late: UInt64, _ now: UInt64) {
+        let isBusy = sleptNanoseconds < Self.busyNanoseconds
+        let due = min(exact, isBusy ? max(late, now &+ 2 &* Self.aheadNanoseconds) : late)
+        // What is due in one millisecond wakes once.
+        let time = (due &+ 999_999) / 1_000_000 &* 1_000_000
+        let isSoon = isBusy && timerDue < min(time, now &+ Self.aheadNanoseconds)
+        guard isSoon || timerDue > time || timerDue <= now else { return }
+        reactor.timer.set(time)
+        reactor.counters.add(.timerSets)
+        timerDue = time
+    }
+
+    /// A loop that slept for less is busy.
+    private static var busyNanoseconds: UInt64 { 1_000_000 }
+    /// How far ahead the timer of a busy loop is: a tick of most kernels.
+    private static var aheadNanoseconds: UInt64 { 4_000_000 }
 
     private func refreshTime(isReady: Bool) {
         let now = Clock.monotonicNanoseconds()
@@ -86,7 +110,9 @@ extension ReactorLoop {
 
     private mutating func handleEvent(_ user: UInt64, _ readiness: Readiness) {
         guard user &>> 56 != Self.ownMark else {
-            if user != Self.mailboxWord { readDatagrams(Int(truncatingIfNeeded: user & 0xFFFF)) }
+            // The mailbox and the timer only wake. A timer that came is set again, whatever the clock says.
+            if user == Self.timerWord { timerDue = 0 }
+            if user < Self.timerWord { readDatagrams(Int(truncatingIfNeeded: user & 0xFFFF)) }
             return
         }
         // Closed earlier in this turn: nothing to do.

@@ -46,12 +46,20 @@ package struct ReactorLoop: ~Copyable {
     var spareBacklogs: [Backlog] = []
     var spareBacklogBytes = 0
     var nextTick: UInt64 = 0
+    /// What the reactor's timer is set to, in monotonic nanoseconds; 0 before it ever was.
+    var timerDue: UInt64 = 0
+    /// How long the loop slept before this turn.
+    var sleptNanoseconds: UInt64 = 0
     var sweepSlot = 0
     /// Connections that we made and that are still there.
     var outgoingCount = 0
+    /// By which the peers of connections that the handler made are checked.
+    var outgoingRevocations: RevocationLists?
     /// When the handler's `turnEnded` must be called at the latest, in monotonic nanoseconds; 0 when it need not.
     /// Rounded up to whole milliseconds.
     package var wakeNanoseconds: UInt64 = 0
+    /// As ``wakeNanoseconds``, for what may be late by up to ten milliseconds where the loop was busy until then.
+    package var lateWakeNanoseconds: UInt64 = 0
     /// When the loop ends for good; nil when it was not told to stop.
     var stopDeadline: UInt64?
     /// While stopping: how long a connection must have been quiet to be closed, and until when that is heeded.
@@ -66,6 +74,8 @@ package struct ReactorLoop: ~Copyable {
     static var vectorLimit: Int { 64 }
     /// The user word of the mailbox's descriptor.
     static var mailboxWord: UInt64 { .max }
+    /// The user word of the timer's.
+    static var timerWord: UInt64 { .max - 1 }
     /// The top byte of user words that are not connections.
     static var ownMark: UInt64 { 0xFF }
 

@@ -2,14 +2,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import COpenSSL
+internal import Platform
 
-// SAFETY (file): a context is ours from SSL_CTX_new to SSL_CTX_free and never replaced; OpenSSL counts the references
-// of sessions to it. Strings live for each call.
+// SAFETY (file): a context is ours from SSL_CTX_new to SSL_CTX_free, and replaced under the lock; OpenSSL counts the
+// references of sessions to it. Strings live for each call.
 
 /// How we speak TLS to a server.
 package struct TLSClientConfiguration: Sendable, Equatable {
     /// Authorities that the server's certificate must come from, PEM; the system's when nil.
     package var authorityPath: String?
+    /// Lists of servers' certificates that are revoked, PEM; none when nil.
+    package var revocationPath: String?
     /// Our certificate and those between it and its authority, PEM, for servers that ask.
     package var chainPath: String?
     /// Our private key; the chain's file when nil.
@@ -28,28 +31,59 @@ package struct TLSClientConfiguration: Sendable, Equatable {
 /// TLS settings of connections that we make, files loaded; shared by all reactors.
 @safe
 package final class TLSClientContext: @unchecked Sendable {
-    // SAFETY (Sendable): `context` never changes, and OpenSSL lets several threads make sessions of one.
+    // SAFETY (Sendable): `context` is replaced and read under `lock`; OpenSSL counts references to contexts and lets
+    // several threads make sessions of one.
 
     /// What it was made from.
     package let configuration: TLSClientConfiguration
-    private let context: OpaquePointer
+    /// By which servers' certificates are checked.
+    package let revocations: RevocationLists?
+    private let lock = Lock()
+    private var context: OpaquePointer
     private let name: String
 
-    /// Loads the files, for connections to `host`. Errors name the file.
-    package init(_ configuration: TLSClientConfiguration, host: String) throws(TLSError) {
+    /// Loads the files, for connections to `host`. Errors name the file. Revocation lists that somebody else uses, too,
+    /// may be given.
+    package init(
+        _ configuration: TLSClientConfiguration, host: String, revocations: RevocationLists? = nil
+    ) throws(TLSError) {
         self.configuration = configuration
         name = configuration.serverName ?? host
+        let lists = if let revocations { revocations } else { try RevocationLists(configuration.revocationPath) }
+        self.revocations = lists
+        unsafe context = try Self.make(configuration, lists)
+    }
+
+    /// Loads the files again, for new connections. On an error the old ones stay; where it is of the revocation lists,
+    /// those only. Lists that others use, too, need to be read once only. Blocks on the files.
+    package func reload(readsLists: Bool = true) throws(TLSError) {
+        let problem = readsLists ? revocations?.problemOfReload() : nil
+        let fresh = unsafe try Self.make(configuration, revocations)
+        let old = unsafe lock.withLock {
+            let old = unsafe context
+            unsafe context = fresh
+            return unsafe old
+        }
+        unsafe SSL_CTX_free(old)
+        if let problem { throw problem }
+    }
+
+    private static func make(
+        _ configuration: TLSClientConfiguration, _ revocations: RevocationLists?
+    ) throws(TLSError) -> OpaquePointer {
         ERR_clear_error()
         guard let context = unsafe SSL_CTX_new(TLS_client_method()) else {
             throw TLSContext.lastError("start TLS", "")
         }
         do throws(TLSError) {
-            try unsafe Self.load(configuration, context)
+            // SAFETY: the context was just made and nobody else has it yet.
+            try unsafe load(configuration, context)
+            try unsafe revocations?.apply(to: context)
         } catch {
             unsafe SSL_CTX_free(context)
             throw error
         }
-        unsafe self.context = context
+        return unsafe context
     }
 
     deinit {
@@ -86,7 +120,8 @@ package final class TLSClientContext: @unchecked Sendable {
 
     /// A client session on `fd`; nil for want of memory.
     func makeSession(_ fd: Int32) -> OpaquePointer? {
-        guard let session = unsafe SSL_new(context) else { return nil }
+        let made = unsafe lock.withLock { unsafe SSL_new(context) }
+        guard let session = unsafe made else { return nil }
         // SAFETY: the session was just made and is ours until the connection closes.
         unsafe SSL_set_fd(session, fd)
         unsafe SSL_set_connect_state(session)

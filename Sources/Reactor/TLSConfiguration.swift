@@ -26,6 +26,8 @@ package struct TLSConfiguration: Sendable {
     package var keyFormat = KeyFormat.pem
     /// Authorities that client certificates must come from, PEM.
     package var authorityPath: String?
+    /// Lists of client certificates that are revoked, PEM; none when nil.
+    package var revocationPath: String?
     /// What is asked of client certificates, unless the listener says otherwise.
     package var verifyMode = VerifyMode.none
     /// Older versions are refused.

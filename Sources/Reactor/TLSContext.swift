@@ -16,16 +16,20 @@ package final class TLSContext: @unchecked Sendable {
 
     /// What it was made from.
     package let configuration: TLSConfiguration
+    /// By which clients' certificates are checked.
+    let revocations: RevocationLists?
     private let lock = Lock()
     private var context: OpaquePointer
     /// How often the files were loaded; under `lock`.
     private var generation: UInt32 = 0
     private let loaded: Atomic<UInt64>
 
-    /// Loads the files. Errors name the file.
-    package init(_ configuration: TLSConfiguration) throws(TLSError) {
+    /// Loads the files. Errors name the file. Revocation lists that somebody else uses, too, may be given.
+    package init(_ configuration: TLSConfiguration, revocations: RevocationLists? = nil) throws(TLSError) {
         self.configuration = configuration
-        unsafe context = try Self.load(configuration)
+        let lists = if let revocations { revocations } else { try RevocationLists(configuration.revocationPath) }
+        self.revocations = lists
+        unsafe context = try Self.load(configuration, lists)
         loaded = Atomic(Clock.monotonicNanoseconds())
     }
 
@@ -35,9 +39,11 @@ package final class TLSContext: @unchecked Sendable {
     }
 
     /// Loads the files again. New connections use them; those that are open go on, and sessions in which no client
-    /// certificate was looked at can be resumed still. On an error the old ones stay. Blocks on the files.
+    /// certificate was looked at can be resumed still. On an error the old ones stay; where it is of the revocation
+    /// lists, those only. Blocks on the files.
     package func reload() throws(TLSError) {
-        let fresh = unsafe try Self.load(configuration)
+        let problem = revocations?.problemOfReload()
+        let fresh = unsafe try Self.load(configuration, revocations)
         let old = unsafe lock.withLock {
             let old = unsafe context
             unsafe Self.copyTicketKeys(from: old, to: fresh)
@@ -47,6 +53,7 @@ package final class TLSContext: @unchecked Sendable {
         }
         unsafe SSL_CTX_free(old)
         loaded.store(Clock.monotonicNanoseconds(), ordering: .relaxed)
+        if let problem { throw problem }
     }
 
     /// When the files were last loaded, in monotonic nanoseconds.
@@ -88,7 +95,9 @@ package final class TLSContext: @unchecked Sendable {
 
     // MARK: Loading
 
-    private static func load(_ configuration: TLSConfiguration) throws(TLSError) -> OpaquePointer {
+    private static func load(
+        _ configuration: TLSConfiguration, _ revocations: RevocationLists?
+    ) throws(TLSError) -> OpaquePointer {
         ERR_clear_error()
         guard let context = unsafe SSL_CTX_new(TLS_server_method()) else {
             throw lastError("start TLS", "")
@@ -96,6 +105,7 @@ package final class TLSContext: @unchecked Sendable {
         do throws(TLSError) {
             // SAFETY: the context was just made and nobody else has it yet.
             try unsafe loadCertificates(configuration, context)
+            try unsafe revocations?.apply(to: context)
             try unsafe apply(configuration, context)
             unsafe applyCache(configuration, context)
         } catch {

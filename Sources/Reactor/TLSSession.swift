@@ -14,7 +14,9 @@ enum TLSSession {
 
     /// How a handshake stands.
     enum Handshake {
-        case done, wantsRead, wantsWrite, failed
+        case done, wantsRead, wantsWrite
+        /// For this reason, where it is the peer's certificate.
+        case failed(String?)
     }
 
     /// Goes on with the handshake.
@@ -27,8 +29,9 @@ enum TLSSession {
         case SSL_ERROR_WANT_READ: return .wantsRead
         case SSL_ERROR_WANT_WRITE: return .wantsWrite
         default:
+            let lacksCertificate = martlet_tls_lacks_certificate(ERR_peek_error()) != 0
             ERR_clear_error()
-            return .failed
+            return .failed(lacksCertificate ? "the peer showed no certificate" : unsafe distrust(session))
         }
     }
 
@@ -38,8 +41,12 @@ enum TLSSession {
         guard code != Int(X509_V_OK) else { return nil }
         // SAFETY: OpenSSL gives a terminated text of its own that stays.
         let reason = unsafe String(cString: X509_verify_cert_error_string(code))
-        return "the server's certificate is not accepted: \(reason)"
+        let peer = unsafe SSL_is_server(session) == 1 ? "peer" : "server"
+        return "the \(peer)'s certificate is not accepted: \(reason)"
     }
+
+    /// Why a connection ends whose peer was revoked since its handshake began.
+    static var revokedReason: String { "the peer's certificate is revoked by now" }
 
     /// Whether the handshake took up an earlier session.
     static func isResumed(_ session: OpaquePointer) -> Bool { unsafe SSL_session_reused(session) == 1 }

@@ -33,7 +33,7 @@ struct HashSettings {
     }
 
     static let functions = [
-        "Ch3", "WeightedCh3", "Crc32", "Rendezvous", "WeightedRendezvous", "ConstShard", "Latest",
+        "Ch3", "WeightedCh3", "WeightedCh3Rv", "Crc32", "Rendezvous", "WeightedRendezvous", "ConstShard", "Latest",
     ]
 
     /// How one of `count` children is chosen.
@@ -47,6 +47,7 @@ struct HashSettings {
                 throw RouteProblem("weights of WeightedCh3 are from 0 to 1", at: place)
             }
             method = .scheme(.weightedCh3)
+        case "WeightedCh3Rv": throw RouteProblem("WeightedCh3Rv without weights_rv", at: place)
         case "Crc32": method = .scheme(.modulo(.crc32Positive))
         case "ConstShard": method = .constShard
         case "Rendezvous", "WeightedRendezvous":
@@ -116,6 +117,12 @@ extension MCRouterReader {
         if let weights = try numbers("weights", &fields) { settings.weights = weights }
         if let tags = try texts("tags", &fields) { settings.tags = tags }
         if let isError = try fields.boolean("error_on_empty") { settings.isErrorWhenEmpty = isError }
+        let variable = try fields.text("weights_rv")
+        if settings.function == "WeightedCh3Rv" {
+            guard let variable else { throw fields.problem("weights_rv is missing") }
+            settings.weights = try weights(variable, fields)
+            settings.function = "WeightedCh3"
+        }
         try fields.refuse(["bucketize", "client_fanout"], "buckets are not part of the handles that are supported")
         guard settings.function == "Latest" else { return }
         var latest = HashSettings.Latest()

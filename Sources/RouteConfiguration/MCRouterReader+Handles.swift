@@ -12,7 +12,7 @@ extension MCRouterReader {
         "L1L2CacheRoute", "L1L2SizeSplitRoute", "LatencyInjectionRoute", "LatestRoute", "MigrateRoute",
         "MissFailoverRoute", "ModifyExptimeRoute", "ModifyKeyRoute", "NullRoute", "OperationSelectorRoute",
         "OutstandingLimitRoute", "Pool", "PoolRoute", "PrefixPolicyRoute", "PrefixSelectorRoute", "RandomRoute",
-        "RateLimitRoute", "RoutingGroupRoute", "SaltedFailoverRoute", "ShadowRoute", "WarmUpRoute",
+        "RateLimitRoute", "RoutingGroupRoute", "SaltedFailoverRoute", "ShadowRoute", "ShardSplitRoute", "WarmUpRoute",
     ]
 
     /// Handles that mcrouter has and we do not, with why.
@@ -30,7 +30,6 @@ extension MCRouterReader {
         "OriginalClientHashRoute": "clients have no name in memcached's protocols",
         "SRRoute": "it needs the service router of mcrouter's owner; use PoolRoute with members",
         "SetDistributionTargetRoute": "it writes to a log of mcrouter's owner",
-        "ShardSplitRoute": "use KeySplitRoute",
         "StagingRoute": "use ShadowRoute",
     ]
 
@@ -242,6 +241,10 @@ extension MCRouterReader {
             else { throw fields.problem("replicas and all_sync are expected") }
             let firstHit = try fields.boolean("first_hit") ?? false
             return try add(.keySplit(child, replicas: Int(replicas), allSync: allSync, firstHit: firstHit), place)
+        case "ShardSplitRoute":
+            let child = try one(try fields.required("destination"))
+            guard let splits = try shardSplits(&fields) else { throw fields.problem("shard_splits is missing") }
+            return try add(.shardSplit(child, splits), place)
         case "RateLimitRoute":
             let target = try one(try fields.required("target"))
             let limits = try rates(try fields.required("rates"))

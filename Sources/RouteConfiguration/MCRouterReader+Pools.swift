@@ -151,13 +151,14 @@ extension MCRouterReader {
         let spool = try fields.boolean("asynclog") ?? true ? spoolName : nil
         try fields.refuse(
             [
-                "shard_splits", "split_shard_fanout", "bucketize", "useBucketHashSelector", "axonlog",
-                "distribution_enabled",
+                "bucketize", "useBucketHashSelector", "axonlog", "distribution_enabled",
             ],
             "it is not part of the handles that are supported")
+        let splits = try shardSplits(&fields)
         fields.ignore(["pool_id"], "it is for a caller inside mcrouter", problems)
         let rates = fields.value("rates")
-        let wrapped = try route(found, spool: spool, settings, wrappers: fields, place)
+        var wrapped = try route(found, spool: spool, settings, wrappers: fields, place)
+        if let splits { wrapped = try add(.shardSplit(wrapped, splits), place) }
         for name in ["max_outstanding", "slow_warmup", "shadows", "shadow_policy"] { _ = fields.value(name) }
         try fields.finish()
         guard let rates else { return wrapped }
@@ -300,10 +301,11 @@ extension MCRouterReader {
             else { throw fields.problem("index_range is two whole numbers from 0 on, the first not above the second") }
             indexes = Int(start)..<Int(end)
         }
-        try fields.refuse(
-            ["key_fraction_range_rv", "index_range_rv"], "there are no runtime variables; reload the configuration")
+        try fields.refuse(["index_range_rv"], "of the runtime variables, key_fraction_range_rv is supported")
+        let variable = try fields.text("key_fraction_range_rv")
+        if let variable, let range = try fraction(variable, &fields) { target.keys = range }
         target.keyList = try texts("keys_to_shadow", &fields) ?? []
-        guard target.keyList.isEmpty || (range == nil && places == nil) else {
+        guard target.keyList.isEmpty || (range == nil && places == nil && variable == nil) else {
             throw fields.problem("keys_to_shadow stands alone, without index_range and key_fraction_range")
         }
         target.requests = try fields.number("requests_fraction") ?? 1

@@ -12,6 +12,8 @@ struct MCRouterReader {
     var tree = RouteTree()
     let defaults: RouteDefaults
     let problems: ProblemList
+    /// mcrouter's runtime variables; nil where there is no file of them.
+    let variables: JSONObject?
     var pools: [String: JSONNode] = [:]
     private var inheriting: Set<String> = []
     private var settled: Set<String> = []
@@ -23,9 +25,10 @@ struct MCRouterReader {
     /// References and handles inside of each other.
     private static var depthLimit: Int { 120 }
 
-    init(defaults: RouteDefaults, problems: ProblemList) {
+    init(defaults: RouteDefaults, problems: ProblemList, variables: JSONObject? = nil) {
         self.defaults = defaults
         self.problems = problems
+        self.variables = variables
     }
 
     static let topLevelKeys = ["pools", "named_handles", "route", "routes", "routing_options"]

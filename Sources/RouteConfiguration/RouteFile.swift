@@ -78,7 +78,13 @@ package enum RouteFile {
             surroundings.isLocalAddress = isLocalAddress
             surroundings.seed = defaults.hostID
             surroundings.constants = Self.constants(defaults, constants)
-            return try loadMCRouter(content, path, defaults, surroundings, log)
+            var variables: JSONObject?
+            if let path = defaults.variablesPath {
+                let node = try JSONParser.parse(try bytes(path), file: path)
+                guard let object = node.object else { throw RouteProblem("an object is expected", at: node.place) }
+                variables = object
+            }
+            return try loadMCRouter(content, path, defaults, variables, surroundings, log)
         } catch {
             throw SettingsError([error.line])
         }
@@ -89,12 +95,12 @@ package enum RouteFile {
     }
 
     private static func loadMCRouter(
-        _ bytes: [UInt8], _ path: String, _ defaults: RouteDefaults, _ surroundings: PreprocessorSurroundings,
-        _ log: ReadLog
+        _ bytes: [UInt8], _ path: String, _ defaults: RouteDefaults, _ variables: JSONObject?,
+        _ surroundings: PreprocessorSurroundings, _ log: ReadLog
     ) throws(RouteProblem) -> RouteConfiguration {
         let root = try Preprocessor(surroundings).process(try JSONParser.parse(bytes, file: path))
         let problems = ProblemList()
-        var reader = MCRouterReader(defaults: defaults, problems: problems)
+        var reader = MCRouterReader(defaults: defaults, problems: problems, variables: variables)
         try reader.read(root)
         return RouteConfiguration(
             tree: reader.tree, defaults: defaults, warnings: problems.warnings, files: log.files)

@@ -1,7 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
-internal import Routing
+package import Routing
 
 /// Writes a route tree as our YAML, which reads back as the same tree but for the numbers of handles.
 struct RouteWriter {
@@ -336,6 +336,11 @@ struct RouteWriter {
                 ("all", .plain("\(allSync)")),
                 ("firstHit", .plain("\(firstHit)")),
             ]
+        case .shardSplit(let child, let splits):
+            return [
+                ("shardSplit", handle(child.index)),
+                ("shards", .mapping(splits.shards.sorted { $0.key < $1.key }.map { ($0.key, Self.shard($0.value)) })),
+            ]
         case .rateLimit(let child, let limits, let fallback):
             var entries = [("rateLimit", handle(child.index))]
             for (name, rate) in [("reads", limits.gets), ("writes", limits.sets), ("deletes", limits.deletes)] {
@@ -360,6 +365,14 @@ struct RouteWriter {
             return [("modifyTTL", handle(child.index)), ("atMost", Self.ttl(exptime))]
         default: return levels(route)
         }
+    }
+
+    private static func shard(_ size: ShardSplits.Size) -> YAMLText {
+        if size == ShardSplits.Size(size.new) { return .plain("\(size.new)") }
+        return .mapping([
+            ("from", .plain("\(size.old)")), ("to", .plain("\(size.new)")), ("start", .plain("\(size.startSeconds)")),
+            ("interval", .plain("\(size.periodSeconds)s")), ("deletesAll", .plain("\(size.deletesAll)")),
+        ])
     }
 
     private func levels(_ route: RouteHandle) -> [(key: String, value: YAMLText)] {
@@ -401,6 +414,13 @@ struct RouteWriter {
         }
         if target.requests != 1 { entries.append(("requests", .plain(Self.number(target.requests)))) }
         return .mapping(entries)
+    }
+}
+
+extension RouteTree {
+    /// The routes as our YAML.
+    package func yaml(_ defaults: RouteDefaults) -> String {
+        RouteConfiguration(tree: self, defaults: defaults, warnings: [], files: []).yaml
     }
 }
 

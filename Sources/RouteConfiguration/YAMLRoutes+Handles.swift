@@ -11,7 +11,8 @@ extension YAMLRoutes {
         "operations": "handles by operation", "allSync": "handles", "allAsync": "handles", "allFastest": "handles",
         "allInitial": "handles", "allMajority": "handles", "random": "handles", "failover": "handles",
         "missFailover": "handles", "hedge": "a handle", "warmUp": "cold and warm", "slowWarmUp": "a handle",
-        "migrate": "from and to", "shadow": "a handle", "keySplit": "a handle", "rateLimit": "a handle",
+        "migrate": "from and to", "shadow": "a handle", "keySplit": "a handle",
+        "shardSplit": "a handle", "rateLimit": "a handle",
         "outstandingLimit": "a handle", "bigValue": "a handle", "modifyKey": "a handle", "modifyTTL": "a handle",
         "twoLevels": "l1 and l2", "sizeSplit": "l1 and l2", "latency": "a handle", "error": "a text",
     ]
@@ -376,6 +377,7 @@ extension YAMLRoutes {
                 .keySplit(
                     child, replicas: Int(replicas), allSync: try Self.flag("all", &fields) ?? false,
                     firstHit: try Self.flag("firstHit", &fields) ?? false), place)
+        case "shardSplit": return try add(.shardSplit(child, try Self.shards(&fields)), place)
         case "rateLimit": return try rateLimit(child, &fields)
         case "outstandingLimit":
             guard let limit = try Self.whole("limit", 1...1_000_000, &fields) else {
@@ -387,6 +389,35 @@ extension YAMLRoutes {
         case "modifyTTL": return try add(.modifyExptime(child, try Self.exptimeChange(&fields)), place)
         default: return try latency(child, &fields)
         }
+    }
+
+    private static func shards(_ fields: inout FieldReader) throws(RouteProblem) -> ShardSplits {
+        guard let given = try fields.object("shards") else {
+            throw fields.problem("shards: numbers by shard are expected")
+        }
+        var inner = FieldReader("shards", given.object, at: given.place)
+        let parts = Int64(1)...Int64(ShardSplits.most)
+        var splits = ShardSplits()
+        for entry in given.object.entries {
+            guard entry.value.object != nil, let change = try inner.object(entry.key) else {
+                guard let count = try whole(entry.key, parts, &inner) else {
+                    throw inner.problem("\(entry.key): a number is expected")
+                }
+                splits.shards[entry.key] = ShardSplits.Size(Int(count))
+                continue
+            }
+            var details = FieldReader("shards: \(entry.key)", change.object, at: change.place)
+            guard let new = try whole("to", parts, &details) else { throw details.problem("to is missing") }
+            var size = ShardSplits.Size(Int(new))
+            size.old = Int(try whole("from", parts, &details) ?? 1)
+            size.startSeconds = UInt64(try whole("start", 0...Int64.max / 2, &details) ?? 0)
+            size.periodSeconds = UInt64(try seconds("interval", &details) ?? 0)
+            size.deletesAll = try flag("deletesAll", &details) ?? true
+            try details.finish()
+            splits.shards[entry.key] = size
+        }
+        try inner.finish()
+        return splits
     }
 
     private static func exptimeChange(_ fields: inout FieldReader) throws(RouteProblem) -> ExptimeChange {

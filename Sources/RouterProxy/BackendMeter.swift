@@ -9,8 +9,12 @@ final class BackendMeter: Sendable {
     let counters = CounterSet<BackendCounter>()
     /// From a request's arrival to its reply's.
     let latency = LatencyHistogram()
+    /// The last traced request of each of its buckets.
+    let exemplars: ExemplarCells
     /// A ``Lane/State`` of the text connection, for statistics.
     let state = Atomic<UInt8>(0)
+
+    init(isTraced: Bool) { exemplars = ExemplarCells(isOn: isTraced) }
 }
 
 /// What is counted of a server.

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Memory
+internal import Platform
 internal import Synchronization
 
 /// How hot keys are found and served.
@@ -14,6 +15,8 @@ package struct HotKeySettings: Sendable, Equatable {
     package var copies = 1
     /// How long a copy lives that was made on another one: at least 1. Seconds.
     package var copySeconds = 1
+    /// Whether servers are asked which keys they are asked for most, by all routers together.
+    package var learns = true
 
     /// Copies at most.
     package static var mostCopies: Int { 16 }
@@ -56,6 +59,28 @@ final class WriteVersions: Sendable {
     private static func place(_ hash: UInt64) -> Int { Int(truncatingIfNeeded: hash & UInt64(places - 1)) }
 }
 
+/// Keys that servers said are hot, by hash, each for a while. Written by one reactor, read by all.
+final class ReportedKeys: Sendable {
+    private let keys = Guarded<[UInt64: UInt64]>([:])
+    private let changes = Atomic<UInt64>(0)
+
+    /// Counts the changes.
+    var epoch: UInt64 { changes.load(ordering: .acquiring) }
+    /// What holds now.
+    var hashes: Set<UInt64> { keys.withLock { Set($0.keys) } }
+
+    /// These were reported; they count until a time. Those whose time is over go.
+    func note(_ hashes: Set<UInt64>, until time: UInt64, now: UInt64) {
+        let isChanged = keys.withLock { keys in
+            let before = Set(keys.keys)
+            for hash in hashes { keys[hash] = time }
+            keys = keys.filter { $0.value > now }
+            return before != Set(keys.keys)
+        }
+        if isChanged { changes.add(1, ordering: .releasing) }
+    }
+}
+
 /// Keys that one reactor's clients read so often that it gives a value that one of them read to the others, for some
 /// milliseconds.
 ///
@@ -72,10 +97,14 @@ struct HotCache: ~Copyable {
     private var countdown = 1
     private var state: UInt64 = 0x9E37_79B9_7F4A_7C15
     private var nextChoice: UInt64 = 0
+    /// Hashes of keys that are hot because servers say so.
+    private var reported: Set<UInt64> = []
 
     private static var placeCount: Int { 256 }
     private static var sampleInterval: Int { 32 }
     private static var periodNanoseconds: UInt64 { 1_000_000_000 }
+    /// Seconds without a sample after which a key that a server called hot is none here.
+    private static var idleMax: Int { 3 }
     /// Bytes of a reply that is kept, at most.
     static var replyLimit: Int { 64 << 10 }
 
@@ -95,6 +124,8 @@ struct HotCache: ~Copyable {
         var version: UInt64 = 0
         /// Whether a request for it is under way whose reply will be kept.
         var isAsked = false
+        /// Seconds in which no sample had it.
+        var idle = 0
     }
 
     init(_ settings: HotKeySettings) { self.settings = settings }
@@ -129,6 +160,11 @@ struct HotCache: ~Copyable {
         state ^= state << 17
         countdown = 1 + Int(state % UInt64(2 * Self.sampleInterval - 1))
         let place = Self.place(hash)
+        if !reported.isEmpty, !entries[place].isHot, reported.contains(hash) {
+            entries[place] = Entry(isHot: true, hash: hash, key: [UInt8](copying: key))
+            count += 1
+        }
+        if entries[place].hash == hash { entries[place].idle = 0 }
         if candidates[place].votes > 0, candidates[place].hash != hash {
             candidates[place].votes -= 1
             return
@@ -182,6 +218,9 @@ struct HotCache: ~Copyable {
         entries[place].until = now &+ settings.cacheNanoseconds
     }
 
+    /// Servers say that these are hot, and no others.
+    mutating func setReported(_ hashes: Set<UInt64>) { reported = hashes }
+
     /// Once a second: which keys are hot now. Those that stay keep what is known of them.
     mutating func choose(now: UInt64) {
         guard now >= nextChoice else { return }
@@ -192,10 +231,13 @@ struct HotCache: ~Copyable {
         for place in 0..<Self.placeCount {
             let isHot = Double(candidates[place].votes) * scale >= Double(settings.threshold)
             candidates[place].votes = 0
-            if isHot { count += 1 }
+            entries[place].idle += 1
+            let isKept =
+                entries[place].isHot && entries[place].idle <= Self.idleMax && reported.contains(entries[place].hash)
+            if isHot || isKept { count += 1 }
             if isHot, !entries[place].isHot || entries[place].hash != candidates[place].hash {
                 entries[place] = Entry(isHot: true, hash: candidates[place].hash, key: candidates[place].key)
-            } else if !isHot, entries[place].isHot {
+            } else if !isHot, !isKept, entries[place].isHot {
                 entries[place] = Entry()
             }
         }

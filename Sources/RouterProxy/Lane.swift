@@ -58,6 +58,9 @@ struct Lane: ~Copyable {
     var followsOwners = false
     /// Whether the server is not to be read from: it missed deletes.
     var withholdsReads = false
+    /// Whether the server does not tell its hot keys, or was asked for them and has not answered.
+    var tellsNoRates = false
+    var awaitsRates = false
     /// The call whose `get` line is open, and how many keys it has; -1 for none.
     var openCall: Int32 = -1
     var openKeys = 0
@@ -97,17 +100,19 @@ final class Backend: Sendable {
     private let addresses: Guarded<[SocketAddress]>
 
     init(
-        _ destination: RouterDestination, tls: TLSClientContext?, addresses: [SocketAddress], reactors: Int
+        _ destination: RouterDestination, tls: TLSClientContext?, addresses: [SocketAddress], reactors: Int,
+        isTraced: Bool
     ) {
         name = destination.name
         self.destination = destination
         self.tls = tls
         self.addresses = Guarded(addresses)
-        meters = (0..<reactors).map { _ in BackendMeter() }
+        meters = (0..<reactors).map { _ in BackendMeter(isTraced: isTraced) }
     }
 
     /// What a lane has before it is given a server.
-    static let nobody = Backend(RouterDestination(host: "", port: 0), tls: nil, addresses: [], reactors: 1)
+    static let nobody = Backend(
+        RouterDestination(host: "", port: 0), tls: nil, addresses: [], reactors: 1, isTraced: false)
 
     /// One of its addresses: another one after each failure.
     func address(attempt: Int) -> SocketAddress? {

@@ -11,14 +11,14 @@ final class RouteMeter: Sendable {
     /// By reactor: from a request's arrival to its reply.
     let latencies: [RouteLatency]
 
-    init(_ name: String, reactors: Int) {
+    init(_ name: String, reactors: Int, isTraced: Bool) {
         self.name = name
-        latencies = (0..<reactors).map { _ in RouteLatency() }
+        latencies = (0..<reactors).map { _ in RouteLatency(isTraced: isTraced) }
     }
 
     /// A meter for each handle that requests enter by; those of `old` go on under their names.
     static func meters(
-        for tree: RouteTree, keeping old: [Int: RouteMeter]?, reactors: Int
+        for tree: RouteTree, keeping old: [Int: RouteMeter]?, reactors: Int, isTraced: Bool
     ) -> [Int: RouteMeter] {
         let known = Dictionary(old?.values.map { ($0.name, $0) } ?? []) { first, _ in first }
         var meters: [Int: RouteMeter] = [:]
@@ -26,7 +26,7 @@ final class RouteMeter: Sendable {
             let entries = [("", selector.otherwise)] + selector.policies.sorted { $0.key < $1.key }.map { ($0, $1) }
             for case (let start, let id?) in entries where meters[id.index] == nil {
                 let name = tree.names[id] ?? prefix.text + start
-                meters[id.index] = known[name] ?? RouteMeter(name, reactors: reactors)
+                meters[id.index] = known[name] ?? RouteMeter(name, reactors: reactors, isTraced: isTraced)
             }
         }
         return meters
@@ -34,7 +34,10 @@ final class RouteMeter: Sendable {
 
     func sum() -> HistogramSnapshot {
         var sum = HistogramSnapshot()
-        for latency in latencies { sum.add(latency.histogram) }
+        for latency in latencies {
+            sum.add(latency.histogram)
+            sum.add(latency.exemplars)
+        }
         return sum
     }
 }
@@ -42,4 +45,8 @@ final class RouteMeter: Sendable {
 /// One reactor's histogram of a ``RouteMeter``.
 final class RouteLatency: Sendable {
     let histogram = LatencyHistogram()
+    /// The last traced request of each of its buckets.
+    let exemplars: ExemplarCells
+
+    init(isTraced: Bool) { exemplars = ExemplarCells(isOn: isTraced) }
 }

@@ -17,14 +17,19 @@ package final class Router: Sendable {
     let spool: RouterSpool
     /// How hot keys are found; and writes that the router knows of, for what is kept of such keys.
     let hotKeys: HotKeySettings
+    /// The file that the configuration came from; nil where flags said it all.
+    let configurationPath: String?
     let writes = WriteVersions()
     let copies = HotCopies()
+    let reportedKeys = ReportedKeys()
     /// Users and passwords; nil when nobody must log in.
     let users: AuthenticationStore?
     /// Who may do what; without tenants, everybody everything.
     let tenants: TenantDirectory
     /// What is traced of requests.
     package let tracing: Tracing
+    /// What it was told in short, and what it was told since.
+    let configurationRecord: ConfigurationRecord
     /// By reactor.
     let meters: [RouterMeter]
     /// When the router started, in monotonic nanoseconds.
@@ -38,10 +43,12 @@ package final class Router: Sendable {
     ) {
         self.users = users
         tenants = TenantDirectory(configuration.tenants, reactors: configuration.threads)
+        configurationRecord = ConfigurationRecord(configuration.summary)
         tracing = Tracing(configuration.tracing, threads: configuration.threads)
         limits = configuration.limits
         health = configuration.health
         hotKeys = configuration.hotKeys
+        configurationPath = configuration.filePath
         self.members = members
         self.spool = spool
         meters = (0..<configuration.threads).map { _ in RouterMeter() }
@@ -67,6 +74,8 @@ final class RouterPlan: Sendable {
     let backends: [Backend]
     /// Counts the plans of a router, from 1 on.
     let epoch: UInt64
+    /// When it was made, in seconds since 1970; more than of the plan before it.
+    let madeSeconds: UInt64
     /// By source of members: the epoch of those that it was made with.
     let memberEpochs: [String: UInt64]
     /// By handle of the routes that requests enter by and that is more than one server: what its requests take.
@@ -83,9 +92,10 @@ final class RouterPlan: Sendable {
     }
 
     init(
-        _ routes: RoutePlan, _ backends: [Backend], epoch: UInt64, memberEpochs: [String: UInt64],
-        routeMeters: [Int: RouteMeter]
+        _ routes: RoutePlan, _ backends: [Backend], epoch: UInt64, madeSeconds: UInt64,
+        memberEpochs: [String: UInt64], routeMeters: [Int: RouteMeter]
     ) {
+        self.madeSeconds = madeSeconds
         self.routes = routes
         self.backends = backends
         self.epoch = epoch

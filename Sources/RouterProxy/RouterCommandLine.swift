@@ -62,9 +62,57 @@ package struct RouterCommandLine {
         var checksOnly = false
     }
 
+    /// What was read.
+    package struct Loaded {
+        /// What it says.
+        package var configuration: RouterConfiguration
+        /// The files that it came from.
+        package var files: [WatchedFile]
+        /// What stood in them.
+        package var contents: LastGoodConfiguration
+        /// Why it is the last one that could be used, rather than the one that is there; nil where it is that.
+        package var failure: String?
+    }
+
+    /// The configuration to start with: the last good one, where that was kept and the one that is there is wrong.
+    package func startingConfiguration() throws(StartRefusal) -> Loaded {
+        do throws(StartRefusal) {
+            return try configuration()
+        } catch {
+            let findings = try scan()
+            guard error.code == StartRefusal.Code.configuration, !findings.checksOnly,
+                let path = lastGoodPath(findings), case .success(let file) = readFile(path),
+                let last = LastGoodConfiguration(encoded: file.bytes)
+            else { throw error }
+            let kept = RouterCommandLine(program: program, arguments: arguments, environment: environment) { path in
+                last.bytes(of: path).map { .success(File($0, stamp: nil)) } ?? .failure(FileProblem("not kept"))
+            }
+            guard var loaded = try? kept.configuration() else { throw error }
+            // A change of the files themselves is looked for from now on.
+            loaded.files = loaded.files.map { WatchedFile(path: $0.path, stamp: stamp(of: $0.path)) }
+            loaded.failure = error.errors
+            return loaded
+        }
+    }
+
+    private func stamp(of path: String) -> [Int]? {
+        guard case .success(let file) = readFile(path) else { return nil }
+        return file.stamp
+    }
+
+    /// Where the last good configuration is kept, as far as anybody says so.
+    private func lastGoodPath(_ findings: Findings) -> String? {
+        if let flag = findings.flags.last(where: { $0.0 == "last-good-file" }) { return flag.1 }
+        if let text = environment["MARTLET_LAST_GOOD_FILE"] { return text }
+        guard let path = findings.path ?? environment["MARTLET_CONFIG"], case .success(let file) = readFile(path) else {
+            return nil
+        }
+        return LastGoodConfiguration.path(in: file.bytes)
+    }
+
     /// The configuration to run with, and the files that it came from. Everything that ends the start instead, `-h` and
     /// `--check-config` among it, is thrown.
-    package func configuration() throws(StartRefusal) -> (configuration: RouterConfiguration, files: [WatchedFile]) {
+    package func configuration() throws(StartRefusal) -> Loaded {
         let findings = try scan()
         let reads = Reads(readFile)
         var file: (path: String, bytes: [UInt8])?
@@ -87,6 +135,7 @@ package struct RouterCommandLine {
         }
         var problems: [String] = []
         var configuration = RouterConfiguration(values, problems: &problems)
+        configuration.filePath = file?.path
         configuration.discovery.environment = environment
         configuration.tracing = TracingConfiguration(
             values, environment: environment, program: "martlet-router", problems: &problems,
@@ -100,23 +149,35 @@ package struct RouterCommandLine {
         if problems.isEmpty { problems += RouterPlan.problems(configuration) }
         guard problems.isEmpty else { throw refusal(problems) }
         configuration.notes += notes
+        // Routes stand in files beside the settings: those count as they are, comments and all.
+        let hasRoutes = isForeign || file.map { Self.hasRoutes($0.bytes) } ?? false
+        configuration.summary = ConfigurationSummary(
+            RouterConfiguration.schema, values,
+            files: hasRoutes ? files.compactMap { path in reads.contents.first { $0.path == path }?.bytes } : [])
         if findings.checksOnly {
             notes = RouterConfiguration.schema.describe(values) + configuration.notes.map { "# note: \($0)" }
             throw StartRefusal(code: 0, output: (["the configuration is valid"] + notes).joined(separator: "\n") + "\n")
         }
-        return (configuration, files.map { WatchedFile(path: $0, stamp: reads.stamps[$0] ?? nil) })
+        return Loaded(
+            configuration: configuration, files: files.map { WatchedFile(path: $0, stamp: reads.stamps[$0] ?? nil) },
+            contents: LastGoodConfiguration(reads.contents))
     }
 
     /// Reads files, and keeps the stamp that each had when it was first read.
     private final class Reads {
         private let readFile: (String) -> Result<File, FileProblem>
         private(set) var stamps: [String: [Int]?] = [:]
+        /// What was read, each file once.
+        private(set) var contents: [(path: String, bytes: [UInt8])] = []
 
         init(_ readFile: @escaping (String) -> Result<File, FileProblem>) { self.readFile = readFile }
 
         func read(_ path: String) -> Result<[UInt8], FileProblem> {
             readFile(path).map { file in
-                if stamps[path] == nil { stamps[path] = .some(file.stamp) }
+                if stamps[path] == nil {
+                    stamps[path] = .some(file.stamp)
+                    contents.append((path, file.bytes))
+                }
                 return file.bytes
             }
         }
@@ -169,7 +230,7 @@ package struct RouterCommandLine {
         ]
         for setting in RouterConfiguration.schema.settings where setting.isScalar {
             var argument = OptionScanner.Argument.required
-            if case .boolean = setting.type { argument = .optional }
+            if case .boolean = setting.type { argument = .boolean }
             longs.append(.init(setting.flagName, argument, abbreviable: false))
         }
         return longs
@@ -196,8 +257,27 @@ package struct RouterCommandLine {
             case .long(let name, let value): findings.flags.append((name, value ?? "true"))
             }
         }
-        for server in scanner.operands { findings.flags.append(("servers", server)) }
+        for server in scanner.operands {
+            guard Self.isServer(server) else {
+                throw StartRefusal(
+                    code: StartRefusal.Code.usage,
+                    errors: "\(program): \"\(server)\" is no option, and names no server; expected "
+                        + "host:port[:weight], [v6]:port[:weight], /path[=weight] or a source such as dns+host:port\n")
+            }
+            findings.flags.append(("servers", server))
+        }
         return findings
+    }
+
+    /// Whether each part of a word, with commas between, says where a server is: a path, a source, a host with a port,
+    /// or what can be nothing but a host. A plain word would make a server of what was meant as an option's value.
+    private static func isServer(_ word: String) -> Bool {
+        let parts = word.split(separator: ",")
+        return !parts.isEmpty
+            && parts.allSatisfy { part in
+                if let colon = part.firstIndex(of: ":") { return colon > part.startIndex }
+                return part.contains { "/+.".contains($0) } || part == "localhost"
+            }
     }
 
     /// memcached's letters for what routers have as well.

@@ -72,6 +72,13 @@ extension RouterConfiguration {
         Setting(
             "sendInvalidRouteToDefault", .boolean, default: "false", reloadable: true,
             "Whether keys of an unknown routing prefix go where those without one go."),
+        Setting(
+            "runtimeVariables", .text, reloadable: true,
+            "A JSON file of the runtime variables that mcrouter's configurations name; read again when it changes."),
+        Setting(
+            "lastGoodFile", .text,
+            "A file that keeps the last configuration that could be used, with all that it imports: a start with one "
+                + "that cannot uses that instead."),
         Setting("upstream.timeout", .duration(1_000_000...3_600_000_000_000), default: "1s", "Time for a reply."),
         Setting(
             "upstream.connectTimeout", .duration(1_000_000...60_000_000_000), default: "1s", "Time for a connection."),
@@ -104,6 +111,9 @@ extension RouterConfiguration {
         ),
         Setting("upstream.tls.enabled", .boolean, default: "false", "Whether servers are spoken to over TLS."),
         Setting("upstream.tls.ca", .text, "Certificates that sign servers' certificates; the system's otherwise."),
+        Setting(
+            "upstream.tls.crl", .text,
+            "Certificate revocation lists, in PEM, one at least of each authority: who is in them is no server."),
         Setting("upstream.tls.certificate", .text, "Our certificate and those that signed it, for servers that ask."),
         Setting("upstream.tls.key", .text, "Our private key, when the certificate's file does not hold it."),
         Setting("upstream.tls.name", .text, "The name that servers' certificates have; a server's host otherwise."),
@@ -139,7 +149,10 @@ extension RouterConfiguration {
             "How long a thread gives a hot key's value that a client read to others; 0 is not at all."),
         Setting(
             "hotKeys.threshold", .integer(1...1_000_000_000), default: "1000",
-            "Gets a second, of one thread, that make a key hot."),
+            "Gets a second, of one thread or by what its server says of all, that make a key hot."),
+        Setting(
+            "hotKeys.learn", .boolean, default: "true",
+            "Whether nodes are asked once a second which keys all their clients together read most."),
         Setting(
             "hotKeys.copies", .integer(1...Int64(HotKeySettings.mostCopies)), default: "1",
             "Servers that a hot key of a look-aside pool is read from, its own among them; 1 is its own only."),
@@ -202,6 +215,7 @@ extension RouterConfiguration {
         if values.boolean("tls.enabled") {
             let tls = ServerTLS(values)
             if tls.certificatePath.isEmpty { problems.append("tls.certificate: missing; tls.enabled needs it") }
+            problems += tls.problems
             self.tls = tls
         }
         guard let text = values.text("admin") else { return }
@@ -267,6 +281,8 @@ extension RouterConfiguration {
             }
         }
         defaults.sendsInvalidPrefixToDefault = values.boolean("sendInvalidRouteToDefault")
+        defaults.variablesPath = values.text("runtimeVariables")
+        lastGoodPath = values.text("lastGoodFile")
         defaults.requestTimeoutMilliseconds = Self.milliseconds(values, "upstream.timeout")
         let retries = values.integer("overload.retries")
         defaults.failoverLimit = retries < 100 ? FailoverLimit(rate: Double(retries) / 100, burst: 100) : nil
@@ -293,7 +309,7 @@ extension RouterConfiguration {
                 problems.append(Self.bad("hashTag", text, "two characters such as {}, or |#|", values))
             }
         }
-        readServerTLS(values)
+        readServerTLS(values, &problems)
         guard !listed.isEmpty, problems.isEmpty else { return }
         do throws(RouteError) {
             let consistency = try PoolConsistency(
@@ -311,13 +327,17 @@ extension RouterConfiguration {
         }
     }
 
-    private mutating func readServerTLS(_ values: SettingsValues) {
+    private mutating func readServerTLS(_ values: SettingsValues, _ problems: inout [String]) {
         var tls = TLSClientConfiguration()
         tls.authorityPath = values.text("upstream.tls.ca")
+        tls.revocationPath = values.text("upstream.tls.crl")
         tls.chainPath = values.text("upstream.tls.certificate")
         tls.keyPath = values.text("upstream.tls.key")
         tls.serverName = values.text("upstream.tls.name")
         tls.verifiesPeer = values.boolean("upstream.tls.verify")
+        if tls.revocationPath != nil, !tls.verifiesPeer {
+            problems.append("upstream.tls.crl: is nothing without upstream.tls.verify")
+        }
         serverTLS = tls
     }
 
@@ -334,6 +354,7 @@ extension RouterConfiguration {
         hotKeys.copies = values.integer("hotKeys.copies")
         hotKeys.copySeconds = max(Int(values.duration("hotKeys.copyTTL") / 1_000_000_000), 1)
         hotKeys.threshold = values.integer("hotKeys.threshold")
+        hotKeys.learns = values.boolean("hotKeys.learn")
         limits.laneRequests = values.integer("upstream.requestLimit")
         limits.backend.limit.targetNanoseconds = values.duration("overload.target")
         limits.backend.waitNanoseconds = values.duration("overload.wait")

@@ -60,6 +60,10 @@ package struct RouterConfiguration: Sendable, Equatable {
     package var admin: AdminEndpoint? = RouterConfiguration.standardAdmin
     /// The file whose first line opens the admin server's guarded pages; nil leaves them to this machine.
     package var adminTokenPath: String?
+    /// The file that it came from; nil where flags said it all.
+    package var filePath: String?
+    /// Where the last configuration that could be used is kept; nil where it is not.
+    package var lastGoodPath: String?
     /// How it takes its leave.
     package var drain = DrainConfiguration()
     /// The spelling of log lines.
@@ -72,6 +76,8 @@ package struct RouterConfiguration: Sendable, Equatable {
     package var process = ProcessOptions()
     /// What the operator ought to be told at start.
     package var notes: [String] = []
+    /// All of this in short.
+    package var summary = ConfigurationSummary()
 
     package init() {}
 

@@ -39,6 +39,15 @@ extension RouterHandler {
         return clients[slot].identity.tenant
     }
 
+    /// Who shares fairly with whom in front of a busy server: a hash of the client's tenant, else of its address; 0
+    /// where it is gone.
+    @inline(never)
+    func share(of client: UInt64) -> UInt64 {
+        let slot = ConnectionID(rawValue: client).slot
+        guard slot < clients.count, clients[slot].id == client else { return 0 }
+        return clients[slot].identity.tenant?.share ?? clients[slot].address
+    }
+
     /// Whether the client's tenant may have the request that was parsed; answers it where not. `isWhole` is false where
     /// the value is still to come, and the request will be asked about again.
     @inline(never)

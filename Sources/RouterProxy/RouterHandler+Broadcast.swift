@@ -69,6 +69,12 @@ extension RouterHandler {
             lanes[lane].meter.counters.add(.replies)
             return removeFirst(lane, call)
         }
+        if calls[call].isHotReport {
+            lanes[lane].awaitsRates = false
+            lanes[lane].tellsNoRates = !input.holds("END", at: start)
+            lanes[lane].meter.counters.add(.replies)
+            return removeFirst(lane, call)
+        }
         let isDone =
             calls[call].shape == .binary
             ? input.bigEndian(at: start &+ 6, as: UInt16.self) == BinaryStatus.success.rawValue

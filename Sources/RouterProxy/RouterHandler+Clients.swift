@@ -81,7 +81,8 @@ extension RouterHandler {
         case .flushAll: flushAll(slot, request, &output)
         case .stats: statistics(slot, request, key: key, line, &output)
         case .shutdown: refuse(slot, request, .shutdownNotEnabled, &output)
-        case .watch, .cacheMemlimit, .lruCrawler, .lru, .slabs, .extstore, .refreshCerts, .debugtime, .config:
+        case .config: tellCluster(slot, request, line, &output)
+        case .watch, .cacheMemlimit, .lruCrawler, .lru, .slabs, .extstore, .refreshCerts, .debugtime:
             refuseForeign(slot, request, line, &output)
         default: refuse(slot, request, .error, &output)
         }

@@ -150,3 +150,45 @@ extension RouterHandler {
         router.writes.end(call.hash)
     }
 }
+
+/// Keys that are hot for a server, by what all of its routers and clients ask for together.
+extension RouterHandler {
+    /// Takes over what servers said. The first reactor asks them, once a second: each that is connected and tells.
+    func learnHotKeys() {
+        let epoch = router.reportedKeys.epoch
+        if epoch != reportedEpoch {
+            reportedEpoch = epoch
+            hotCache[0].setReported(router.reportedKeys.hashes)
+        }
+        guard reactor.index == 0, now >= nextHotReport else { return }
+        router.reportedKeys.note(hotReport, until: now &+ Self.reportNanoseconds, now: now)
+        hotReport.removeAll(keepingCapacity: true)
+        nextHotReport = now &+ 1_000_000_000
+        for lane in laneOfDestination
+        where lanes[lane].state == .open && !lanes[lane].tellsNoRates && !lanes[lane].awaitsRates {
+            guard let call = makeCall(lane, .statistics, isOwn: true).0 else { continue }
+            calls[call].isHotReport = true
+            calls[call].isPartOfBroadcast = true
+            lanes[lane].awaitsRates = true
+            lanes[lane].pending.append("stats hotrates\r\n")
+        }
+    }
+
+    /// How long a key stays hot that a server called so: as its reads come from memory then, the server will not for a
+    /// while.
+    private static var reportNanoseconds: UInt64 { 10_000_000_000 }
+
+    /// Lines of a server's answer: hashes, and reads a second.
+    func noteHotRates(_ lines: Span<UInt8>) {
+        let text = String(decoding: [UInt8](copying: lines), as: UTF8.self)
+        for line in text.split(whereSeparator: \.isNewline) {
+            let words = line.split(separator: " ")
+            guard words.count == 3, words[1].utf8.count == 16, let hash = UInt64(words[1], radix: 16),
+                let rate = Int(words[2]), rate >= router.hotKeys.threshold, hotReport.count < Self.reportedMax
+            else { continue }
+            hotReport.insert(hash)
+        }
+    }
+
+    private static var reportedMax: Int { 4096 }
+}

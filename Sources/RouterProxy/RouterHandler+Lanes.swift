@@ -149,6 +149,7 @@ extension RouterHandler {
         lanes[lane].failures = 0
         lanes[lane].lastInput = now
         lanes[lane].unsent = 0
+        (lanes[lane].tellsNoRates, lanes[lane].awaitsRates) = (false, false)
         if lanes[lane].followsOwners { askForOwners(lane) }
         lanes[lane].meter.counters.add(.connects)
         show(lane)

@@ -189,6 +189,8 @@ extension RouterHandler {
         guard ticket >= 0, end > start else {
             if calls[call].routed >= 0, end > start {
                 collect(routed: Int(calls[call].routed), Int(calls[call].token), input.extracting(start..<end))
+            } else if calls[call].isHotReport, end > start {
+                noteHotRates(input.extracting(start..<end))
             }
             return
         }

@@ -372,11 +372,10 @@ extension RouterHandler {
         if lanes[lane].sealedChunk >= 0 { seal(lane) }
         let time = now
         let waits = !isOwn && !isProbe && mustWait(lane)
-        if !isOwn, !isProbe {
-            let tenant = lanes[lane].gate.isThrottling ? self.tenant(of: sender) : nil
-            guard lanes[lane].gate.admits(requestClass, tenant: tenant?.share ?? 0, now: time) else {
+        if !isOwn, !isProbe, lanes[lane].gate.isThrottling {
+            guard lanes[lane].gate.admits(requestClass, tenant: share(of: sender), now: time) else {
                 lanes[lane].meter.counters.add(.throttled)
-                tenant?.noteShed(reactor: reactor.index)
+                tenant(of: sender)?.noteShed(reactor: reactor.index)
                 return (nil, .busy)
             }
         }

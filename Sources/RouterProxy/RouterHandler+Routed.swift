@@ -325,11 +325,13 @@ extension RouterHandler {
         guard ticket >= 0 else { return }
         routed.ticket = -1
         tickets[ticket].routed = -1
+        if traces { noteRoutedError(ticket, isFailed: final.result.isError) }
         if let meter = routed.context?.plan.routeMeters[routed.entry] {
-            meter.latencies[reactor.index].histogram.record(nanoseconds: now &- routed.started)
+            let latency = meter.latencies[reactor.index]
+            latency.histogram.record(nanoseconds: now &- routed.started)
+            if traces { remember(ticket, in: latency, tookNanoseconds: now &- routed.started) }
         }
         if case .token(let token) = final.source, routed.parts[token].isHedge { meter.counters.add(.hedgeWins) }
-        if traces { noteRoutedError(ticket, isFailed: final.result.isError) }
         let scratch = takeBuffer()
         let isPart = tickets[ticket].traits.contains(.partOfGet)
         write(final, routed, isPartOfGet: isPart, to: &buffers[Int(scratch)].bytes)

@@ -6,6 +6,7 @@ internal import MemcacheProtocol
 internal import Memory
 internal import Platform
 internal import Reactor
+internal import RouteConfiguration
 internal import Routing
 
 /// Keys that are questions to the router, by mcrouter's names: `get __mcrouter__.route(get,key)`.
@@ -30,6 +31,34 @@ extension RouterHandler {
     }
 }
 
+extension RouterHandler {
+    /// `config get cluster`: the servers of the router's only pool, as ElastiCache's clients ask for them, who then
+    /// hash keys themselves.
+    func tellCluster(_ slot: Int, _ request: Request, _ line: Span<UInt8>, _ output: inout OutputBuffer) {
+        let tokens = Tokenizer(line)
+        guard tokens.count == 3, tokens.equals(1, "get", in: line), tokens.equals(2, "cluster", in: line) else {
+            return refuse(slot, request, .error, &output)
+        }
+        let text = Array(plan.clusterAnswer.utf8)
+        reply(slot, request, &output) { $0.append(text.span) }
+    }
+}
+
+extension RouterPlan {
+    /// The answer to `config get cluster`, with the time of the plan for a version, which grows over restarts, too.
+    var clusterAnswer: String {
+        guard routes.pools.count == 1, let pool = routes.pools.first else {
+            return "SERVER_ERROR the router has \(routes.pools.count) pools: ask a node\r\n"
+        }
+        let servers = pool.destinations.map { routes.destinations[$0] }
+        guard !servers.isEmpty else { return "SERVER_ERROR the cluster's members are not known yet\r\n" }
+        guard servers.allSatisfy({ $0.port != 0 }) else { return "SERVER_ERROR a server is a unix socket\r\n" }
+        let nodes = servers.map { "\($0.host)||\($0.port)" }.joined(separator: " ")
+        let text = "\(madeSeconds)\n\(nodes)\n"
+        return "CONFIG cluster 0 \(text.utf8.count)\r\n\(text)\r\nEND\r\n"
+    }
+}
+
 extension Router {
     /// The answer to a question by mcrouter's names.
     func answer(to question: String, clock: RouteClock) -> String {
@@ -44,7 +73,14 @@ extension Router {
             }
             let found = plan.routes.explain(operation, key: Array(words[1].utf8), clock: clock)
             return name == "route" ? found.destinationText : found.text
-        default: return "ERROR: the router answers version, route(op,key) and route_handles(op,key)"
+        case "config_age": return "\(Int64(clock.unixSeconds) - Int64(plan.madeSeconds))"
+        case "config_file": return configurationPath ?? ""
+        case "hostid": return "\(plan.routes.defaults.hostID)"
+        case "pools": return plan.routes.pools.map(\.name).joined(separator: " ")
+        case "preprocessed_config": return plan.routes.tree.yaml(plan.routes.defaults)
+        default:
+            return "ERROR: the router answers version, route(op,key), route_handles(op,key), config_age, config_file, "
+                + "preprocessed_config, hostid and pools"
         }
     }
 }

@@ -5,6 +5,7 @@ internal import MemcacheProtocol
 internal import Memory
 internal import Platform
 internal import Reactor
+internal import Telemetry
 internal import Tracing
 
 /// What is traced of requests on their way through a router: a span for each client's request, and below it one for
@@ -70,14 +71,15 @@ extension RouterHandler {
         guard calls[call].span >= 0 || lanes[lane].isFailure || isSlow else { return }
         let error: SpanError = lanes[lane].isRefusal ? .busy : lanes[lane].isFailure ? .serverError : .none
         lanes[lane].isFailure = false
-        endSpan(of: calls[call], lane, error)
+        endSpan(of: calls[call], lane, error, isAnswered: true)
     }
 
     /// A command is over. Where nobody records it, and it was slow or failed, it is recorded now, with the request that
     /// it was for.
     @inline(never)
-    func endSpan(of call: Call, _ lane: Int, _ error: SpanError) {
+    func endSpan(of call: Call, _ lane: Int, _ error: SpanError, isAnswered: Bool = false) {
         if call.span >= 0 {
+            if isAnswered, spans[Int(call.span)].context.isSampled { remember(spans[Int(call.span)], call, lane) }
             endSpan(Int(call.span), error)
         } else if call.ticket >= 0, !call.isPartOfBroadcast, beginLate(Int(call.ticket), error) {
             let parent = Int(tickets[Int(call.ticket)].span)
@@ -87,10 +89,27 @@ extension RouterHandler {
             (record.error, record.peer, record.keyHash) = (error, lanes[lane].tracePeer, spans[parent].keyHash)
             record.reason = spans[parent].reason
             tracer[0].record(record)
+            if isAnswered { remember(record, call, lane) }
         }
         guard error != .none, call.ticket >= 0, tickets[Int(call.ticket)].span >= 0 else { return }
         let span = Int(tickets[Int(call.ticket)].span)
         if spans[span].error == .none { spans[span].error = error }
+    }
+
+    /// Keeps a span beside the histogram that counts its command.
+    private func remember(_ record: SpanRecord, _ call: Call, _ lane: Int) {
+        var exemplar = record.exemplar
+        exemplar.nanoseconds = now &- call.started
+        lanes[lane].meter.exemplars.note(exemplar)
+    }
+
+    /// Keeps the span of a request that a machine answered, beside the histogram of its route.
+    func remember(_ ticket: Int, in latency: RouteLatency, tookNanoseconds: UInt64) {
+        let span = Int(tickets[ticket].span)
+        guard span >= 0, spans[span].context.isSampled else { return }
+        var exemplar = spans[span].exemplar
+        exemplar.nanoseconds = tookNanoseconds
+        latency.exemplars.note(exemplar)
     }
 
     /// Has a request recorded that nobody sampled, because it is slow or failed. False where it is recorded already, or

@@ -191,6 +191,7 @@ extension Request {
     func requestClass(_ operation: RouteOperation, _ input: Span<UInt8>) -> RequestClass {
         if operation == .delete { return .invalidation }
         guard form == .meta, options.contains(MetaOptions(letter: UInt8(ascii: "P"))) else { return .standard }
-        return classTag(in: input).flatMap(RequestClass.init(tag:)) ?? .standard
+        guard let tag = classTag(in: input) else { return .standard }
+        return RequestClass(tag: input.extracting(tag)) ?? .standard
     }
 }

@@ -51,6 +51,10 @@ final class RouterHandler: ReactorHandler {
     /// Whether hot keys are read from copies; whether hot keys are looked for at all, and writes with them.
     let spreadsHotKeys: Bool
     let findsHotKeys: Bool
+    /// What servers said since they were asked last, when they are asked next, and the reports that are known.
+    var hotReport: Set<UInt64> = []
+    var nextHotReport: UInt64 = 0
+    var reportedEpoch: UInt64 = 0
 
     var dirtyLanes: [Int] = []
     var dirtyClients: [Int] = []
@@ -114,6 +118,7 @@ final class RouterHandler: ReactorHandler {
         guard clients.reach(slot) else { return connection.closeNow() }
         clients[slot] = ClientState()
         clients[slot].id = connection.id.rawValue
+        clients[slot].address = stableHash(Array(SocketAddress.peer(of: connection.fd).host.utf8).span)
         clients[slot].parser = RequestParser(parserConfiguration(listenerTag: connection.tag))
         clients[slot].identity = ClientIdentity(mustLogIn: router.users != nil)
         connection.inputLimit = limits.inputBytes
@@ -157,7 +162,9 @@ final class RouterHandler: ReactorHandler {
                 break
             }
         }
-        loop.wakeNanoseconds = nextDeadline == .max ? 0 : nextDeadline
+        // Delays and hedges are to the millisecond; what is given up may be so a little later.
+        loop.wakeNanoseconds = timers.next ?? 0
+        loop.lateWakeNanoseconds = nextDeadline == .max ? 0 : nextDeadline
     }
 
     func tick(_ loop: inout ReactorLoop, now: UInt64) {
@@ -180,6 +187,7 @@ final class RouterHandler: ReactorHandler {
     }
 
     private func chooseHotKeys() {
+        if router.hotKeys.learns { learnHotKeys() }
         hotCache[0].choose(now: now)
         meter.counters.set(.hotKeys, to: UInt64(hotCache[0].count))
     }

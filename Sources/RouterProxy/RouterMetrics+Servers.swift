@@ -51,7 +51,8 @@ extension Router {
             return "{\"name\":\(JSONString.quoted(backend.name)),\"state\":\"\(backend.state.text)\","
                 + "\"share\":\(shares[index]),\"requests\":\(totals[.requests]),\"replies\":\(totals[.replies]),"
                 + "\"errorReplies\":\(totals[.errorReplies]),\"timeouts\":\(totals[.timeouts]),\"errors\":\(errors),"
-                + "\"busy\":\(totals[.busy]),"
+                + "\"busy\":\(totals[.busy]),\"limit\":\(totals[.limit]),\"takenOut\":\(totals[.ejected]),"
+                + "\"waiting\":\(totals[.waiting] + totals[.waitingBinary]),"
                 + "\"outstanding\":\(totals[.outstanding] + totals[.outstandingBinary])}"
         }.joined(separator: ",")
     }

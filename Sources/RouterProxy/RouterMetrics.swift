@@ -13,11 +13,17 @@ internal import Tracing
 
 /// The router's pages on the admin port.
 extension Router {
-    func adminRoutes(_ drain: Drain) -> [AdminRoute] {
+    func adminRoutes(_ drain: Drain, events: EventLog) -> [AdminRoute] {
         var routes = [AdminPages.metrics { [self] in appendMetrics(to: &$0) }]
         routes += AdminPages.liveness()
         routes.append(AdminPages.readiness { [self] in readiness(drain) })
-        routes.append(AdminPages.statistics { [self] in statisticsJSON(drain) })
+        routes.append(AdminPages.statistics { [self] in statisticsJSON(drain, events) })
+        routes.append(AdminPages.events(events))
+        routes.append(configurationRecord.route)
+        routes.append(
+            AdminRoute("/ring", "the plan: pools, their servers, and whose part of the keys is how large") {
+                [self] _ in .json(ringJSON)
+            })
         routes.append(AdminPages.console())
         routes.append(
             drain.route { [self] in
@@ -53,7 +59,7 @@ extension Router {
         ]
     }
 
-    private func statisticsJSON(_ drain: Drain) -> String {
+    private func statisticsJSON(_ drain: Drain, _ events: EventLog) -> String {
         let lists: [(String, StatisticsList)] = [
             ("stats", generalStatistics()), ("servers", serverStatistics()), ("pools", poolStatistics()),
             ("settings", settingsStatistics()), ("tenants", tenants.statistics),
@@ -62,7 +68,10 @@ extension Router {
         let plan = self.plan
         let latencies = plan.backends.map { (name: $0.name, histogram: $0.latency()) }
         members.append(
-            StatusDocument(role: "router", phase: drain.phase, checks: readiness(drain), latencies: latencies).members)
+            StatusDocument(
+                role: "router", phase: drain.phase, checks: readiness(drain), latencies: latencies,
+                configuration: configurationRecord.json, events: events
+            ).members)
         members.append("\"backends\":[\(backendList(plan))]")
         return "{\(members.joined(separator: ","))}\n"
     }
@@ -78,6 +87,8 @@ extension Router {
         appendPoolMetrics(to: &page)
         appendSpoolMetrics(to: &page)
         tracing.appendMetrics(to: &page, prefix: "martlet_router_trace")
+        configurationRecord.appendMetrics(to: &page, prefix: "martlet_router_config")
+        appendMcrouterMetrics(to: &page)
         tenants.appendMetrics(to: &page, prefix: "martlet_router_tenant")
     }
 

@@ -45,7 +45,10 @@ extension Router {
         for pool in plan.routes.pools {
             var sum = HistogramSnapshot()
             for destination in Set(pool.destinations) {
-                for meter in plan.backends[destination].meters { sum.add(meter.latency) }
+                for meter in plan.backends[destination].meters {
+                    sum.add(meter.latency)
+                    sum.add(meter.exemplars)
+                }
             }
             page.sample(sum, ("pool", pool.name))
         }

@@ -14,6 +14,9 @@ package struct RouterProgram {
     private let configuration: RouterConfiguration
     /// What it was read from.
     private let files: [RouterCommandLine.WatchedFile]
+    /// What stood there, and why it is the last one that could be used; nil where it is the one that is there.
+    private let contents: LastGoodConfiguration
+    private let failure: String?
     private let log: Log
     /// Whether the router serves: it is not ready once it drains.
     private let drain: Drain
@@ -21,7 +24,9 @@ package struct RouterProgram {
     /// Reads the configuration; refuses what is wrong in it, and what only asks for a text.
     package init(_ commandLine: RouterCommandLine) throws(StartRefusal) {
         self.commandLine = commandLine
-        (configuration, files) = try commandLine.configuration()
+        let loaded = try commandLine.startingConfiguration()
+        (configuration, files) = (loaded.configuration, loaded.files)
+        (contents, failure) = (loaded.contents, loaded.failure)
         log = Log(.forProcess(format: configuration.logFormat, level: configuration.logLevel))
         drain = Drain(configuration.drain)
     }
@@ -50,7 +55,8 @@ package struct RouterProgram {
             throw StartRefusal(code: StartRefusal.Code.configuration, errors: error.description + "\n")
         }
         let admin = try configuration.admin?.bind(
-            product: "a router", token: token, routes: service.router.adminRoutes(drain), log: log)
+            product: "a router", token: token, routes: service.router.adminRoutes(drain, events: log.events),
+            log: log)
         do throws(RouterStartError) {
             try service.bind()
             try service.start()
@@ -59,6 +65,10 @@ package struct RouterProgram {
         }
         ProcessSetup.startWriting(log)
         defer { log.finish(milliseconds: ProcessSetup.logMilliseconds) }
+        if let failure {
+            log.error("the configuration is wrong: the last good one is used", ["reason": .text(failure)])
+        }
+        keep(contents)
         for note in configuration.notes { log.info("note", ["about": .text(note)]) }
         if ProcessControl.isRoot, configuration.process.user == nil {
             log.warning("running as root", ["setting": "--user NAME gives root's rights up"])
@@ -78,6 +88,7 @@ package struct RouterProgram {
     private func serve(_ service: RouterService) {
         var files = files
         var nextLook = Clock.monotonicNanoseconds()
+        var events = RouterEvents()
         while true {
             let signal = Signal.wait(milliseconds: service.looksUpMembers ? Self.memberInterval : Self.fileInterval)
             switch signal {
@@ -88,16 +99,25 @@ package struct RouterProgram {
                 let now = Clock.monotonicNanoseconds()
                 guard now >= nextLook else { continue }
                 nextLook = now &+ UInt64(Self.fileInterval) * 1_000_000
+                events.look(service.router.plan, log: log, at: now)
                 service.refreshAddresses()
                 let fresh = files.map { RouterCommandLine.WatchedFile(path: $0.path, stamp: fileStamp($0.path)) }
                 // A file that is gone for a moment is being replaced.
                 guard fresh != files, !fresh.contains(where: { $0.stamp == nil }) else { continue }
                 files = fresh
                 reload(service, &files)
-            case .user2?: drain.advance(to: .draining)
+            case .user2?:
+                log.info("draining")
+                drain.advance(to: .draining)
             case .interrupt?, .terminate?, .user1?: return end(service, by: signal ?? .terminate)
             }
         }
+    }
+
+    /// Keeps what can be used, for a start that cannot use what is there then.
+    private func keep(_ contents: LastGoodConfiguration) {
+        guard let path = configuration.lastGoodPath, !contents.files.isEmpty else { return }
+        contents.keep(at: path, log: log)
     }
 
     private func end(_ service: RouterService, by signal: Signal) {
@@ -113,15 +133,19 @@ package struct RouterProgram {
     private func reload(_ service: RouterService, _ files: inout [RouterCommandLine.WatchedFile]) {
         ProcessSetup.notify(.reloading, log: log)
         defer { ProcessSetup.notify(.ready, log: log) }
+        let record = service.router.configurationRecord
         do throws(StartRefusal) {
-            let (fresh, read) = try commandLine.configuration()
-            files = read
+            let loaded = try commandLine.configuration()
+            let fresh = loaded.configuration
+            files = loaded.files
             do throws(RouterStartError) {
                 try service.reload(fresh)
             } catch {
+                record.refuse()
                 return log.error("reload failed", ["reason": .text(error.description)])
             }
-            if let reason = service.reloadUsers() { log.error("reload failed", ["reason": .text(reason)]) }
+            let failures = service.reloadCertificates() + [service.reloadUsers()].compactMap { $0 }
+            for failure in failures { log.error("reload failed", ["reason": .text(failure)]) }
             log.setLevel(fresh.logLevel)
             var expected = configuration
             expected.routes = fresh.routes
@@ -129,9 +153,13 @@ package struct RouterProgram {
             expected.defaults = fresh.defaults
             expected.serverTLS = fresh.serverTLS
             expected.logLevel = fresh.logLevel
+            expected.summary = fresh.summary
+            record.take(fresh.summary, waits: fresh != expected || !failures.isEmpty)
             if fresh != expected { log.warning("some changed settings wait for a restart") }
+            keep(loaded.contents)
             log.info("reloaded", ["servers": .count(service.router.plan.backends.count)])
         } catch {
+            record.refuse()
             log.error("reload failed", ["reason": .text(error.errors)])
         }
     }

@@ -23,6 +23,7 @@ package final class RouterService: Sendable {
     /// What the reactors share.
     package let router: Router
     private let group: ReactorGroup
+    private let tls: TLSContext?
     private let configuration: RouterConfiguration
     /// The configuration that the plan is of, and the epochs of members that a plan was last tried with.
     private let current: Guarded<(configuration: RouterConfiguration, tried: [String: UInt64])>
@@ -52,7 +53,6 @@ package final class RouterService: Sendable {
         }
         let router = Router(configuration, users: users, members: members, spool: spool, plan: plan)
         self.router = router
-        let tls: TLSContext?
         do throws(TLSError) {
             tls = try configuration.tls.map { (tls) throws(TLSError) in try TLSContext(TLSConfiguration(tls)) }
         } catch {
@@ -152,6 +152,23 @@ package final class RouterService: Sendable {
         return nil
     }
 
+    /// Reads certificates and revocation lists again, for new connections, and has those closed whose peers are
+    /// revoked. Returns what went wrong. Blocks on the files.
+    package func reloadCertificates() -> [String] {
+        var failures: [String] = []
+        do throws(TLSError) { try tls?.reload() } catch { failures.append("tls: \(error)") }
+        var read: Set<ObjectIdentifier> = []
+        for context in router.plan.backends.compactMap(\.tls) {
+            let isFirst = context.revocations.map { read.insert(ObjectIdentifier($0)).inserted } ?? false
+            do throws(TLSError) { try context.reload(readsLists: isFirst) } catch {
+                let failure = "upstream.tls: \(error)"
+                if !failures.contains(failure) { failures.append(failure) }
+            }
+        }
+        group.closeRevoked()
+        return failures
+    }
+
     /// Logs what tenants were denied, not too often.
     package func logDenials() {
         if let log { router.tenants.logDenials(log, nanoseconds: Clock.monotonicNanoseconds()) }
@@ -217,20 +234,27 @@ extension RouterPlan {
                 continue
             }
             var tls: TLSClientContext?
+            let lists = (known + backends).first { $0.tls?.configuration == settings }?.tls?.revocations
             do throws(TLSError) {
                 tls = try settings.map { (settings) throws(TLSError) in
-                    try TLSClientContext(settings, host: destination.host)
+                    try TLSClientContext(settings, host: destination.host, revocations: lists)
                 }
             } catch {
                 throw RouterStartError(description: "upstream.tls: \(error.description)")
             }
-            let backend = Backend(destination, tls: tls, addresses: [], reactors: configuration.threads)
+            let backend = Backend(
+                destination, tls: tls, addresses: [], reactors: configuration.threads,
+                isTraced: configuration.tracing.isOn)
             backend.lookUp()
             backends.append(backend)
         }
         self.init(
-            routes, backends, epoch: (last?.epoch ?? 0) + 1, memberEpochs: epochs,
-            routeMeters: RouteMeter.meters(for: tree, keeping: last?.routeMeters, reactors: configuration.threads))
+            routes, backends, epoch: (last?.epoch ?? 0) + 1,
+            madeSeconds: max(Clock.realtimeNanoseconds() / 1_000_000_000, (last?.madeSeconds ?? 0) + 1),
+            memberEpochs: epochs,
+            routeMeters: RouteMeter.meters(
+                for: tree, keeping: last?.routeMeters, reactors: configuration.threads,
+                isTraced: configuration.tracing.isOn))
     }
 
     /// What is wrong with the routes of a configuration.

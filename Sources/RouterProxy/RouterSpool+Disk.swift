@@ -40,6 +40,11 @@ extension RouterSpool {
             }
             threads.withLock { $0.append(thread) }
         } catch {
+            guard error.code != SystemError.notSupportedCode else {
+                throw RouterStartError(
+                    description: "spool.directory: \(error.subject) is of a later version: use that one until its "
+                        + "deletes are done, or remove the file, and with it the deletes")
+            }
             throw RouterStartError(description: "spool.directory: \(error.description)")
         }
     }

@@ -193,7 +193,10 @@ extension Backend {
 
     func latency() -> HistogramSnapshot {
         var sum = HistogramSnapshot()
-        for meter in meters { sum.add(meter.latency) }
+        for meter in meters {
+            sum.add(meter.latency)
+            sum.add(meter.exemplars)
+        }
         return sum
     }
 

@@ -84,6 +84,8 @@ struct Call: BitwiseCopyable {
     var isHotRead = false
     /// Whether it deletes a copy of a hot key because the key is written.
     var isInvalidation = false
+    /// Whether it asks a server for its hot keys.
+    var isHotReport = false
 }
 
 extension Call {
@@ -123,6 +125,8 @@ struct ClientState: ~Copyable {
     var finished = 0
     /// What a reply of this client has in bytes lately.
     var typicalReply = 64 << 10
+    /// A hash of the address that it comes from.
+    var address: UInt64 = 0
     /// Bytes of refusals on their way to it, which do not count against quotas.
     var freeBytes = 0
     var traits: ClientTraits = []

@@ -3,7 +3,7 @@
 
 /// How keys are spread over servers. docs/decisions/0011-default-hash.md compares them.
 package enum HashScheme: Sendable, Equatable {
-    /// Our own default: sixteen points a server and sixteen probes a key; see ``ProbeRing``. Weights from 0.1 to 100.
+    /// Our own default: sixteen points a server and sixteen probes a key; see `ProbeRing`. Weights from 0.1 to 100.
     case multiProbe
     /// A ring of points, in one of its dialects.
     case ketama(KetamaDialect, KeyHash)

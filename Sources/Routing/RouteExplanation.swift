@@ -185,6 +185,11 @@ struct RouteWalk {
             let bare = key.span.extracting(RoutingPrefix.length(in: key.span)..<key.count)
             let hash = spooky32(RoutePlan.routingKey(bare), seed: 0)
             return [(now < start &+ interval &+ UInt64(hash) % max(interval, 1) ? from : to, nil)]
+        case .shardSplit(let child, let splits):
+            let keys = splits.keys(
+                of: key, isDelete: operation == .delete, hostID: plan.defaults.hostID,
+                unixSeconds: clock?.unixSeconds ?? 0, longest: RouteMachine.maximumKeyBytes)
+            return keys.map { $0.map { (child, $0) } } ?? [(child, nil)]
         case .failover(let failover): return tried(failover, key)
         case .rateLimit(let child, _, _): return [(child, nil)]
         default:
@@ -249,6 +254,7 @@ extension RouteHandle {
         case .shadow: "shadow"
         case .keySplit(_, let replicas, let allSync, let firstHit):
             "keysplit|replicas=\(replicas)|all-sync=\(allSync)|first-hit=\(firstHit)"
+        case .shardSplit: "shard-split"
         case .rateLimit: "rate-limit"
         case .outstandingLimit(_, let limit): "outstanding-limit|limit=\(limit)"
         case .bigValue(_, let values):

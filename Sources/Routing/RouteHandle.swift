@@ -43,6 +43,8 @@ package indirect enum RouteHandle: Sendable, Equatable {
     case shadow(RouteTree.ID, [ShadowTarget])
     /// To one of several copies of the key.
     case keySplit(RouteTree.ID, replicas: Int, allSync: Bool, firstHit: Bool)
+    /// To one of the parts of the key's shard.
+    case shardSplit(RouteTree.ID, ShardSplits)
     /// To `target`, so many a second; the rest to `fallback`, or nowhere.
     case rateLimit(RouteTree.ID, RateLimits, fallback: RouteTree.ID?)
     /// To `target`, so many at a time; the others wait.
@@ -81,7 +83,8 @@ package indirect enum RouteHandle: Sendable, Equatable {
         case .migrate(let from, let to, _, _): [from, to]
         case .shadow(let target, let shadows): [target] + shadows.map(\.target)
         case .rateLimit(let target, _, let fallback): [target] + [fallback].compactMap { $0 }
-        case .keySplit(let child, _, _, _), .outstandingLimit(let child, _), .bigValue(let child, _),
+        case .keySplit(let child, _, _, _), .shardSplit(let child, _), .outstandingLimit(let child, _),
+            .bigValue(let child, _),
             .modifyKey(let child, _), .modifyExptime(let child, _), .latency(let child, _):
             [child]
         case .l1l2(let first, let second, _), .l1l2SizeSplit(let first, let second, _): [first, second]
@@ -99,7 +102,7 @@ package indirect enum RouteHandle: Sendable, Equatable {
         case .missFailover: "failover after a miss"
         case .warmUp: "warming up from another pool"
         case .slowWarmUp: "warming up from another pool"
-        case .keySplit: "several copies of a key"
+        case .keySplit, .shardSplit: "several copies of a key"
         case .l1l2: "two levels"
         default: nil
         }

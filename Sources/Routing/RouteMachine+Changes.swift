@@ -123,6 +123,23 @@ extension RouteMachine {
         return add(copy)
     }
 
+    /// To the part of its shard that is this router's; deletes perhaps to all of them.
+    mutating func beginShardSplit(_ next: Int, _ splits: ShardSplits, _ form: Int, _ place: Place, _ turn: inout Turn) {
+        let keys = splits.keys(
+            of: key(of: form), isDelete: forms[form].operation == .delete, hostID: turn.plan.defaults.hostID,
+            unixSeconds: turn.clock.unixSeconds, longest: Self.maximumKeyBytes)
+        guard let keys, let first = keys.first else { return begin(next, form, place, &turn) }
+        for key in keys.dropFirst() { begin(next, renamed(form, key), place.nobody, &turn) }
+        begin(next, renamed(form, first), place, &turn)
+    }
+
+    private mutating func renamed(_ form: Int, _ key: [UInt8]) -> Int {
+        guard key != self.key(of: form) else { return form }
+        var copy = forms[form]
+        copy.key = key
+        return add(copy)
+    }
+
     mutating func beginShadow(
         _ handle: Int, _ next: Int, _ shadows: [ShadowTarget], _ form: Int, _ place: Place, _ turn: inout Turn
     ) {

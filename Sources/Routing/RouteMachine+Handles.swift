@@ -98,6 +98,7 @@ extension RouteMachine {
         case .keySplit(let next, let replicas, let allSync, let firstHit):
             beginKeySplit(
                 handle, next.index, Split(replicas: replicas, allSync: allSync, firstHit: firstHit), form, place, &turn)
+        case .shardSplit(let next, let splits): beginShardSplit(next.index, splits, form, place, &turn)
         case .shadow(let next, let shadows): beginShadow(handle, next.index, shadows, form, place, &turn)
         case .slowWarmUp(let target, let failover, let settings):
             if forms[form].operation.group == .get, !turn.engine.takesRead(handle, settings) {

@@ -13,6 +13,8 @@ package struct RouteDefaults: Sendable, Equatable {
     package var requestTimeoutMilliseconds = 1000
     /// The router's number: which of several copies of a key it uses.
     package var hostID: UInt64 = 0
+    /// The file of mcrouter's runtime variables; nil for none.
+    package var variablesPath: String?
     /// Long values of all routes are cut up; nil for none.
     package var bigValues: BigValues?
     /// How many of its requests a failover may send again where it has no limit of its own; nil for all. What was not

@@ -177,6 +177,8 @@ package struct JSONParser {
 
     private mutating func hexadecimal() throws(PlacedProblem) -> UInt32 {
         guard offset + 4 <= bytes.count,
+            // A sign is not a digit, whatever UInt32 takes.
+            bytes[offset] != UInt8(ascii: "+"),
             let unit = UInt32(String(decoding: bytes[offset..<offset + 4], as: UTF8.self), radix: 16)
         else { throw problem("expected four hexadecimal digits") }
         offset += 4

@@ -11,6 +11,8 @@ package struct OptionScanner {
         case required
         /// Only as `--name=value`.
         case optional
+        /// A switch: on as `--name`, and either as `--name=value` or where the next word is a boolean's value.
+        case boolean
     }
 
     /// A long option.
@@ -125,6 +127,9 @@ package struct OptionScanner {
                 return .problem("\(program): option '--\(option.name)' requires an argument", unknown: nil)
             }
             return .long(option.name, value)
+        case .boolean where attached == nil:
+            guard let next = arguments.first, SettingType.truth(next) != nil else { return .long(option.name, nil) }
+            return .long(option.name, arguments.removeFirst())
         default: return .long(option.name, attached)
         }
     }

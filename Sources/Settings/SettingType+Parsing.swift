@@ -24,15 +24,21 @@ extension SettingType {
         }
     }
 
+    /// What a boolean's `text` says, in upper or lower case; nil when it is none of its values.
+    package static func truth(_ text: String) -> Bool? {
+        switch text.lowercased() {
+        case "true", "yes", "on": true
+        case "false", "no", "off": false
+        default: nil
+        }
+    }
+
     /// The value that `text` spells.
     func parse(_ text: String) throws(BadValue) -> SettingValue {
         switch self {
         case .boolean:
-            switch text.lowercased() {
-            case "true", "yes", "on": return .boolean(true)
-            case "false", "no", "off": return .boolean(false)
-            default: throw BadValue(reason: "expected \(allowed)")
-            }
+            guard let isOn = Self.truth(text) else { throw BadValue(reason: "expected \(allowed)") }
+            return .boolean(isOn)
         case .integer(let range):
             guard let number = Int64(text), range.contains(number) else {
                 throw BadValue(reason: "expected \(allowed)")

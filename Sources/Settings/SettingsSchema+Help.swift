@@ -3,9 +3,9 @@
 
 extension SettingsSchema {
     /// The help text's lines about settings: a flag, its help, its default, and whether a reload changes it.
-    package func help() -> String {
+    package func help(without hidden: Set<String> = []) -> String {
         var lines: [String] = []
-        for setting in settings {
+        for setting in settings where !hidden.contains(setting.name) {
             let title = setting.isScalar ? "--\(setting.flagName)=\(setting.type.placeholder)" : "\(setting.name): […]"
             var about = setting.help
             if case .enumeration(let words) = setting.type { about += " One of \(words.joined(separator: ", "))." }

@@ -15,15 +15,21 @@ final class FleetStore {
 
     let world: VirtualWorld
     let guards: OwnershipGuards
+    /// Whether nothing is committed under an old epoch, as in a database that is the authority, too; or whether the
+    /// authority is another place, as for the nodes of a replica region.
+    let isFenced: Bool
+    /// What was committed of each key, in order; nil for a deletion.
+    private(set) var commits: [[UInt8]: [(version: UInt64, row: StoredRow?)]] = [:]
     private var rows: SimulatedRows
     private var rings: [(epoch: UInt64, members: [RingMember])] = []
     private var leases: [String: Lease] = [:]
     /// Changes of the ring.
     private(set) var changes = 0
 
-    init(_ world: VirtualWorld, _ guards: OwnershipGuards) {
+    init(_ world: VirtualWorld, _ guards: OwnershipGuards, isFenced: Bool) {
         self.world = world
         self.guards = guards
+        self.isFenced = isFenced
         rows = SimulatedRows(world)
     }
 
@@ -74,7 +80,7 @@ final class FleetStore {
     /// nothing needs no permit.
     func commit(_ writes: [StorageWrite], _ permit: WritePermit) -> [WriteOutcome]? {
         let isGood = permit.epoch == newest && leases[permit.name]?.token == permit.token
-        if !isGood, guards.contains(.fences) {
+        if !isGood, isFenced, guards.contains(.fences) {
             var refusals: [WriteOutcome] = []
             for write in writes {
                 guard case .refuse(let outcome) = WriteEvaluation.decide(write, live: rows.live(write.key)) else {
@@ -84,7 +90,15 @@ final class FleetStore {
             }
             return refusals
         }
-        return writes.map { rows.commit($0) }
+        return writes.map { write in
+            let outcome = rows.commit(write)
+            switch outcome {
+            case .stored(let row): commits[write.key, default: []].append((row.version, row))
+            case .deleted(let version): commits[write.key, default: []].append((version, nil))
+            default: break
+            }
+            return outcome
+        }
     }
 }
 
@@ -125,7 +139,7 @@ final class FleetSession: StorageBackend, @unchecked Sendable {
         self.world = world
         self.store = store
         self.faults = faults
-        fenced = FencedWrites(guards: store.guards)
+        fenced = FencedWrites(needsLease: !store.isFenced, guards: store.guards)
         waitNanoseconds = waitMilliseconds * 1_000_000
     }
 
@@ -224,9 +238,19 @@ final class FleetSession: StorageBackend, @unchecked Sendable {
         // In the order of what was done.
         lastAnswer = max(lastAnswer, world.microseconds + UInt64(pause))
         world.at(lastAnswer) { [self] in
-            sink?.writesCompleted(results.map { ($0.write.token, $0.outcome) })
+            let judged = results.map { ($0.write.token, judge($0.write.write, $0.outcome)) }
+            sink?.writesCompleted(judged)
+            if !store.isFenced { sink?.unknownOutcomesSettled() }
             for (submitted, outcome) in results where Self.isFinal(outcome) { noteSealed(submitted.write, outcome) }
         }
+    }
+
+    /// What is answered for a write: without a fence, that it was done only where the node holds its key now.
+    private func judge(_ write: StorageWrite, _ outcome: WriteOutcome) -> WriteOutcome {
+        if case .failed = outcome { return outcome }
+        guard !store.isFenced, store.guards.contains(.answers), !permit().holds(write.key.span) else { return outcome }
+        world.noteFault("disowned")
+        return .failed(StorageFailure(.unknownOutcome, "simulated"))
     }
 
     /// Whether nothing more becomes of a write: a client that is sent to the owner asks there.

@@ -81,6 +81,51 @@ final class HistoryRecorder {
         report.digest = digest
     }
 
+    /// Looks for reads that show what is older than a write that was answered before they were asked, and notes them in
+    /// `report`. `commits` is what the store did, in order, nil for deletions.
+    func checkAnswered(
+        _ keys: [[UInt8]], _ commits: [[UInt8]: [(version: UInt64, row: StoredRow?)]],
+        into report: inout SimulationReport
+    ) {
+        report.operations = operations.count
+        for (place, key) in keys.enumerated() {
+            let history = operations.indices.filter { places[$0] == place }.map { operations[$0] }
+            for read in history {
+                let answered = history.lazy.filter { $0.returned < read.invoked }.compactMap(Self.version).max() ?? 0
+                guard Self.isOlder(read, than: answered, commits[key] ?? []) else { continue }
+                report.violations.append("\(String(decoding: key, as: UTF8.self)): \(read)")
+                break
+            }
+        }
+        report.digest = digest
+    }
+
+    /// The version that a write was answered with.
+    private static func version(_ operation: RecordedOperation) -> UInt64? {
+        switch operation.result {
+        case .write(.stored(let row)): row.version
+        case .write(.deleted(let version)): version
+        default: nil
+        }
+    }
+
+    /// Whether a read shows what was there before a version only.
+    private static func isOlder(
+        _ read: RecordedOperation, than version: UInt64, _ commits: [(version: UInt64, row: StoredRow?)]
+    ) -> Bool {
+        switch read.result {
+        case .read(.found(let row)): return row.version < version
+        case .read(.absent):
+            // Somebody deleted it since, or it expired.
+            return version > 0
+                && !commits.contains { commit in
+                    guard commit.version >= version else { return false }
+                    return commit.row.map { !$0.isLive(at: read.returnedMilliseconds) } ?? true
+                }
+        default: return false
+        }
+    }
+
     /// Whether an operation says anything about its key: not if it failed, having done nothing.
     private func says(_ operation: RecordedOperation) -> Bool {
         switch operation.result {

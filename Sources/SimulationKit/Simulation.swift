@@ -27,7 +27,7 @@ package struct SimulationReport: Sendable, Equatable {
     package var faultCount: Int { faults.values.reduce(0, +) }
 }
 
-/// A node with its tier, a cache, a store and clients, in virtual time and with seeded faults: the real ``StorageTier``
+/// A node with its tier, a cache, a store and clients, in virtual time and with seeded faults: the real `StorageTier`
 /// on simulated surroundings. At the end every key's history is checked.
 package final class Simulation {
     private enum Owner {

@@ -9,10 +9,22 @@ internal import Storage
 /// a store of its own, or two that share a database.
 final class StreamHome {
     private let world: VirtualWorld
+    private let guards: StreamGuards
     private let keepsMax: Int
     let keys: [(key: [UInt8], hash: UInt64, slot: Int)]
     /// By key, when each version was committed.
     private(set) var history: [[UInt64]]
+    /// By key, versions that promotions have lost, each with when.
+    private(set) var lost: [[UInt64: UInt64]]
+    /// By key, the version that is stored.
+    private var stored: [UInt64]
+    /// By key, the versions that are no row: everything was removed.
+    private var absent: [Set<UInt64>]
+    private var truncations: UInt64 = 0
+    /// The last commits, by key, version, slot and number.
+    private var recent: [(key: Int, version: UInt64, slot: Int, sequence: Int64)] = []
+    /// What the epoch has of the one before, where a promotion lies between.
+    private(set) var succession: StreamSuccession?
     private(set) var commits = 0
     private(set) var position: StreamPosition
     /// By slot: the number that the first kept record follows, and the kept records.
@@ -25,12 +37,16 @@ final class StreamHome {
     private let pace: Int
     private(set) var nodes: [StreamNode] = []
 
-    init(_ world: VirtualWorld) {
+    init(_ world: VirtualWorld, _ guards: StreamGuards) {
         self.world = world
+        self.guards = guards
         keepsMax = world.random.within(2...40)
         pace = world.random.within(20_000...150_000)
         keys = Self.keys(world.random.within(3...8))
         history = keys.map { _ in [0] }
+        lost = keys.map { _ in [:] }
+        absent = keys.map { _ in [] }
+        stored = keys.map { _ in 1 }
         position = StreamPosition(
             source: "home", epoch: 1, sequences: [Int64](repeating: 0, count: StreamSlots.count))
         let isShared = world.random.chance(500)
@@ -67,17 +83,32 @@ final class StreamHome {
     }
 
     /// The version of a key now; versions count from 1.
-    func version(_ key: Int) -> UInt64 { UInt64(history[key].count) }
+    func version(_ key: Int) -> UInt64 { stored[key] }
+
+    /// When a version was not the key's any more; nil while it is.
+    func end(of version: UInt64, _ key: Int) -> UInt64? {
+        if let time = lost[key][version] { return time }
+        let next = (Int(version)..<history[key].count).first { lost[key][UInt64($0 + 1)] == nil }
+        return next.map { history[key][$0] }
+    }
 
     private func commit() {
         // Some keys are written seldom: of them nothing newer comes soon.
         let number = min(world.random.below(keys.count), world.random.below(keys.count))
         let (key, hash, slot) = keys[number]
         history[number].append(world.microseconds)
+        stored[number] = UInt64(history[number].count)
         commits += 1
-        position.sequences[slot] += 1
         var record = OutboxRecord()
         (record.key, record.keyHash, record.version) = (key, hash, version(number))
+        publish(record, slot)
+        recent.append((number, stored[number], slot, position.sequences[slot]))
+        if recent.count > 24 { recent.removeFirst() }
+    }
+
+    private func publish(_ record: OutboxRecord, _ slot: Int) {
+        var record = record
+        position.sequences[slot] += 1
         (record.source, record.epoch, record.slot) = (position.source, position.epoch, Int32(slot))
         (record.firstSequence, record.sequence) = (position.sequences[slot], position.sequences[slot])
         var entry = ChangeTail.Entry(slot: slot, sequence: record.sequence, bytes: [])
@@ -88,6 +119,25 @@ final class StreamHome {
         for node in nodes { node.noteCommitted(entry) }
         if records[slot].count > keepsMax { drop(slot, 1) }
     }
+
+    /// All rows are removed at once, which a record of each slot with keys tells of; without the guard, that of one.
+    func truncate() {
+        truncations += 1
+        for key in keys.indices {
+            history[key].append(world.microseconds)
+            stored[key] = UInt64(history[key].count)
+            absent[key].insert(stored[key])
+        }
+        // Promotions lose nothing of what came before it.
+        recent = []
+        var record = OutboxRecord()
+        (record.operation, record.version) = (.flush, truncations)
+        let slots = Set(keys.map(\.slot)).sorted()
+        for slot in guards.contains(.flushes) ? slots : [0] { publish(record, slot) }
+    }
+
+    /// Whether there is a row of a key at a version.
+    func isThere(_ key: Int, _ version: UInt64) -> Bool { !absent[key].contains(version) }
 
     private func drop(_ slot: Int, _ count: Int) {
         let gone = min(count, records[slot].count)
@@ -101,9 +151,32 @@ final class StreamHome {
         for slot in 0..<StreamSlots.count { drop(slot, records[slot].count - min(records[slot].count, 1)) }
     }
 
+    /// Another region becomes home, which lacks some of the last commits; its numbering goes on where it has it.
+    func promote() {
+        let gone = world.random.chance(300) ? 0 : world.random.below(recent.count + 1)
+        let previous = position.epoch
+        for commit in recent.suffix(gone) {
+            lost[commit.key][commit.version] = world.microseconds
+            records[commit.slot].removeAll { $0.sequence >= commit.sequence }
+            log.removeAll { $0.entry.slot == commit.slot && $0.entry.sequence >= commit.sequence }
+            position.sequences[commit.slot] = min(position.sequences[commit.slot], commit.sequence - 1)
+            kept[commit.slot] = min(kept[commit.slot], position.sequences[commit.slot])
+        }
+        for key in keys.indices {
+            let kept = (1...UInt64(history[key].count)).last { lost[key][$0] == nil }
+            stored[key] = kept ?? 1
+        }
+        recent = []
+        position.epoch += 1
+        succession = StreamSuccession(previous: previous, included: position.sequences, isWhole: gone == 0)
+        for node in nodes { node.reconnect() }
+    }
+
     /// The outbox is lost, and another numbering begins.
     func beginEpoch() {
         position.epoch += 1
+        recent = []
+        succession = nil
         log = []
         for slot in 0..<StreamSlots.count {
             records[slot] = []
@@ -126,8 +199,9 @@ final class StreamHome {
 
     /// The row of a key; every version has the same value.
     func row(_ key: [UInt8]) -> StoredRow? {
-        keys.firstIndex { $0.key == key }.map {
-            StoredRow(version: version($0), expiryMilliseconds: 0, clientFlags: 0, value: [1])
+        keys.firstIndex { $0.key == key }.flatMap {
+            guard isThere($0, version($0)) else { return nil }
+            return StoredRow(version: version($0), expiryMilliseconds: 0, clientFlags: 0, value: [1])
         }
     }
 }
@@ -155,6 +229,7 @@ final class StreamNode: ChangeSource, @unchecked Sendable {
         position = home.position
         kept = home.kept
         place = home.read(after: 0).place
+        tail.begin(home.position)
     }
 
     func schedule() { if isShared { roundSoon() } }
@@ -192,6 +267,7 @@ final class StreamNode: ChangeSource, @unchecked Sendable {
 
     /// The connection to the database was lost: what came meanwhile is in the table only.
     func reconnect() {
+        tail.begin(home.position)
         (position, kept) = (home.position, home.kept)
         place = home.read(after: 0).place
     }
@@ -200,6 +276,7 @@ final class StreamNode: ChangeSource, @unchecked Sendable {
 
     // MARK: ChangeSource
 
+    var succession: StreamSuccession? { home.succession }
     var keptSequences: [Int64] { isShared ? kept : home.kept }
 
     func beginProof() -> UInt64 { rounds + 1 }

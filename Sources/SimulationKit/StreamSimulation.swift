@@ -45,9 +45,9 @@ package final class StreamSimulation {
         configuration.lagBoundNanoseconds = 2_000_000_000
         configuration.repairNanoseconds = 500_000_000
         configuration.probeNanoseconds = 200_000_000
-        home = StreamHome(world)
+        home = StreamHome(world, guards)
         let home = self.home
-        replicas = (0..<2).map { _ in StreamReplica(world, home, configuration, guards) }
+        replicas = (0..<2).map { StreamReplica(world, home, configuration, guards, mayBePlain: $0 == 0) }
         end = world.microseconds + UInt64(world.random.within(6...10)) * 1_000_000
         report = StreamReport(seed: seed)
     }
@@ -79,7 +79,7 @@ package final class StreamSimulation {
         world.after(world.random.within(100_000...1_200_000)) { [self] in
             let replica = replicas[world.random.below(replicas.count)]
             let node = home.nodes[world.random.below(home.nodes.count)]
-            switch world.random.below(12) {
+            switch world.random.below(14) {
             case 0:
                 world.noteFault("disconnect")
                 replica.disconnect(for: world.random.below(600_000))
@@ -92,6 +92,11 @@ package final class StreamSimulation {
             case 5:
                 world.noteFault("trim")
                 home.trim()
+                if world.random.chance(500) {
+                    // Once more while somebody is away.
+                    replica.disconnect(for: world.random.within(700_000...1_500_000))
+                    world.after(600_000) { [self] in home.trim() }
+                }
             case 6:
                 world.noteFault("epoch")
                 home.beginEpoch()
@@ -107,6 +112,16 @@ package final class StreamSimulation {
             case 10:
                 world.noteFault("reconnect")
                 node.reconnect()
+            case 12:
+                world.noteFault("truncation")
+                home.truncate()
+            case 11:
+                world.noteFault("promotion")
+                home.promote()
+                for replica in replicas {
+                    replica.noteLoss()
+                    replica.disconnect(for: world.random.below(300_000))
+                }
             default: replica.link.heal()
             }
             faultSoon()

@@ -23,7 +23,9 @@ final class SpoolLog {
     private var nextNumber: UInt64 = 1
 
     private struct Segment {
-        static let header = Array("martlet spool 1\n".utf8)
+        /// What every version's segment begins with, and what this one's does.
+        static let name = Array("martlet spool ".utf8)
+        static let header = name + Array("1\n".utf8)
         let number: UInt64
         var bytes: Int
         var records: Int
@@ -76,10 +78,11 @@ final class SpoolLog {
                 bytes.append(byte)
                 continue
             }
-            guard rest.count >= 2, let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16) else {
+            guard rest.count >= 2, let value = Hexadecimal.bytes(String(decoding: rest.prefix(2), as: UTF8.self))
+            else {
                 return nil
             }
-            bytes.append(value)
+            bytes += value
             rest = rest.dropFirst(2)
         }
         let server = String(decoding: bytes, as: UTF8.self)
@@ -99,11 +102,18 @@ final class SpoolLog {
 
     private static var chunkBytes: Int { 256 << 10 }
 
-    /// Counts the records of a segment, up to the first that is none.
+    /// Counts the records of a segment, up to the first that is none. One of a later version is left alone, and stops
+    /// the start: what it tells to delete must not be forgotten.
     private func scan(_ number: UInt64, _ length: Int) throws(SystemError) -> Segment {
         var segment = Segment(number: number, bytes: length, records: 0)
         let file = try OpenFile(reading: path(number))
-        guard try file.read(at: 0, count: Segment.header.count) == Segment.header else { return segment }
+        let head = try file.read(at: 0, count: Segment.header.count)
+        guard head == Segment.header else {
+            if head.count == Segment.header.count, head.starts(with: Segment.name) {
+                throw SystemError("read", code: SystemError.notSupportedCode, subject: path(number))
+            }
+            return segment
+        }
         var offset = Segment.header.count
         while true {
             let chunk = try file.read(at: offset, count: Self.chunkBytes)

@@ -46,19 +46,21 @@ enum AvroEncoding {
 }
 
 /// Reads Avro's binary encoding; each call gives nil when the bytes end too early or make no sense.
-struct AvroReader {
+package struct AvroReader {
     private let content: [UInt8]
     private var position: Int
 
-    init(_ bytes: [UInt8], from position: Int) {
+    /// Reads what follows the first `position` bytes, which must be there.
+    package init(_ bytes: [UInt8], from position: Int) {
         content = bytes
         self.position = position
     }
 
     /// Whether everything was read.
-    var isAtEnd: Bool { position == content.count }
+    package var isAtEnd: Bool { position == content.count }
 
-    mutating func long() -> Int64? {
+    /// An int or a long.
+    package mutating func long() -> Int64? {
         var value: UInt64 = 0
         var shift: UInt64 = 0
         while position < content.count, shift < 64 {
@@ -71,10 +73,20 @@ struct AvroReader {
         return nil
     }
 
-    mutating func bytes() -> [UInt8]? {
-        guard let length = long(), length >= 0, length <= Int64(content.count - position) else { return nil }
-        defer { position += Int(length) }
-        return Array(content[position..<position + Int(length)])
+    /// Bytes, or a string's.
+    package mutating func bytes() -> [UInt8]? { long().flatMap { bytes(count: $0) } }
+
+    /// So many bytes as they stand there: of fixed, float, double, boolean.
+    package mutating func bytes(count: Int64) -> [UInt8]? {
+        let start = position
+        return skip(count) ? Array(content[start..<position]) : nil
+    }
+
+    /// Passes over so many bytes; false where there are fewer, or the number makes no sense.
+    package mutating func skip(_ count: Int64) -> Bool {
+        guard count >= 0, count <= Int64(content.count - position) else { return false }
+        position += Int(count)
+        return true
     }
 
     mutating func string() -> String? { bytes().map { String(decoding: $0, as: UTF8.self) } }

@@ -29,6 +29,13 @@ package protocol ChangeSource: AnyObject, Sendable {
     func rows(_ keys: [[UInt8]], limitBytes: Int, valueMax: Int) throws(StorageFailure) -> [StoredRow?]
     /// Nobody needs records up to these numbers any more; they may go.
     func release(through sequences: [Int64])
+    /// What the epoch has of the one before it, where a promotion lies between the two.
+    var succession: StreamSuccession? { get }
+}
+
+extension ChangeSource {
+    /// A source that does not say otherwise begins anew with each epoch.
+    package var succession: StreamSuccession? { nil }
 }
 
 /// Records of one slot, as they stand in the outbox.

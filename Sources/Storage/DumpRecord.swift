@@ -3,7 +3,7 @@
 
 internal import Memory
 
-/// A row as it stands in a dump: on the admin port's pages, and in files behind a ``header``.
+/// A row as it stands in a dump: on the admin port's pages, and in files behind a `header`.
 ///
 /// Little-endian, without padding: check 4 (the low half of the XXH3 hash of what follows), key length 2, value length
 /// 4, client flags 4, expiry 8 (milliseconds of Unix time, 0 is never), version 8, key, value. A file that
@@ -94,7 +94,8 @@ package enum DumpRecord {
         let (keyLength, isDamage) = (Int(bits & ~damageBit), bits & damageBit != 0)
         let valueLength = Int(number(bytes, offset + 6, 4))
         let next = offset + headBytes + keyLength + valueLength
-        guard keyLength <= 250, keyLength > 0 || valueLength == 0 else { return .damaged }
+        guard keyLength <= 250, keyLength > 0 || valueLength == 0, valueLength <= StoragePoolPolicy.valueLimitMax
+        else { return .damaged }
         guard bytes.count >= next else { return .incomplete }
         let check = UInt32(truncatingIfNeeded: stableHash(bytes.extracting(offset + 4..<next)))
         guard UInt64(check) == number(bytes, offset, 4) else { return .damaged }

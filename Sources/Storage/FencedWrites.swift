@@ -20,9 +20,14 @@ package struct FencedWrites: Sendable {
     /// Those that wait, first those that came first.
     package private(set) var held: [FencedWrite] = []
     private let guards: OwnershipGuards
+    /// Whether writes wait for a lease: where the store would commit them without one.
+    private let needsLease: Bool
 
     /// Nothing waits. `guards` is for tests.
-    package init(guards: OwnershipGuards = .all) { self.guards = guards }
+    package init(needsLease: Bool = false, guards: OwnershipGuards = .all) {
+        self.needsLease = needsLease
+        self.guards = guards
+    }
 
     /// What may be done now.
     package struct Admission: Sendable {
@@ -43,7 +48,7 @@ package struct FencedWrites: Sendable {
             case .foreign(let place):
                 let failure = StorageFailure.moved(epoch: permit.epoch, owner: permit.view.members[place].address)
                 admission.refused.append((element.submitted.token, .failed(failure)))
-            case .own where isOpen(key, permit) && !waitingKeys.contains(key): admission.ready.append(element)
+            case .own where mayPass(key, permit) && !waitingKeys.contains(key): admission.ready.append(element)
             case .own, .unknown:
                 waiting.append(element)
                 waitingKeys.insert(key)
@@ -53,8 +58,9 @@ package struct FencedWrites: Sendable {
         return admission
     }
 
-    private func isOpen(_ key: [UInt8], _ permit: WritePermit) -> Bool {
-        permit.view.isOpen(key.span) || !guards.contains(.opening)
+    private func mayPass(_ key: [UInt8], _ permit: WritePermit) -> Bool {
+        (permit.view.isOpen(key.span) || !guards.contains(.opening))
+            && (!needsLease || permit.isLeased || !guards.contains(.leases))
     }
 
     /// Puts writes back that were refused with their permit: before all others, as they came before them.

@@ -79,9 +79,10 @@ package struct LeaseReply: Sendable, Equatable {
 
 /// Where the nodes of a fleet agree on who owns what.
 ///
-/// Exchanges and changes of the ring have one order. A change of the ring comes after every write that was committed
-/// under the ring before, and before every one that is committed after it: the store refuses those that carry an older
-/// epoch, or a token that does not hold its name any more.
+/// Exchanges and changes of the ring have one order. Where the store is the authority, too, a change of the ring comes
+/// after every write that was committed under the ring before, and before every one that is committed after it: the
+/// store refuses those that carry an older epoch, or a token that does not hold its name any more. Of others see
+/// ``SharedStore/refusesOldEpochs``.
 package protocol LeaseAuthority: AnyObject, Sendable {
     /// One exchange. Blocks for as long as the answer may take to be of use. Of one thread at a time.
     func exchange(_ request: LeaseRequest) throws(StorageFailure) -> LeaseReply
@@ -93,6 +94,11 @@ package protocol LeaseAuthority: AnyObject, Sendable {
 package protocol SharedStore: StorageBackend {
     /// Where its nodes agree on who owns what.
     var authority: any LeaseAuthority { get }
+    /// Whether nothing is committed under an epoch that is not the newest. Where that is not so, the authority knows
+    /// nothing of commits: the store answers that a write was done only while the node holds a lease and nobody else
+    /// can show a copy of the key, and says ``StorageFailure/Kind/unknownOutcome`` otherwise; and a node caches nothing
+    /// of a key that was another's until that one can neither show a copy nor have a write answered.
+    var refusesOldEpochs: Bool { get }
     /// Has every write go by `fence`. Before ``StorageBackend/start(_:)``.
     func setFence(_ fence: any WriteFence)
 }
@@ -114,13 +120,20 @@ package struct WritePermit: Sendable {
     package var token: UInt64
     /// Who owns what.
     package var view: OwnershipView
+    /// Whether the node's lease is not over.
+    package var isLeased: Bool
 
     /// A permit.
-    package init(name: String, token: UInt64, view: OwnershipView) {
+    package init(name: String, token: UInt64, view: OwnershipView, isLeased: Bool = true) {
         self.name = name
         self.token = token
         self.view = view
+        self.isLeased = isLeased
     }
+
+    /// Whether a key is the node's, and nobody else can show a copy of it or have a write of it answered. Allocates
+    /// nothing.
+    package func holds(_ key: Span<UInt8>) -> Bool { isLeased && view.verdict(of: key) == .own && view.isOpen(key) }
 
     /// The epoch that writes carry.
     package var epoch: UInt64 { view.epoch }

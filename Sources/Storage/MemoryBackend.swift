@@ -27,6 +27,9 @@ package final class MemoryBackend: StorageBackend {
         var rows: [[UInt8]: StoredRow] = [:]
         var bytes = 0
         var clock = HybridLogicalClock(persistedMark: 0)
+        /// No row expires before this time; and when expired ones were last looked for. In milliseconds of Unix time.
+        var earliestExpiry = Int64.max
+        var lastReap = Int64.min
         var queue: [Work] = []
         var isWorking = false
         var isStopping = false
@@ -193,16 +196,32 @@ package final class MemoryBackend: StorageBackend {
             row.version = state.clock.next(after: stored?.version ?? 0, unixMilliseconds: now)
             state.rows[write.key] = row
             state.bytes += size - old
+            if row.expiryMilliseconds != 0 { state.earliestExpiry = min(state.earliestExpiry, row.expiryMilliseconds) }
             return .stored(row)
         }
     }
 
-    /// Forgets expired rows. Returns the bytes that are left.
+    /// Between looks for expired rows while it is full, in milliseconds: each look is at all rows.
+    private static let reapMilliseconds: Int64 = 1_000
+
+    /// Forgets expired rows, where there may be some and it is time to look. Returns the bytes that are left.
     private static func reap(at now: Int64, sparing key: [UInt8], _ state: inout State) -> Int {
-        let expired = state.rows.filter { !$0.value.isLive(at: now) && $0.key != key }
-        for (key, row) in expired {
+        // A clock that was set back is no reason to wait.
+        let isTime = state.lastReap > now || now >= state.lastReap &+ reapMilliseconds
+        guard now >= state.earliestExpiry, isTime else { return state.bytes }
+        state.lastReap = now
+        state.earliestExpiry = .max
+        var expired: [(key: [UInt8], bytes: Int)] = []
+        for (other, row) in state.rows where row.expiryMilliseconds != 0 {
+            if row.isLive(at: now) || other == key {
+                state.earliestExpiry = min(state.earliestExpiry, row.expiryMilliseconds)
+            } else {
+                expired.append((other, other.count + row.value.count))
+            }
+        }
+        for (key, bytes) in expired {
             state.rows[key] = nil
-            state.bytes -= key.count + row.value.count
+            state.bytes -= bytes
         }
         return state.bytes
     }

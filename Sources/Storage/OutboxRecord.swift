@@ -96,11 +96,33 @@ package struct OutboxRecord: Sendable, Equatable {
     /// The record that an Avro single object holds; nil when it is none, is cut short, has another schema, or has
     /// numbers that no record can have.
     package init?(object bytes: [UInt8]) {
-        guard bytes.count >= 10, bytes[0] == 0xc3, bytes[1] == 0x01 else { return nil }
+        guard OutboxRecord.isObject(bytes) else { return nil }
+        self.init(body: bytes, from: OutboxRecord.objectHeaderBytes)
+    }
+
+    /// Bytes of a single object before its body.
+    package static let objectHeaderBytes = 10
+
+    /// Whether bytes begin as a single object of our schema.
+    private static func isObject(_ bytes: [UInt8]) -> Bool {
+        guard bytes.count >= objectHeaderBytes, bytes[0] == 0xc3, bytes[1] == 0x01 else { return false }
         var fingerprint: UInt64 = 0
         for index in 0..<8 { fingerprint |= UInt64(bytes[2 + index]) << UInt64(8 * index) }
-        guard fingerprint == OutboxRecord.fingerprint else { return nil }
-        var reader = AvroReader(bytes, from: 10)
+        return fingerprint == OutboxRecord.fingerprint
+    }
+
+    /// The key of the record that a single object holds; nil when it is none. Cheaper than the whole record.
+    package static func key(ofObject bytes: [UInt8]) -> [UInt8]? {
+        guard isObject(bytes) else { return nil }
+        var reader = AvroReader(bytes, from: objectHeaderBytes)
+        guard reader.long() != nil, reader.bytes() != nil else { return nil }
+        return reader.bytes()
+    }
+
+    /// The record whose Avro body is what follows the first `start` bytes, to the end; nil as above.
+    package init?(body bytes: [UInt8], from start: Int) {
+        guard start >= 0, start <= bytes.count else { return nil }
+        var reader = AvroReader(bytes, from: start)
         guard let number = reader.long(), number >= 0 else { return nil }
         // An operation that is not known yet reads as the enumeration's default.
         operation = UInt8(exactly: number).flatMap(Operation.init) ?? .set

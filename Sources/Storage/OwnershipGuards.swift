@@ -28,14 +28,25 @@ package struct OwnershipGuards: NamedGuards {
     /// No copy is shown while a write of its key is in flight: the key's next owner may have shown what that did.
     package static let writes = OwnershipGuards(rawValue: 1 << 8)
 
-    /// Every guard, each with its name.
+    /// Where the store does not look at epochs: that a write was done is answered only while the node holds the key.
+    package static let answers = OwnershipGuards(rawValue: 1 << 9)
+    /// Where the store does not look at epochs: nothing of a key that was another's is cached while that one may have
+    /// writes answered.
+    package static let gained = OwnershipGuards(rawValue: 1 << 10)
+
+    /// The guards of a fleet whose store looks at epochs, each with its name.
     package static let named: [(name: String, guards: OwnershipGuards)] = [
         ("leases", .leases), ("owners", .owners), ("opening", .opening), ("fences", .fences), ("regained", .regained),
         ("fills", .fills), ("adoption", .adoption), ("predecessors", .predecessors), ("writes", .writes),
     ]
+    /// Those without which, where the store does not look at epochs, somebody reads what is older than a write that was
+    /// answered.
+    package static let namedWithoutFence: [(name: String, guards: OwnershipGuards)] = [
+        ("leases", .leases), ("owners", .owners), ("regained", .regained), ("adoption", .adoption), ("gained", .gained),
+    ]
 
     /// All guards.
-    package static let all = OwnershipGuards(named.map(\.guards))
+    package static let all = OwnershipGuards(named.map(\.guards) + [.answers, .gained])
 }
 
 /// The times and limits of a fleet's leases.
@@ -56,6 +67,8 @@ package struct OwnershipConfiguration: Sendable, Equatable {
     package var takeoverMilliseconds: Int64 { Int64((leaseNanoseconds + driftNanoseconds) / 1_000_000) }
     /// Rings that are kept; of more, the oldest count as ones under which nobody owned anything.
     package var ringsMax = 64
+    /// Whether the store commits nothing under an old epoch: see ``SharedStore/refusesOldEpochs``.
+    package var isFenced = true
 
     /// The times that a node has unless it is told otherwise.
     package init() {}

@@ -10,6 +10,10 @@
 ///   so that it has said that it adopted the newer ring, or is silent a lease after the newer ring was known to
 ///   anybody;
 /// - whatever is cached of a key that was another's meanwhile is not shown.
+///
+/// Where the store does not look at epochs (``OwnershipConfiguration/isFenced``), what is read of a key that was
+/// another's may be older than a write that the other one has answered yet. Such a key's copies count as doubtful until
+/// nobody else can have writes answered, and all copies were looked through after that.
 package struct OwnershipStateMachine: Sendable {
     /// What the node is called.
     package let name: String
@@ -120,9 +124,11 @@ package struct OwnershipStateMachine: Sendable {
     package struct Change: Sendable, Equatable {
         /// There is another ``view``.
         package var view = false
-        /// The node answers by another ring: reads under way must not be cached, and then copies are to be looked
-        /// through for strays.
+        /// The node answers by another ring.
         package var ring = false
+        /// Reads under way must not be cached, and then copies are to be looked through for strays: with each ring, and
+        /// without a fence when nobody answers by the rings before any more.
+        package var sweeps = false
         /// Rings were missed: nothing is known of who owned what.
         package var gap = false
     }
@@ -145,6 +151,7 @@ package struct OwnershipStateMachine: Sendable {
         prune()
         change.ring = before.0 != epoch || change.gap
         change.view = change.ring || before.1 != cleanFrom || before.2 != openFrom
+        change.sweeps = change.ring || (!isFenced && before.2 != openFrom)
         return change
     }
 
@@ -159,7 +166,7 @@ package struct OwnershipStateMachine: Sendable {
         guard isSuperseded else {
             (isSuperseded, isJoining) = (true, false)
             leaseUntil = 0
-            return Change(view: true, ring: true)
+            return Change(view: true, ring: true, sweeps: true)
         }
         // Only now that everybody has seen that nothing is the node's: no write carries the new token before that.
         let holder = reply.nodes.first { $0.name == name }
@@ -184,9 +191,13 @@ package struct OwnershipStateMachine: Sendable {
         leaseUntil = max(leaseUntil, sent &+ configuration.leaseNanoseconds)
     }
 
-    /// All copies were looked through since `view` was shown, and those removed that it calls stray.
+    /// Whether what is read under the newest ring is as new as whatever anybody answers.
+    private var isFenced: Bool { configuration.isFenced || !guards.contains(.gained) }
+
+    /// All copies were looked through since `view` was shown, and those removed that it calls stray. Without a fence
+    /// that says something only of what was read when nobody else had writes answered any more.
     package mutating func swept(by view: OwnershipView) {
-        guard view.era == era else { return }
+        guard view.era == era, isFenced || !view.isClosing else { return }
         cleanFrom = max(cleanFrom, view.epoch)
         prune()
     }
@@ -208,13 +219,14 @@ package struct OwnershipStateMachine: Sendable {
             rings = [(nobodys(before: first.epoch), now)]
             if last.epoch < known { (cleanFrom, openFrom) = (0, 0) }
         }
-        if isFirst, first.epoch > 1 || isReturning { rings = [(nobodys(before: first.epoch), now)] }
+        // An authority without rings may have lost them, which a store that looks at epochs would not have.
+        if isFirst, first.epoch > 1 || isReturning || !isFenced { rings = [(nobodys(before: first.epoch), now)] }
         for (epoch, members) in listed where epoch > self.epoch {
             let own = members.firstIndex { $0.name == name } ?? -1
             rings.append((OwnershipRing(epoch: epoch, members: members, own: own, placement: place(members)), now))
         }
         // Nothing was cached before the first ring.
-        if isFirst, !isReturning { cleanFrom = epoch }
+        if isFirst, !isReturning, isFenced { cleanFrom = epoch }
         return isGap
     }
 

@@ -20,7 +20,7 @@ package struct ScanBounds: Sendable {
 
 /// What one scan gave.
 package struct ScanPage: Sendable {
-    /// Live rows, in the order of their keys.
+    /// Live rows, in the order of their keys. There may be none where there are more behind ``next``.
     package var rows: [(key: [UInt8], row: StoredRow)]
     /// What lies between them and cannot be read, in the same order.
     package var damage: [ScanDamage]

@@ -30,7 +30,8 @@ package protocol StorageBackend: AnyObject, Sendable {
     func statistics() -> [StorageStatistic]
 
     /// Live rows in the order of their keys, from the first key behind `key` that begins with `prefix`. What is damaged
-    /// is passed over and told. Blocks: for export and warm-up.
+    /// is passed over and told. A page may have no row and yet not be the last: it looks at so many rows, live or not,
+    /// and no more. Blocks: for export and warm-up.
     func scan(prefix: [UInt8], after key: [UInt8], _ bounds: ScanBounds) throws(StorageFailure) -> ScanPage
 
     /// Answers what was submitted, then closes. Blocks.
@@ -51,9 +52,14 @@ extension StorageBackend {
     package func scan(
         prefix: [UInt8], after key: [UInt8], limit: Int
     ) throws(StorageFailure) -> [(key: [UInt8], row: StoredRow)] {
-        let page = try scan(prefix: prefix, after: key, ScanBounds(rows: limit))
-        if let damage = page.damage.first { throw StorageFailure(.refused, damage.reason) }
-        return page.rows
+        var (rows, next): ([(key: [UInt8], row: StoredRow)], [UInt8]?) = ([], key)
+        while let last = next, rows.count < limit {
+            let page = try scan(prefix: prefix, after: last, ScanBounds(rows: limit - rows.count))
+            if let damage = page.damage.first { throw StorageFailure(.refused, damage.reason) }
+            rows += page.rows
+            next = page.next
+        }
+        return rows
     }
 
     /// A store of one process knows that nobody else writes to it.
@@ -127,6 +133,8 @@ extension StorageSink {
 /// Whether a store can be used.
 package enum StorageHealth: Sendable, Equatable {
     case ready
+    /// Reads and writes work, and something behind them does not; with the reason.
+    case impaired(String)
     /// Reads work, writes are refused; with the reason.
     case readOnly(String)
     /// Nothing works; with the reason.

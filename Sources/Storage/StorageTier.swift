@@ -14,9 +14,9 @@ internal import Synchronization
 /// in which the backend gets them. An answer may be delivered before the call that asked for it returns.
 ///
 /// What a connection owes, so that its commands take effect in their order: it reads a key with a write of its own
-/// unanswered through ``read(key:hash:pool:for:)`` where ``isBusy(_:_:)`` says so; and it asks nothing of a key while a
-/// read of its own of that key is unanswered, as that read may show whatever comes after it. The caller holds no lock
-/// that its ``CachedCopies`` take.
+/// unanswered through ``read(key:hash:pool:acceptsCopy:for:)`` where ``isBusy(_:_:)`` says so; and it asks nothing of a
+/// key while a read of its own of that key is unanswered, as that read may show whatever comes after it. The caller
+/// holds no lock that its ``CachedCopies`` take.
 package final class StorageTier: StorageSink {
     private let backend: any StorageBackend
     private let copies: any CachedCopies
@@ -133,7 +133,7 @@ package final class StorageTier: StorageSink {
     }
 
     /// Whether writes to the key are in flight: a connection with unanswered commands of its own must then read through
-    /// ``read(key:hash:pool:for:)`` rather than from the cache. Cheap: one short lock, no allocation.
+    /// ``read(key:hash:pool:acceptsCopy:for:)`` rather than from the cache. Cheap: one short lock, no allocation.
     package func isBusy(_ hash: UInt64, _ key: Span<UInt8>) -> Bool {
         Self.withStripe(of: stripes, stripe(hash)) { $0.machine.isBusy(hash, key) }
     }
@@ -144,6 +144,12 @@ package final class StorageTier: StorageSink {
     /// that no fill gets in between.
     package func noteFlush() {
         for index in 0..<stripes.count { step(index) { machine, _, _ in machine.flush() } }
+    }
+
+    /// A stream said that there is no row any more that is not newer than `version`: as ``noteFlush()``, and reads that
+    /// are sent later and find older rows are not cached for a while, either.
+    package func noteEmptied(version: UInt64) {
+        for index in 0..<stripes.count { step(index) { machine, now, _ in machine.flush(toldOf: version, at: now) } }
     }
 
     /// Something outside invalidated a key or changed it: the copy is dropped, and fills under way must not install.

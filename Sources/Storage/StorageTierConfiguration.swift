@@ -8,8 +8,8 @@ package struct StorageTierConfiguration: Sendable, Equatable {
     package var stripes = 64
     /// Counters of arrivals in each stripe, a power of two: keys that share one disturb each other's fills.
     package var bucketsPerStripe = 1024
-    /// Commands that wait for one key: a herd fits.
-    package var waitersPerKeyMax = 65_536
+    /// Commands that wait for one key: a herd fits. As many as a stripe's share of ``waitersMax``.
+    package var waitersPerKeyMax = 16_384
     /// Reads that storage has not answered. This limit and those below hold for all stripes together; each stripe has
     /// an even share, so a skewed load may meet it early.
     package var readsInFlightMax = 65_536

@@ -98,6 +98,7 @@ package final class SubmissionQueue<Element: Sendable>: Sendable {
     /// Puts in what there is room for, and returns the rest; all of it when the queue is closed. An element that counts
     /// for no bytes is not held against their limit; one that is larger than the limit goes in alone.
     package func offer(_ elements: [Element]) -> [Element] {
+        if elements.isEmpty { return [] }
         if append(elements) {
             parking.announce()
             return []

@@ -21,6 +21,10 @@ struct ToldVersions {
     /// The hashes in the order in which they were told of, in a ring of `limit` places.
     private var order: [(hash: UInt64, number: UInt64)] = []
     private var number: UInt64 = 0
+    /// All rows of versions below this are gone, as was told; and until when that is remembered.
+    private var floor: (version: UInt64, untilNanoseconds: UInt64) = (0, 0)
+    /// Versions are times by the clocks of several machines, in milliseconds behind 16 bits, which differ by so much.
+    private static let clocksDiffer: UInt64 = 500 << 16
 
     /// At most `limit` marks, each for so long.
     init(limit: Int, keptMilliseconds: UInt64) {
@@ -47,9 +51,16 @@ struct ToldVersions {
         number &+= 1
     }
 
+    /// The stream told that there is no row any more that is not newer than a version.
+    mutating func noteEmptied(version: UInt64, atNanoseconds now: UInt64) {
+        let (sum, isOverflow) = version.addingReportingOverflow(Self.clocksDiffer)
+        floor = (max(floor.version, isOverflow ? version : sum), now &+ keptNanoseconds)
+    }
+
     /// Whether what a read found is older than what was told: a row of an older version, or none where a row was told
     /// of.
     func isAhead(of outcome: ReadOutcome, _ hash: UInt64, atNanoseconds now: UInt64) -> Bool {
+        if case .found(let row) = outcome, row.version < floor.version, now < floor.untilNanoseconds { return true }
         guard !marks.isEmpty, let mark = marks[hash], now < mark.untilNanoseconds else { return false }
         return switch outcome {
         case .found(let row): row.version < mark.version

@@ -100,7 +100,7 @@ package enum WriteEvaluation: Sendable, Equatable {
         return .put(row)
     }
 
-    /// A stored value as a number, as ``parseStoredNumber(_:)`` reads it; nil for what is none.
+    /// A stored value as a number, as `parseStoredNumber(_:)` reads it; nil for what is none.
     package static func number(_ bytes: [UInt8]) -> UInt64? { parseStoredNumber(bytes.span) }
 
     /// A number in decimal digits.

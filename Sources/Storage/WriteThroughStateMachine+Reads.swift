@@ -32,7 +32,11 @@ extension WriteThroughStateMachine {
         } else {
             if keys[slot].waiting.count > 0 { statistics.joinedReads += 1 }
             keys[slot].waiting.append(waiting)
-            if keys[slot].read == nil { sendRead(slot, at: now, into: &actions) }
+            if keys[slot].read == nil {
+                sendRead(slot, at: now, into: &actions)
+                // Where it was refused nothing else holds the key.
+                keys.removeIfIdle(slot)
+            }
         }
     }
 

@@ -85,6 +85,13 @@ package struct WriteThroughStateMachine: ~Copyable {
         for slot in keys.used { supersedeWrites(slot) }
     }
 
+    /// The same, and a stream told that rows of earlier versions are gone: what is read of them for a while comes from
+    /// a store that lags.
+    package mutating func flush(toldOf version: UInt64, at now: StorageTime) {
+        flush()
+        told.noteEmptied(version: version, atNanoseconds: now.monotonicNanoseconds)
+    }
+
     /// A key changed in storage without this tier's doing, or may have.
     package mutating func invalidate(_ key: [UInt8], hash: UInt64, into actions: inout StorageActions) {
         if guards.contains(.invalidations) {

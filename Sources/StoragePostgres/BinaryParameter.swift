@@ -9,10 +9,15 @@ enum BinaryParameter {
 
     static func integer(_ value: Int32) -> [UInt8] { bytes(UInt32(bitPattern: value)) }
 
-    static func array(bytea values: [[UInt8]]) -> [UInt8] {
-        var result = head(OID.bytea, values.count)
-        result.reserveCapacity(values.reduce(result.count) { $0 + $1.count + 4 })
+    /// Values; nil is null.
+    static func array(bytea values: [[UInt8]?]) -> [UInt8] {
+        var result = head(OID.bytea, values.count, hasNulls: values.contains { $0 == nil })
+        result.reserveCapacity(values.reduce(result.count) { $0 + ($1?.count ?? 0) + 4 })
         for value in values {
+            guard let value else {
+                append(UInt32.max, to: &result)
+                continue
+            }
             append(UInt32(value.count), to: &result)
             result += value
         }
@@ -55,6 +60,20 @@ enum BinaryParameter {
         return result
     }
 
+    static func array(text values: [String?]) -> [UInt8] {
+        var result = head(OID.text, values.count, hasNulls: values.contains { $0 == nil })
+        for value in values {
+            guard let value else {
+                // Minus one: a null has no length.
+                append(UInt32.max, to: &result)
+                continue
+            }
+            append(UInt32(value.utf8.count), to: &result)
+            result += Array(value.utf8)
+        }
+        return result
+    }
+
     /// A whole number of any width; nil when it has another.
     static func number(_ column: [UInt8]?) -> Int64? {
         guard let column, [2, 4, 8].contains(column.count) else { return nil }
@@ -63,11 +82,11 @@ enum BinaryParameter {
         return Int64(bitPattern: value << unused) >> Int64(unused)
     }
 
-    private static func head(_ type: UInt32, _ count: Int) -> [UInt8] {
+    private static func head(_ type: UInt32, _ count: Int, hasNulls: Bool = false) -> [UInt8] {
         var result: [UInt8] = []
         // An empty array has no dimension.
         append(UInt32(count == 0 ? 0 : 1), to: &result)
-        append(UInt32(0), to: &result)
+        append(UInt32(hasNulls ? 1 : 0), to: &result)
         append(type, to: &result)
         guard count > 0 else { return result }
         append(UInt32(count), to: &result)

@@ -1,6 +1,8 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Storage
+
 /// Triggers that put what other programs do to the table of rows into the outbox, in their own transactions, and have
 /// the version of a row grow where they did not see to it. What the nodes do themselves, which say so in their
 /// sessions, passes by at the cost of a comparison.
@@ -85,9 +87,18 @@ enum CaptureSchema {
         "SELECT id, encode(k, 'hex') FROM martlet_outbox WHERE slot < 0 ORDER BY id LIMIT \(limit)"
     }
 
-    /// Says which slots they are in.
+    /// Says which slots they are in. One that is about all rows is put into each slot: slots are not ordered among each
+    /// other, and are lost each by itself, so that in one alone it would not be behind what was done before it.
     static func place(_ records: [(id: Int64, slot: Int)]) -> String {
         let rows = records.map { "(\($0.id), \($0.slot))" }.joined(separator: ", ")
-        return "UPDATE martlet_outbox o SET slot = v.slot FROM (VALUES \(rows)) AS v (id, slot) WHERE o.id = v.id"
+        let flush = OutboxRecord.Operation.flush.rawValue
+        return """
+            WITH v (id, slot) AS (VALUES \(rows)),
+            i AS (INSERT INTO martlet_outbox (op, pool, slot, k, ver, exp, ts)
+              SELECT o.op, o.pool, s.slot, o.k, o.ver, o.exp, o.ts FROM martlet_outbox o JOIN v ON o.id = v.id
+              CROSS JOIN generate_series(0, \(StreamSlots.count - 1)) AS s (slot)
+              WHERE o.slot < 0 AND o.op & \(captured - 1) = \(flush) AND s.slot <> v.slot)
+            UPDATE martlet_outbox o SET slot = v.slot FROM v WHERE o.id = v.id
+            """
     }
 }

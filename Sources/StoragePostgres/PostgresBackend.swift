@@ -11,7 +11,7 @@ internal import Telemetry
 ///
 /// Each connection has a thread. Writers share the keys by their hash, so that the writes of a key go over one
 /// connection in their order, and take what waits in one transaction; readers take what waits in one statement.
-package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore {
+package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore, HomedStore {
     private let configuration: PostgresConfiguration
     private let core: SQLCore
     private let threads = Guarded<[Thread]>([])
@@ -26,14 +26,20 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
         core = SQLCore(configuration)
         leases = PostgresLeases(configuration, sessionName: core.name.full)
         scans = PostgresScans(core)
-        followed = configuration.keepsOutbox ? PostgresChanges(configuration, name: core.name.full) : nil
+        followed = configuration.keepsOutbox ? PostgresChanges(core) : nil
     }
 
     /// The stream of all nodes that share the database; nil where this node was not told to keep one.
     package var changes: (any ChangeSource)? { followed }
 
+    /// The database as what its region is home with.
+    package var homeDatabase: (any HomeDatabase)? { PostgresHome(configuration) }
+
     /// Where nodes that share the database agree on who owns what; answers once the backend was started.
     package var authority: any LeaseAuthority { leases }
+
+    /// Every transaction that writes looks at the epoch: see `FleetSchema.fence`.
+    package var refusesOldEpochs: Bool { true }
 
     /// Has every write go by `fence`. Before the start; with ``PostgresConfiguration/isShared``.
     package func setFence(_ fence: any WriteFence) { core.setFence(fence) }
@@ -134,8 +140,13 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
             // Says that tables and columns are there.
             try connection.prepare(configuration)
             _ = try connection.identity()
-            if configuration.keepsOutbox { _ = try connection.run(texts: [StreamSchema.check]) }
+            if configuration.keepsOutbox {
+                _ = try connection.run(texts: [StreamSchema.check])
+                let newest = try connection.run([SQLCall(.newest, [])]).first?.first?.first ?? nil
+                core.homeEpoch.store(BinaryParameter.number(newest) ?? 0, ordering: .relaxed)
+            }
             if configuration.isShared { _ = try connection.run(texts: [FleetSchema.check]) }
+            try requireRights(connection)
             try endEarlierSessions(connection)
             // After them: what they committed last may have moved the mark.
             rows = try Self.meta(connection)
@@ -163,6 +174,21 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
             name.withLock { $0 = "\(source)-\(epoch)" }
         }
         return UInt64(bitPattern: mark)
+    }
+
+    /// Fails where the role lacks a right that it needs later, and nobody would hear of it then. Changes nothing.
+    private func requireRights(_ connection: borrowing SQLConnection) throws(SQLFailure) {
+        let (nothing, zero) = (SQLColumns(), BinaryParameter.bigint(0))
+        _ = try connection.run([nothing.blind, nothing.guarded, SQLCall(.reap, [zero, zero, zero])])
+        _ = try connection.run(texts: [PostgresSchema.markRights])
+        guard configuration.keepsOutbox else { return }
+        _ = try connection.run(texts: StreamSchema.rights)
+        // A sequence is asked for by those only who take a number.
+        guard let name = try connection.run(texts: [StreamSchema.closedSequences]).first?.first?.first ?? nil else {
+            return
+        }
+        let sequence = String(decoding: name, as: UTF8.self)
+        throw .refused(state: "42501", reason: "permission denied for sequence \(sequence): GRANT USAGE on it")
     }
 
     /// Waits a while for the sessions of earlier processes to be gone. When they are not, a writer goes on looking.
@@ -306,6 +332,9 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore 
             counter(
                 "fenced", counters.fenced, "Transactions that were refused because the ring had changed meanwhile."),
             counter("reaped", counters.reaped, "Expired rows and tombstones that were deleted."),
+            counter("reaps_failed", counters.reapsFailed, "Times that deleting them failed."),
+            counter(
+                "stream_failures", counters.streamFailures, "Times that the connection that publishes changes failed."),
             counter("connections_made", counters.connections, "Connections that were made."),
         ]
     }

@@ -5,13 +5,14 @@ internal import Memory
 internal import Platform
 internal import Storage
 internal import Synchronization
+internal import Telemetry
 
 /// The stream of a database that nodes share: each of them publishes what is committed, whoever wrote it, and reads
 /// what was published. A thread of its own goes round; a proof is a round that began behind the question.
-final class PostgresChanges: ChangeSource {
+final class PostgresChanges: ChangeSource, ChangeIntake {
     let tail: ChangeTail
+    private let core: SQLCore
     private let configuration: PostgresConfiguration
-    private let name: String
     private let parking = Parking()
     private let isStopping = Atomic<Bool>(false)
     private let state = Guarded(State())
@@ -27,6 +28,7 @@ final class PostgresChanges: ChangeSource {
         var proven: [Int64]?
         var isAsked = false
         var isConnected = false
+        var succession: StreamSuccession?
     }
 
     /// What the thread of the rounds knows. It outlives a connection: the next one is compared with it.
@@ -38,16 +40,18 @@ final class PostgresChanges: ChangeSource {
         /// Behind which record the oldest are.
         var trimPlace: Int64 = 0
         var nextTrim: UInt64 = 0
+        var nextHeartbeat: UInt64 = 0
     }
 
-    init(_ configuration: PostgresConfiguration, name: String) {
-        self.configuration = configuration
-        self.name = name
+    init(_ core: SQLCore) {
+        self.core = core
+        configuration = core.configuration
         tail = ChangeTail(limitBytes: configuration.streamTailBytes)
     }
 
     var position: StreamPosition? { state.withLock { $0.position } }
     var keptSequences: [Int64] { state.withLock { $0.kept } }
+    var succession: StreamSuccession? { state.withLock { $0.succession } }
 
     func beginProof() -> UInt64 {
         let ticket = state.withLock { state in
@@ -75,17 +79,22 @@ final class PostgresChanges: ChangeSource {
     func run() {
         var retry = configuration.firstRetryMilliseconds
         var walk = Walk()
+        // Only where rounds go well is the next failure the first one.
+        var isGoing = false
         while !isStopping.load(ordering: .acquiring) {
             do throws(SQLFailure) {
-                let connection = try SQLConnection(configuration, name: name)
+                let connection = try SQLConnection(configuration, name: core.name.full)
                 let timeout = configuration.statementTimeoutMilliseconds
                 _ = try connection.run(texts: [PostgresSchema.session(statementTimeoutMilliseconds: timeout)])
                 try begin(connection, &walk)
-                retry = configuration.firstRetryMilliseconds
                 state.withLock { $0.isConnected = true }
-                try goRound(connection, &walk)
+                try goRound(connection, &walk, &isGoing)
             } catch {
                 state.withLock { $0.isConnected = false }
+                core.counters.streamFailures.add(1)
+                core.note(.stream, failure: error.reason)
+                if isGoing { retry = configuration.firstRetryMilliseconds }
+                isGoing = false
                 pause(milliseconds: retry)
                 retry = min(retry * 2, configuration.lastRetryMilliseconds)
             }
@@ -98,7 +107,9 @@ final class PostgresChanges: ChangeSource {
         parking.wait(ticket, timeoutNanoseconds: UInt64(milliseconds) * 1_000_000)
     }
 
-    private func goRound(_ connection: borrowing SQLConnection, _ walk: inout Walk) throws(SQLFailure) {
+    private func goRound(
+        _ connection: borrowing SQLConnection, _ walk: inout Walk, _ isGoing: inout Bool
+    ) throws(SQLFailure) {
         walk.nextTrim = Clock.monotonicNanoseconds() + trimNanoseconds
         while !isStopping.load(ordering: .acquiring) {
             let ticket = parking.ticket
@@ -107,6 +118,8 @@ final class PostgresChanges: ChangeSource {
                 found = try round(connection, &walk)
                 try trim(connection, &walk)
                 try answerQuestion(connection)
+                if !isGoing { core.note(.stream, failure: nil) }
+                isGoing = true
             } catch .refused(let state, _) where Self.isPassing(state) {
                 // Somebody held the lock for long: the connection is as good as another.
                 pause(milliseconds: configuration.firstRetryMilliseconds)
@@ -133,11 +146,15 @@ final class PostgresChanges: ChangeSource {
             return state.begun
         }
         let limit = configuration.publishLimit
-        let results = try connection.run(texts: [
-            StreamSchema.lock, StreamSchema.publish(limit: limit),
-            StreamSchema.read(after: walk.place, limit: 2 * limit), StreamSchema.state,
-            CaptureSchema.unplaced(limit: limit),
-        ])
+        let started = Clock.monotonicNanoseconds()
+        let says = started >= walk.nextHeartbeat
+        let results = try connection.run(
+            texts: [
+                StreamSchema.lock, StreamSchema.publish(limit: limit),
+                StreamSchema.read(after: walk.place, limit: 2 * limit), StreamSchema.state,
+                CaptureSchema.unplaced(limit: limit), HomeSchema.isFenced,
+            ] + (says ? [HomeSchema.heartbeat] : []))
+        if says { walk.nextHeartbeat = started + Self.heartbeatNanoseconds }
         guard let found = results[3].first.flatMap(PublishedState.init) else { throw Self.strange }
         if let known = walk.known, found.epoch != known.epoch || found.isBehind(known) {
             // Another numbering, with the connection unharmed.
@@ -158,7 +175,9 @@ final class PostgresChanges: ChangeSource {
         try place(results[4], connection)
         let isWhole = published < Int64(limit) && results[2].count < 2 * limit && results[4].isEmpty
         if !entries.isEmpty { tail.append(entries) }
-        if isWhole {
+        // Another region may be home, and have more.
+        let isFenced = results[5].first?.first == Array("t".utf8)
+        if isWhole, !isFenced {
             state.withLock { state in (state.whole, state.proven) = (round, found.last) }
             tail.append([])
         }
@@ -177,6 +196,9 @@ final class PostgresChanges: ChangeSource {
         _ = try connection.run(texts: [StreamSchema.lock, CaptureSchema.place(records)])
     }
 
+    /// Between what home says of itself to the copies of its database.
+    private static let heartbeatNanoseconds: UInt64 = 1_000_000_000
+
     private static let strange = SQLFailure.refused(
         state: "XX001", reason: "the database has no stream: run `martletctl storage init`")
 
@@ -193,12 +215,16 @@ final class PostgresChanges: ChangeSource {
         else { throw Self.strange }
         let position = StreamPosition(
             source: String(UInt64(bitPattern: source), radix: 16), epoch: epoch, sequences: found.last)
+        let succession = try connection.run(texts: [HomeSchema.succession]).first?.first
         if found.epoch != walk.known?.epoch { walk.mark = nil }
         (walk.place, walk.known, walk.trimPlace) = (place, found, 0)
+        // What was published since the last round is read from the table by those who follow; what the tail has of
+        // another numbering must not be taken for this one's.
+        tail.begin(position)
         state.withLock { state in
             state.kept = found.kept
-            // What was published while there was no connection is read from the table by those who follow.
             state.position = position
+            state.succession = succession.flatMap { HomeSchema.succession($0) }
         }
     }
 
@@ -257,7 +283,7 @@ final class PostgresChanges: ChangeSource {
 
     private func entry(_ row: [[UInt8]?], _ position: StreamPosition) throws(SQLFailure) -> ChangeTail.Entry {
         let numbers = [1, 2, 3, 4, 6, 7, 8].compactMap { $0 < row.count ? Self.number(row[$0]) : nil }
-        guard row.count == 9, numbers.count == 7, let key = row[5].flatMap(Self.bytes),
+        guard row.count == 10, numbers.count == 7, let key = row[5].flatMap(Self.bytes),
             (0..<Int64(StreamSlots.count)).contains(numbers[0])
         else { throw .refused(state: "XX001", reason: "a record of the stream has other columns") }
         var record = OutboxRecord()
@@ -272,12 +298,15 @@ final class PostgresChanges: ChangeSource {
         record.key = key
         record.keyHash = stableHash(key.span)
         record.version = UInt64(bitPattern: numbers[4])
-        record.expiryMilliseconds = numbers[5]
-        record.timeMilliseconds = numbers[6]
+        // Another program's row may say that it never was there, as memcached's clients do with a negative time.
+        record.expiryMilliseconds = numbers[5] < 0 ? 1 : numbers[5]
+        record.timeMilliseconds = max(0, numbers[6])
         record.region = configuration.region
         (record.source, record.epoch) = (position.source, position.epoch)
         record.position = Self.number(row[0]).map { String($0) } ?? ""
         record.reason = isCaptured ? "cdc" : "write"
+        // Of the length of a W3C traceparent: others write to the table too.
+        record.trace = row[9].flatMap { $0.count == 55 ? String(decoding: $0, as: UTF8.self) : nil }
         var bytes: [UInt8] = []
         record.encodeObject(into: &bytes)
         return ChangeTail.Entry(slot: Int(record.slot), sequence: record.sequence, bytes: bytes)
@@ -317,7 +346,33 @@ final class PostgresChanges: ChangeSource {
         return found
     }
 
-    /// Has the thread run a statement between two rounds. One caller at a time. Blocks, but not where there is no
+    // MARK: Changes that another log tells of
+
+    func places(of log: String) throws(StorageFailure) -> [Int: Int64] {
+        let rows: SQLRows
+        do throws(SQLFailure) { rows = try ask(IntakeSchema.places(log)) } catch {
+            throw StorageFailure(.refused, error.reason)
+        }
+        var found: [Int: Int64] = [:]
+        for row in rows where row.count == 2 {
+            guard let partition = Self.number(row[0]), let next = Self.number(row[1]) else { continue }
+            found[Int(partition)] = next
+        }
+        return found
+    }
+
+    func take(
+        _ changes: [LoggedChange], of log: String, partition: Int, from place: Int64?, to next: Int64
+    ) throws(StorageFailure) -> Bool {
+        let text = IntakeSchema.take(changes, of: log, partition: partition, from: place, to: next)
+        do throws(SQLFailure) { return try !ask(text).isEmpty } catch {
+            throw StorageFailure(.refused, error.reason)
+        }
+    }
+
+    // MARK: Questions between rounds
+
+    /// Has the thread run a statement between two rounds. Blocks, but not where there is no
     /// connection.
     private func ask(_ text: String) throws(SQLFailure) -> SQLRows {
         guard state.withLock({ $0.isConnected }) else { throw .lostBefore(reason: "there is no connection") }
@@ -335,6 +390,9 @@ final class PostgresChanges: ChangeSource {
         let answer: Result<SQLRows, SQLFailure>
         do throws(SQLFailure) { answer = .success(try connection.run(texts: [text]).first ?? []) } catch {
             desk.answer(number, .failure(error))
+            // A statement that is refused is rolled back, and the connection as good as before, unless it leads to a
+            // database that takes no writes.
+            if case .refused(let state, _) = error, state != "25006" { return }
             throw error
         }
         desk.answer(number, answer)

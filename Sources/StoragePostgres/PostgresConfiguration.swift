@@ -42,6 +42,9 @@ package struct PostgresConfiguration: Sendable {
     package var readBatchLimit = 128
     /// About how many bytes of rows one statement reads: fewer keys where rows are large, but never below 4.
     package var readBatchBytes = 8 << 20
+    /// Whether rows may have more than 1 MiB. Then one statement brings no more than ``readBatchBytes`` and one row,
+    /// and the rest is asked for by others.
+    package var hasLargeRows = false
     /// How often a transaction is tried that others got in the way of.
     package var conflictTries = 10
     /// How long a deleted key is remembered, in milliseconds.
@@ -53,12 +56,17 @@ package struct PostgresConfiguration: Sendable {
     package var reapMilliseconds = 30_000
     /// Expired rows, and tombstones, that are deleted at once.
     package var reapLimit = 1_000
+    /// For how long a refusal of writes counts, after the last one, where a write of nothing is done since, in
+    /// milliseconds.
+    package var refusalMilliseconds = 10_000
     /// How long the session that dumps and warming read by is kept after the last page, in milliseconds.
     package var scanIdleMilliseconds = 10_000
     /// Whether somebody consumes the outbox; without a consumer nothing is put in it.
     package var keepsOutbox = false
-    /// Whether nodes that share the database agree in it on who owns what: writes then go by a ``WriteFence``.
+    /// Whether nodes that share the database agree in it on who owns what: writes then go by a `WriteFence`.
     package var isShared = false
+    /// Whether a standby will do, which can only be read from.
+    package var allowsStandby = false
     /// How long records of the stream are kept, in milliseconds.
     package var streamKeepMilliseconds: Int64 = 3_600_000
     /// Records of the stream that are kept in memory, in bytes.

@@ -113,72 +113,115 @@ final class PostgresScans: Sendable {
 
     // MARK: Pages
 
-    /// Where one row may be why a page is refused, fewer are asked for, until that row is alone.
+    /// Rows, live or not, that one statement looks at at most: nobody waits for long behind many dead ones.
+    private static let lookedLimit = 4_096
+    /// How many it looks at now: fewer after one that took too long.
+    private let lookedNow = Atomic<Int>(lookedLimit)
+
+    /// Where one row may be why a page is refused, fewer are asked for, until that row is alone; and fewer are looked
+    /// at where it takes too long.
     private func page(
         _ connection: borrowing SQLConnection, _ question: ScanQuestion
     ) throws(SQLFailure) -> ScanPage {
-        var question = question
+        var (question, looked) = (question, lookedNow.load(ordering: .relaxed))
         let hasValues = question.bounds.hasValues
         question.bounds.rows = max(0, min(question.bounds.rows, 1_000_000))
         while true {
             do throws(SQLFailure) {
-                let rows = try rows(connection, question)
-                return ScanPage(rows: rows, next: rows.last?.key)
+                let page = page(of: try rows(connection, question, looked))
+                lookedNow.store(min(Self.lookedLimit, 2 * looked), ordering: .relaxed)
+                return page
             } catch {
                 guard case .refused(let state, let reason) = error, SQLWriter.mayBeOfOneRow(state) else { throw error }
                 let isLate = state == SQLWriter.timeoutState
-                if question.bounds.rows > 1 {
+                if question.bounds.rows > 1 || isLate && looked > 1 {
                     // Each try takes long where the time is over.
                     question.bounds.rows = max(1, question.bounds.rows / (isLate ? 64 : 2))
+                    if isLate { looked = max(1, looked / 64) }
                     continue
                 }
                 // Its key can be read where its value cannot.
                 var keyOnly = question
                 keyOnly.bounds = ScanBounds(rows: 1, hasValues: false)
-                guard hasValues, !isLate, let damaged = try rows(connection, keyOnly).first?.key else { throw error }
+                guard hasValues, !isLate, let damaged = try rows(connection, keyOnly, looked).rows.first?.key else {
+                    throw error
+                }
                 let damage = ScanDamage(position: 0, key: damaged, isOneRow: true, reason: reason)
                 return ScanPage(damage: [damage], next: damaged)
             }
         }
     }
 
+    private func page(of found: FoundRows) -> ScanPage {
+        var page = ScanPage(next: found.isFull ? found.rows.last?.key : found.end)
+        for row in found.rows {
+            if row.hasVersion {
+                page.rows.append((row.key, row.row))
+            } else {
+                page.damage.append(
+                    ScanDamage(
+                        position: page.rows.count, key: row.key, isOneRow: true, reason: SQLRow.oddVersion.reason))
+            }
+        }
+        return page
+    }
+
+    /// What one statement found.
+    private struct FoundRows {
+        var rows: [SQLRow] = []
+        /// Whether it is as much as was asked for; there may be more behind the last row.
+        var isFull = false
+        /// The last key that was looked at, where it is not; nil where there are no more.
+        var end: [UInt8]?
+    }
+
     private func rows(
-        _ connection: borrowing SQLConnection, _ question: ScanQuestion
-    ) throws(SQLFailure) -> [(key: [UInt8], row: StoredRow)] {
-        let (prefix, key, bounds) = (question.prefix, question.key, question.bounds)
-        let start = key.lexicographicallyPrecedes(prefix) ? "k >= \(literal(prefix))" : "k > \(literal(key))"
-        let first = key.isEmpty && prefix.isEmpty ? "true" : start
-        let value = bounds.hasValues ? "val" : "''::bytea"
-        // The bytes before each row are summed up from lengths; values behind the bound are neither read nor sent.
-        let text =
-            "SELECT encode(k, 'hex'), ver, exp, flags, encode(val, 'hex') FROM (SELECT k, ver, exp, flags, val, "
-            + "sum(octet_length(k) + octet_length(val)) OVER (ORDER BY k) "
-            + "- octet_length(k) - octet_length(val) AS before "
-            + "FROM (SELECT k, ver, exp, flags, \(value) AS val FROM martlet_kv WHERE NOT del AND "
-            + "(exp = 0 OR exp > \(core.configuration.now())) AND \(first) ORDER BY k "
-            + "LIMIT \(bounds.rows)) AS rows) AS page "
-            + "WHERE before < \(bounds.bytes) ORDER BY k"
-        var rows: [(key: [UInt8], row: StoredRow)] = []
-        for columns in try connection.run(texts: [text]).first ?? [] {
-            guard let row = Self.row(columns) else {
+        _ connection: borrowing SQLConnection, _ question: ScanQuestion, _ looked: Int
+    ) throws(SQLFailure) -> FoundRows {
+        var found = FoundRows()
+        let text = Self.statement(question, looked: looked, now: core.configuration.now())
+        for columns in try connection.run(texts: [text], isBinary: true).first ?? [] {
+            if columns.count == 6, columns[1] == nil {
+                (found.end, found.isFull) = (columns[0], columns[4] == [1])
+                continue
+            }
+            guard let row = SQLRow(columns), row.hasValue else {
                 throw .refused(state: "XX001", reason: "a row has other columns")
             }
-            guard row.key.starts(with: prefix) else { break }
-            rows.append(row)
+            found.rows.append(row)
         }
-        return rows
+        return found
     }
 
-    private func literal(_ bytes: [UInt8]) -> String {
-        "'\\x" + Hexadecimal.digits(bytes) + "'::bytea"
+    /// Live rows of the next `looked` rows of any kind, and one row more, without a version: the last key that was
+    /// looked at, unless the page is full. Keys that no client can have are passed over. Bytes before each row are
+    /// summed up from lengths; values behind the bound are neither read nor sent.
+    private static func statement(_ question: ScanQuestion, looked: Int, now: Int64) -> String {
+        let (rows, bytes) = (question.bounds.rows, question.bounds.bytes)
+        let value = question.bounds.hasValues ? "val" : "''::bytea AS val"
+        let keys = "FROM martlet_kv WHERE \(range(question)) AND octet_length(k) BETWEEN 1 AND 250 ORDER BY k"
+        return """
+            WITH live AS MATERIALIZED (SELECT k, ver, exp, flags, del, val,
+                sum(octet_length(k) + octet_length(val)) OVER (ORDER BY k ROWS UNBOUNDED PRECEDING)
+                - octet_length(k) - octet_length(val) AS before
+              FROM (SELECT * FROM (SELECT k, ver, exp, flags, del, \(value)
+                  \(keys) LIMIT \(looked)) AS looked
+                WHERE NOT del AND (exp = 0 OR exp > \(now)) ORDER BY k LIMIT \(rows)) AS found),
+            page AS (SELECT count(*) >= \(rows) OR coalesce(max(before), 0) >= \(bytes) AS is_full FROM live)
+            SELECT k, ver, exp, flags, del, val FROM live WHERE before < \(bytes)
+            UNION ALL SELECT CASE WHEN NOT is_full THEN (SELECT k \(keys) OFFSET \(looked - 1) LIMIT 1) END,
+              NULL, NULL, NULL, is_full, NULL FROM page
+            """
     }
 
-    /// A row from columns of text, keys and values in hexadecimal digits.
-    private static func row(_ columns: [[UInt8]?]) -> (key: [UInt8], row: StoredRow)? {
-        let texts = columns.compactMap { $0.map { String(decoding: $0, as: UTF8.self) } }
-        guard texts.count == 5, let key = Hexadecimal.bytes(texts[0]), let version = UInt64(texts[1]),
-            let expiry = Int64(texts[2]), let flags = UInt32(texts[3]), let value = Hexadecimal.bytes(texts[4])
-        else { return nil }
-        return (key, StoredRow(version: version, expiryMilliseconds: expiry, clientFlags: flags, value: value))
+    /// The keys behind a key that begin with a prefix.
+    private static func range(_ question: ScanQuestion) -> String {
+        let (prefix, key) = (question.prefix, question.key)
+        let start = key.lexicographicallyPrecedes(prefix) ? "k >= \(literal(prefix))" : "k > \(literal(key))"
+        guard let last = prefix.lastIndex(where: { $0 < 255 }) else { return start }
+        let end = prefix[..<last] + [prefix[last] + 1]
+        return "\(start) AND k < \(literal(Array(end)))"
     }
+
+    private static func literal(_ bytes: [UInt8]) -> String { "'\\x" + Hexadecimal.digits(bytes) + "'::bytea" }
 }

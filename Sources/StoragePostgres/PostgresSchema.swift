@@ -19,9 +19,12 @@ enum PostgresSchema {
     /// Whether somebody made tables already.
     static let isThere = "SELECT to_regclass('martlet_meta') IS NOT NULL"
 
+    /// Needs the right to raise the mark, and changes nothing.
+    static let markRights = "UPDATE martlet_meta SET number = number WHERE false"
+
     /// What makes the tables, where they are missing, and adds what earlier versions of the format did not have.
     /// Statements behind each other, in one transaction.
-    static let creation = tables + FleetSchema.creation
+    static let creation = tables + FleetSchema.creation + [HomeSchema.creation]
 
     private static let tables = [
         "CREATE TABLE IF NOT EXISTS martlet_meta (name text PRIMARY KEY, number bigint NOT NULL)",
@@ -37,12 +40,14 @@ enum PostgresSchema {
         """,
         "ALTER TABLE martlet_outbox ADD COLUMN IF NOT EXISTS slot smallint NOT NULL DEFAULT 0",
         "CREATE INDEX IF NOT EXISTS martlet_outbox_unplaced ON martlet_outbox (id) WHERE slot < 0",
+        "ALTER TABLE martlet_outbox ADD COLUMN IF NOT EXISTS trace text",
         "CREATE SEQUENCE IF NOT EXISTS martlet_stream_pub",
         """
         CREATE TABLE IF NOT EXISTS martlet_stream (pub bigint PRIMARY KEY, slot smallint NOT NULL, seq bigint NOT NULL,
           op smallint NOT NULL, pool integer NOT NULL, k bytea NOT NULL, ver bigint NOT NULL, exp bigint NOT NULL,
           ts bigint NOT NULL, at bigint NOT NULL, UNIQUE (slot, seq))
         """,
+        "ALTER TABLE martlet_stream ADD COLUMN IF NOT EXISTS trace text",
         "CREATE TABLE IF NOT EXISTS martlet_stream_slot (slot smallint PRIMARY KEY, last bigint NOT NULL, "
             + "kept bigint NOT NULL)",
         "INSERT INTO martlet_stream_slot SELECT g, 0, 0 FROM generate_series(0, 63) g ON CONFLICT (slot) DO NOTHING",
@@ -65,12 +70,14 @@ enum PostgresSchema {
 
     /// A statement that is prepared on each connection.
     enum Statement: String, CaseIterable {
-        case rows, blind, guarded, mark, identity, gone, terminate, earlier, endEarlier, reap, share, fence
+        case rows, look, blind, guarded, mark, identity, gone, terminate, earlier, endEarlier, reap, share, fence, home,
+            newest
 
         /// The types of its parameters, as PostgreSQL numbers them.
         var parameterTypes: [UInt32] {
             switch self {
             case .rows: [OID.byteaArray]
+            case .look: [OID.byteaArray, OID.bigint]
             case .blind: OID.row + [OID.bigint]
             case .guarded: OID.row + [OID.bigintArray, OID.bigint]
             case .mark: [OID.bigint]
@@ -78,18 +85,34 @@ enum PostgresSchema {
             case .gone, .terminate: [OID.integer, OID.bigint]
             case .earlier, .endEarlier: [OID.text, OID.text]
             case .reap: [OID.bigint, OID.bigint, OID.bigint]
-            case .share: []
+            case .share, .newest: []
+            case .home: [OID.bigint]
             case .fence: [OID.bigint, OID.text, OID.bigint]
             }
         }
 
-        /// Those that a store of one node has no use for, whose tables it may not have.
-        static let ofFleets: Set<Statement> = [.share, .fence]
+        /// Whether a store of these settings has a use for it; one that has none may lack its tables.
+        func isUsed(_ configuration: PostgresConfiguration) -> Bool {
+            switch self {
+            case .fence: configuration.isShared
+            case .home, .newest: configuration.keepsOutbox
+            case .share: configuration.isShared || configuration.keepsOutbox
+            default: true
+            }
+        }
 
         /// The statement; with a record for the outbox when somebody consumes it.
         func text(keepsOutbox: Bool) -> String {
             switch self {
             case .rows: "SELECT k, ver, exp, flags, del, val FROM martlet_kv WHERE k = ANY($1)"
+            case .look:
+                // Values only until there are so many bytes of them: lengths are known without them.
+                """
+                SELECT k, ver, exp, flags, del,
+                  CASE WHEN sum(octet_length(val)) OVER (ORDER BY k ROWS UNBOUNDED PRECEDING) - octet_length(val) < $2
+                    THEN val END
+                FROM martlet_kv WHERE k = ANY($1)
+                """
             case .blind: Self.blindText(keepsOutbox)
             case .guarded: Self.guardedText(keepsOutbox)
             case .mark: "UPDATE martlet_meta SET number = GREATEST(number, $1) WHERE name = 'version_mark'"
@@ -99,6 +122,8 @@ enum PostgresSchema {
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND \(Self.startTime) = $2"
             case .share: FleetSchema.share
             case .fence: FleetSchema.fence
+            case .home: HomeSchema.fence
+            case .newest: HomeSchema.newest
             case .earlier: "SELECT count(*) FROM \(Self.earlierSessions)"
             case .endEarlier: "SELECT pg_terminate_backend(pid) FROM \(Self.earlierSessions)"
             case .reap:
@@ -139,42 +164,42 @@ enum PostgresSchema {
                 RETURNING k, ver, exp
                 """
             let record = """
-                , o AS (INSERT INTO martlet_outbox (op, pool, slot, k, ver, exp, ts)
-                  SELECT e.op, e.pool, e.slot, w.k, w.ver, w.exp, e.ts FROM w JOIN e ON e.k = w.k)
+                , o AS (INSERT INTO martlet_outbox (op, pool, slot, k, ver, exp, ts, trace)
+                  SELECT e.op, e.pool, e.slot, w.k, w.ver, w.exp, e.ts, e.trace FROM w JOIN e ON e.k = w.k)
                 """
             return """
                 WITH e AS (\(source)), w AS (\(write)) \(keepsOutbox ? record : "") SELECT k, ver FROM w UNION ALL
-                SELECT NULL, 1 / (CASE WHEN (SELECT count(*) FROM w) = $11 THEN 1 ELSE 0 END)
+                SELECT NULL, 1 / (CASE WHEN (SELECT count(*) FROM w) = $12 THEN 1 ELSE 0 END)
                 """
         }
 
         /// Changes that were decided upon a row that was read: all of them find it as it was, or the division by zero
-        /// ends the transaction.
+        /// ends the transaction. A null in the place of a value leaves the row's value as it is, where it lies.
         private static func guardedText(_ keepsOutbox: Bool) -> String {
             let expecting = """
-                SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-                  AS e(k, ver, exp, flags, del, val, op, pool, ts, slot, expect)
+                SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                  AS e(k, ver, exp, flags, del, val, op, pool, ts, slot, trace, expect)
                 """
             let record = """
-                , o AS (INSERT INTO martlet_outbox (op, pool, slot, k, ver, exp, ts)
-                  SELECT op, pool, slot, k, ver, exp, ts FROM e)
+                , o AS (INSERT INTO martlet_outbox (op, pool, slot, k, ver, exp, ts, trace)
+                  SELECT op, pool, slot, k, ver, exp, ts, trace FROM e)
                 """
             return """
                 WITH e AS (\(expecting)),
-                u AS (UPDATE martlet_kv t SET ver = e.ver, exp = e.exp, flags = e.flags, del = e.del, val = e.val
-                  FROM e WHERE t.k = e.k AND t.ver = e.expect RETURNING 1),
+                u AS (UPDATE martlet_kv t SET ver = e.ver, exp = e.exp, flags = e.flags, del = e.del,
+                  val = coalesce(e.val, t.val) FROM e WHERE t.k = e.k AND t.ver = e.expect RETURNING 1),
                 i AS (INSERT INTO martlet_kv (k, ver, exp, flags, del, val)
-                  SELECT k, ver, exp, flags, del, val FROM e WHERE e.expect = 0 ORDER BY k
+                  SELECT k, ver, exp, flags, del, val FROM e WHERE e.expect = 0 AND e.val IS NOT NULL ORDER BY k
                   ON CONFLICT (k) DO NOTHING RETURNING 1)
                 \(keepsOutbox ? record : "")
-                SELECT 1 / (CASE WHEN (SELECT count(*) FROM u) + (SELECT count(*) FROM i) = $12 THEN 1 ELSE 0 END)
+                SELECT 1 / (CASE WHEN (SELECT count(*) FROM u) + (SELECT count(*) FROM i) = $13 THEN 1 ELSE 0 END)
                 """
         }
 
         /// The rows of the parameters.
         private static let source = """
-            SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-              AS e(k, ver, exp, flags, del, val, op, pool, ts, slot)
+            SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+              AS e(k, ver, exp, flags, del, val, op, pool, ts, slot, trace)
             """
     }
 }
@@ -191,11 +216,12 @@ enum OID {
     static let byteaArray: UInt32 = 1_001
     static let smallintArray: UInt32 = 1_005
     static let integerArray: UInt32 = 1_007
+    static let textArray: UInt32 = 1_009
     static let bigintArray: UInt32 = 1_016
 
-    /// The columns of rows and their records: k, ver, exp, flags, del, val, op, pool, ts, slot.
+    /// The columns of rows and their records: k, ver, exp, flags, del, val, op, pool, ts, slot, trace.
     static let row = [
         byteaArray, bigintArray, bigintArray, bigintArray, booleanArray, byteaArray, smallintArray, integerArray,
-        bigintArray, smallintArray,
+        bigintArray, smallintArray, textArray,
     ]
 }

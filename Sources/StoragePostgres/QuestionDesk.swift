@@ -3,13 +3,14 @@
 
 internal import Platform
 
-/// Where another thread puts a question to one that goes round, and waits for its answer. Safe to use from any thread;
-/// one asks at a time. An answer that comes too late is nobody's: it is not taken for the next question's.
+/// Where other threads put questions to one that goes round, and wait for their answers. Safe to use from any thread.
+/// An answer that comes too late is nobody's: it is not taken for another question's.
 final class QuestionDesk<Question: Sendable, Answer: Sendable>: Sendable {
     private struct State {
         var number: UInt64 = 0
-        var question: Question?
-        var answer: Answer?
+        /// Oldest first: as many as there are threads that ask.
+        var questions: [(number: UInt64, question: Question)] = []
+        var answers: [UInt64: Answer] = [:]
     }
 
     private let state = Guarded(State())
@@ -17,31 +18,37 @@ final class QuestionDesk<Question: Sendable, Answer: Sendable>: Sendable {
 
     /// Puts a question, calls `wake`, and waits; nil when there is no answer in time. Blocks.
     func ask(_ question: Question, timeoutNanoseconds: UInt64, wake: () -> Void) -> Answer? {
-        state.withLock { ($0.number, $0.question, $0.answer) = ($0.number + 1, question, nil) }
+        let number = state.withLock { state in
+            state.number += 1
+            state.questions.append((state.number, question))
+            return state.number
+        }
         wake()
         let end = Clock.monotonicNanoseconds() + timeoutNanoseconds
         while true {
             let ticket = parking.ticket
-            if let answer = state.withLock({ $0.answer }) { return answer }
+            if let answer = state.withLock({ $0.answers.removeValue(forKey: number) }) { return answer }
             let now = Clock.monotonicNanoseconds()
             guard now < end else {
-                state.withLock { $0.question = nil }
-                return nil
+                // It may have come just now.
+                return state.withLock { state in
+                    state.questions.removeAll { $0.number == number }
+                    return state.answers.removeValue(forKey: number)
+                }
             }
             parking.wait(ticket, timeoutNanoseconds: min(end - now, 100_000_000))
         }
     }
 
-    /// The question that waits, with its number.
-    var waiting: (number: UInt64, question: Question)? {
-        state.withLock { state in state.question.map { (state.number, $0) } }
-    }
+    /// The question that waits longest, with its number.
+    var waiting: (number: UInt64, question: Question)? { state.withLock { $0.questions.first } }
 
     /// Answers the question of a number, if it still waits.
     func answer(_ number: UInt64, _ answer: Answer) {
         state.withLock { state in
-            guard state.number == number, state.question != nil else { return }
-            (state.question, state.answer) = (nil, answer)
+            guard let place = state.questions.firstIndex(where: { $0.number == number }) else { return }
+            state.questions.remove(at: place)
+            state.answers[number] = answer
         }
         parking.announce()
     }

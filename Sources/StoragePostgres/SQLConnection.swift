@@ -23,8 +23,13 @@ enum SQLFailure: Error, Equatable {
         return !isAtCommit || ["40", "23", "25", "P0"].contains { state.hasPrefix($0) }
     }
 
+    private static let diskFullState = "53100"
+
     var reason: String {
         switch self {
+        // Clients are told what stands before a colon, and the server's own words begin with the name of a file.
+        case .refused(Self.diskFullState, let reason):
+            "the database's disk is full: \(reason) (SQLSTATE \(Self.diskFullState))"
         case .refused(let state, let reason): "\(reason) (SQLSTATE \(state))"
         case .lostBefore(let reason), .lostAfter(let reason): reason
         }
@@ -35,6 +40,9 @@ enum SQLFailure: Error, Equatable {
 struct SQLCall {
     var statement: PostgresSchema.Statement
     var parameters: [[UInt8]]
+
+    /// Bytes of all parameters.
+    var bytes: Int { parameters.reduce(0) { $0 + $1.count } }
 
     init(_ statement: PostgresSchema.Statement, _ parameters: [[UInt8]]) {
         self.statement = statement
@@ -66,8 +74,8 @@ struct SQLConnection: ~Copyable {
         let parameters = [
             ("keepalives_idle", "10"), ("keepalives_interval", "3"), ("keepalives_count", "3"),
             ("tcp_user_timeout", "\(max(1_000, configuration.connectTimeoutMilliseconds / 2))"),
-            ("dbname", configuration.url), ("application_name", name), ("target_session_attrs", "read-write"),
-            ("client_encoding", "UTF8"),
+            ("dbname", configuration.url), ("application_name", name), ("client_encoding", "UTF8"),
+            ("target_session_attrs", configuration.allowsStandby ? "any" : "read-write"),
         ]
         let poller: Poller
         do throws(SystemError) { poller = try Poller(capacity: 4) } catch {
@@ -148,9 +156,7 @@ struct SQLConnection: ~Copyable {
     func prepare(_ configuration: PostgresConfiguration) throws(SQLFailure) {
         let timeout = configuration.statementTimeoutMilliseconds
         _ = try run(texts: [PostgresSchema.session(statementTimeoutMilliseconds: timeout)])
-        let statements = PostgresSchema.Statement.allCases.filter {
-            configuration.isShared || !PostgresSchema.Statement.ofFleets.contains($0)
-        }
+        let statements = PostgresSchema.Statement.allCases.filter { $0.isUsed(configuration) }
         for statement in statements {
             let types = statement.parameterTypes
             guard
@@ -183,18 +189,28 @@ struct SQLConnection: ~Copyable {
         return SQLSessionIdentity(process: serverProcess, startMicroseconds: start)
     }
 
-    /// Runs prepared statements as one transaction; gives the rows of each.
+    /// What a server takes in one message: a GiB with all that stands around the parameters. Source: PostgreSQL 15,
+    /// PQ_LARGE_MESSAGE_LIMIT in libpq.h.
+    static let parameterBytesMax = 1 << 30 - 64 << 10
+
+    /// Runs prepared statements as one transaction; gives the rows of each. What is too large for a message is refused
+    /// before anything is sent: the server would end the session at it.
     func run(_ calls: [SQLCall]) throws(SQLFailure) -> [SQLRows] {
+        for call in calls where call.bytes > Self.parameterBytesMax {
+            throw .refused(state: "54000", reason: "the database takes at most 1 GiB at once")
+        }
         for call in calls {
             let lengths = call.parameters.map { Int32($0.count) }
             let formats = [Int32](repeating: 1, count: call.parameters.count)
+            var joined: [UInt8] = []
             // A byte more, so that the address of an empty parameter is one: a null would be SQL's null.
-            let joined: [UInt8] = Array(call.parameters.joined()) + [0]
-            var offset = 0
-            let offsets = call.parameters.map { parameter in
-                defer { offset += parameter.count }
-                return offset
+            joined.reserveCapacity(call.bytes + 1)
+            var offsets: [Int] = []
+            for parameter in call.parameters {
+                offsets.append(joined.count)
+                joined += parameter
             }
+            joined.append(0)
             let isSent = unsafe joined.withUnsafeBytes { bytes in
                 let starts = unsafe offsets.map { offset in
                     unsafe bytes.baseAddress.map { unsafe ($0 + offset).assumingMemoryBound(to: CChar.self) }
@@ -207,10 +223,10 @@ struct SQLConnection: ~Copyable {
         return try finish(calls.count)
     }
 
-    /// Runs statements without parameters as one transaction; rows come as text.
-    func run(texts: [String]) throws(SQLFailure) -> [SQLRows] {
+    /// Runs statements without parameters as one transaction; columns come as text, or in binary form.
+    func run(texts: [String], isBinary: Bool = false) throws(SQLFailure) -> [SQLRows] {
         for text in texts {
-            guard unsafe PQsendQueryParams(connection, text, 0, nil, nil, nil, nil, 0) == 1 else {
+            guard unsafe PQsendQueryParams(connection, text, 0, nil, nil, nil, nil, isBinary ? 1 : 0) == 1 else {
                 throw .lostBefore(reason: unsafe Self.words(connection))
             }
         }

@@ -23,6 +23,8 @@ final class SQLCore: Sendable {
     let name: (prefix: String, full: String)
     /// Whether sessions of an earlier process may still be there.
     let hasEarlier = Atomic<Bool>(false)
+    /// The promotion under which this node writes; 0 before the first.
+    let homeEpoch = Atomic<Int64>(0)
     /// How often a writer had to connect again: another server may be the primary since.
     let reconnections = Atomic<UInt64>(0)
     private let receiver = Guarded<(any StorageSink)?>(nil)
@@ -62,6 +64,7 @@ final class SQLCore: Sendable {
             }
         }
         commitTimes = writes.map { _ in CommitTimes() }
+        troubles = Guarded(Troubles(refusals: Array(repeating: nil, count: configuration.writers)))
         let outage = Outage(reason: "not connected yet", hasFailed: false)
         down = Guarded(Array(repeating: outage, count: configuration.writers + configuration.readers))
     }
@@ -89,6 +92,9 @@ final class SQLCore: Sendable {
 
     /// Sets what writes go by; before the threads start.
     func setFence(_ fence: any WriteFence) { fenced.withLock { $0 = fence } }
+
+    /// Fails unless this promotion is the newest, and the database is not fenced.
+    func homeCall(_ epoch: Int64) -> SQLCall { SQLCall(.home, [BinaryParameter.bigint(epoch)]) }
 
     // MARK: Health
 
@@ -132,8 +138,59 @@ final class SQLCore: Sendable {
         let readers = states.suffix(configuration.readers)
         if readers.allSatisfy({ $0 != nil }) { return .unavailable((readers.first ?? nil) ?? "stopped") }
         let writers = states.prefix(configuration.writers).compactMap { $0 }
-        return writers.first.map { .readOnly($0) } ?? .ready
+        if let reason = writers.first { return .readOnly(reason) }
+        let (refusal, failure) = troubles.withLock { troubles in
+            (troubles.refusals.compactMap { $0 }.first, troubles.failures.min { $0.key < $1.key })
+        }
+        if let refusal { return .readOnly("the database refuses writes: \(refusal.reason)") }
+        return failure.map { .impaired("\($0.key.rawValue): \($0.value)") } ?? .ready
     }
+
+    // MARK: What the database refuses
+
+    /// What goes on behind reads and writes, and what is said of it when it does not.
+    enum Part: String, Comparable {
+        case reaping = "what has expired cannot be deleted"
+        case stream = "the stream of changes stands still"
+
+        static func < (left: Part, right: Part) -> Bool { left.rawValue < right.rawValue }
+    }
+
+    private struct Troubles {
+        /// By writer, why its writes were refused, for a reason that is in none of them, and when that was seen last.
+        var refusals: [(reason: String, nanoseconds: UInt64)?]
+        var failures: [Part: String] = [:]
+    }
+
+    private let troubles: Guarded<Troubles>
+    /// Whether there is a refusal.
+    private let hasRefusal = Atomic<Bool>(false)
+
+    /// Notes that the database refused a writer's writes for a reason that is in none of them; or that it did them.
+    func note(_ index: Int, refusal reason: String?) {
+        if reason == nil, !hasRefusal.load(ordering: .relaxed) { return }
+        troubles.withLock { troubles in
+            troubles.refusals[index] = reason.map { ($0, Clock.monotonicNanoseconds()) }
+            hasRefusal.store(troubles.refusals.contains { $0 != nil }, ordering: .relaxed)
+        }
+    }
+
+    /// Whether the database refused a writer's last writes.
+    func isRefusing(_ index: Int) -> Bool {
+        hasRefusal.load(ordering: .relaxed) && troubles.withLock { $0.refusals[index] != nil }
+    }
+
+    /// Notes that the database did a write of nothing: after a while that counts.
+    func noteProbe(_ index: Int, _ now: UInt64) {
+        let limit = UInt64(configuration.refusalMilliseconds) * 1_000_000
+        let isOld = troubles.withLock { troubles in
+            troubles.refusals[index].map { now > $0.nanoseconds + limit } ?? false
+        }
+        if isOld { note(index, refusal: nil) }
+    }
+
+    /// Notes that something behind reads and writes failed; or that it did not.
+    func note(_ part: Part, failure reason: String?) { troubles.withLock { $0.failures[part] = reason } }
 
     // MARK: Unknown outcomes
 
@@ -179,6 +236,8 @@ final class SQLCounters: Sendable {
     let refused = SharedCounter()
     let connections = SharedCounter()
     let reaped = SharedCounter()
+    let reapsFailed = SharedCounter()
+    let streamFailures = SharedCounter()
 }
 
 /// How long the transactions of one writer took that were committed, reading for conditions included. Written by that

@@ -15,11 +15,15 @@ struct SQLPlan {
         var isOdd = false
         /// The last write that changed it.
         var change: StorageWrite?
+        /// What all changes of it are together: a touch where each of them was one.
+        var operation = OutboxRecord.Operation.touch
     }
 
     /// The keys whose rows must be read: those of conditions, and those with several writes.
     let lookedAt: [[UInt8]]
     private var known: [[UInt8]: Known] = [:]
+    /// Keys whose rows are too many bytes beside the others: their writes are for the next transaction.
+    private var unseen: Set<[UInt8]> = []
     /// Where in `outcomes` the set of a key that nobody looks at is.
     private var blindPlaces: [[UInt8]: Int] = [:]
     private(set) var outcomes: [(token: UInt64, outcome: WriteOutcome)] = []
@@ -38,18 +42,29 @@ struct SQLPlan {
 
     /// Notes a row that was read.
     mutating func note(_ row: SQLRow) {
+        if !row.hasValue { unseen.insert(row.key) }
         known[row.key] = Known(
             stored: row.row.version, current: row.row, isTombstone: row.isTombstone, isOdd: !row.hasVersion)
     }
 
-    /// Decides the writes in their order, and fills the columns.
-    mutating func decide(_ writes: [SubmittedWrite], clock: inout HybridLogicalClock, now: Int64) {
+    /// Decides the writes in their order, and fills the columns. Returns those that are left.
+    mutating func decide(
+        _ writes: [SubmittedWrite], clock: inout HybridLogicalClock, now: Int64
+    ) -> [SubmittedWrite] {
+        var left: [SubmittedWrite] = []
         for submitted in writes {
             let write = submitted.write
-            let before = known[write.key]
-            if before?.isOdd == true {
-                outcomes.append((submitted.token, .failed(SQLRow.oddVersion)))
+            if unseen.contains(write.key) {
+                left.append(submitted)
                 continue
+            }
+            var before = known[write.key]
+            if before?.isOdd == true {
+                guard write.operation == .set, write.compare == 0 else {
+                    outcomes.append((submitted.token, .failed(SQLRow.oddVersion)))
+                    continue
+                }
+                before?.current = nil
             }
             let live = before.flatMap { $0.isTombstone ? nil : $0.current }.flatMap { $0.isLive(at: now) ? $0 : nil }
             switch WriteEvaluation.decide(write, live: live) {
@@ -69,18 +84,25 @@ struct SQLPlan {
         let changed = known.filter { $0.value.change != nil }.sorted { $0.key.lexicographicallyPrecedes($1.key) }
         for (_, state) in changed {
             guard let write = state.change, let row = state.current else { continue }
-            guarded.append(write, row: row, isTombstone: state.isTombstone, now: now, expected: state.stored)
+            guarded.append(write, state.operation, row: row, now: now, expected: state.stored)
         }
+        return left
     }
 
     private mutating func keep(_ write: StorageWrite, _ row: StoredRow, isTombstone: Bool, now: Int64) {
         if known[write.key] == nil {
             blindPlaces[write.key] = outcomes.count
-            blind.append(write, row: row, isTombstone: isTombstone, now: now, expected: 0)
+            blind.append(write, isTombstone ? .delete : .set, row: row, now: now, expected: 0)
         } else {
             known[write.key]?.current = row
             known[write.key]?.isTombstone = isTombstone
+            known[write.key]?.isOdd = false
             known[write.key]?.change = write
+            if isTombstone {
+                known[write.key]?.operation = .delete
+            } else if write.operation != .touch {
+                known[write.key]?.operation = .set
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 
 internal import Platform
 internal import Storage
+internal import Synchronization
 internal import Telemetry
 
 /// What a reader's thread does: asks for what waits with one statement, and answers.
@@ -61,19 +62,31 @@ struct SQLReader: ~Copyable {
         let keys = BinaryParameter.array(bytea: reads.map(\.key))
         var reason = timeouts < 2 ? "the database cannot be reached: \(session.reason)" : "the database takes too long"
         for _ in 0..<Self.tries where timeouts < 2 && session.ensure() {
+            let home = core.homeEpoch.load(ordering: .relaxed)
             do throws(SQLFailure) {
                 let began = Clock.monotonicNanoseconds()
-                let rows = try session.run([SQLCall(.rows, [keys])])
-                let outcomes = try outcomes(of: reads, in: rows.first ?? [])
+                // What another region wrote since it is home is not here: behind the rows, so that it holds for them.
+                let fence = core.configuration.keepsOutbox ? [core.homeCall(home)] : []
+                let rows = try session.run([question(keys)] + fence)
+                let (outcomes, later) = try outcomes(of: reads, in: rows.first ?? [])
                 let ended = Clock.monotonicNanoseconds()
                 core.sink?.readsCompleted(
                     outcomes,
                     timing: StorageTiming(
-                        taken: began, began: began, ended: ended, count: reads.count, isCommit: false))
+                        taken: began, began: began, ended: ended, count: outcomes.count, isCommit: false))
+                if !later.isEmpty {
+                    core.sink?.waitForRoom()
+                    answer(later, &timeouts)
+                }
                 return
             } catch {
                 reason = error.reason
                 guard case .refused(let state, _) = error, state != "40001" else { continue }
+                if state == HomeSchema.fencedState {
+                    if session.renewHome(from: home) { continue }
+                    reason = SQLWriter.fencedReason
+                    break
+                }
                 if state == SQLWriter.timeoutState { timeouts += 1 }
                 guard reads.count > 1, timeouts < 2, SQLWriter.mayBeOfOneRow(state) else { break }
                 answer(Array(reads[..<(reads.count / 2)]), &timeouts)
@@ -86,22 +99,37 @@ struct SQLReader: ~Copyable {
         core.sink?.readsCompleted(reads.map { ($0.token, .failed(failure)) })
     }
 
+    /// Asks for rows; of large ones not for more than a few megabytes at once.
+    private func question(_ keys: [UInt8]) -> SQLCall {
+        guard core.configuration.hasLargeRows else { return SQLCall(.rows, [keys]) }
+        return SQLCall(.look, [keys, BinaryParameter.bigint(Int64(core.configuration.readBatchBytes))])
+    }
+
+    /// What became of reads, and those whose rows are there and did not come: they are to be asked for again.
     private mutating func outcomes(
         of reads: [StorageRead], in rows: SQLRows
-    ) throws(SQLFailure) -> [(token: UInt64, outcome: ReadOutcome)] {
+    ) throws(SQLFailure) -> (outcomes: [(token: UInt64, outcome: ReadOutcome)], later: [StorageRead]) {
         let now = core.configuration.now()
         var found: [[UInt8]: ReadOutcome] = [:]
+        var later: Set<[UInt8]> = []
         for columns in rows {
-            guard let row = SQLRow(columns) else {
-                throw .refused(state: "XX001", reason: "a row has other columns")
-            }
-            if !row.hasVersion {
+            guard let row = SQLRow(columns) else { throw Self.strange }
+            if !row.hasValue {
+                later.insert(row.key)
+            } else if !row.hasVersion {
                 found[row.key] = .failed(SQLRow.oddVersion)
             } else if let live = row.live(at: now) {
                 sizes.note(live.value.count)
                 found[row.key] = .found(live)
             }
         }
-        return reads.map { ($0.token, found[$0.key] ?? .absent) }
+        // One comes in any case.
+        guard later.isEmpty || core.configuration.hasLargeRows && !found.isEmpty else { throw Self.strange }
+        return (
+            reads.filter { !later.contains($0.key) }.map { ($0.token, found[$0.key] ?? .absent) },
+            reads.filter { later.contains($0.key) }
+        )
     }
+
+    private static let strange = SQLFailure.refused(state: "XX001", reason: "a row has other columns")
 }

@@ -109,6 +109,17 @@ struct SQLSession: ~Copyable {
         }
     }
 
+    /// The database refused `epoch`, the promotion under which this session read or wrote: looks which is the newest.
+    /// Whether it is another one, under which the database is used. Another session may have looked before.
+    mutating func renewHome(from epoch: Int64) -> Bool {
+        guard let rows = try? run([SQLCall(.newest, [])]) else { return false }
+        let row = rows.first?.first ?? []
+        let newest = row.count == 3 ? BinaryParameter.number(row[0]) ?? 0 : 0
+        if row.count == 3, row[2] == [1] { return false }
+        core.homeEpoch.store(newest, ordering: .relaxed)
+        return newest != epoch
+    }
+
     private mutating func drop() {
         connection = nil
         isUp = false

@@ -26,6 +26,7 @@ struct SQLWriter: ~Copyable {
     private var unsettled: SQLSessionIdentity?
     private var nextReap: UInt64
     private var nextEarlierCheck: UInt64 = 0
+    private var nextProbe: UInt64 = 0
     /// What writes go by where nodes share the database; those that it holds back, and what holds for those taken.
     private let fence: (any WriteFence)?
     private var fenced = FencedWrites()
@@ -50,6 +51,7 @@ struct SQLWriter: ~Copyable {
             if isUp {
                 settleEarlier()
                 reap()
+                probe()
                 isUp = session.isUp
             }
             if queue.count == 0 {
@@ -121,9 +123,11 @@ struct SQLWriter: ~Copyable {
         if !admission.ready.isEmpty {
             let oldest = admission.ready.map(\.sinceNanoseconds).min() ?? 0
             giveUp = oldest + UInt64(core.configuration.waitingMilliseconds) * 1_000_000
-            if commit(admission.ready.map(\.submitted)) == FleetSchema.fencedState {
+            let (state, left) = commit(admission.ready.map(\.submitted))
+            if state == FleetSchema.fencedState {
                 core.counters.fenced.add(1)
-                fenced.putBack(admission.ready)
+                let tokens = Set(left.map(\.token))
+                fenced.putBack(admission.ready.filter { tokens.contains($0.submitted.token) })
                 fence.renew(after: permit.epoch, timeoutNanoseconds: 200_000_000)
             }
         }
@@ -142,16 +146,31 @@ struct SQLWriter: ~Copyable {
 
     // MARK: Transactions
 
-    /// Commits writes as one transaction, and answers them; gives the SQLSTATE that refused them. When the reason may
-    /// be in one row, each write is tried alone, so that one does not fail the others.
+    /// Commits writes as one transaction, or as several where the rows that they look at are large, and answers them;
+    /// gives the SQLSTATE that refused them, and those that are not answered: only what was fenced is not.
     @discardableResult
-    private mutating func commit(_ writes: [SubmittedWrite]) -> String? {
+    private mutating func commit(_ writes: [SubmittedWrite]) -> (state: String?, left: [SubmittedWrite]) {
+        var left = writes
+        while !left.isEmpty {
+            if left.count < writes.count, Clock.monotonicNanoseconds() >= giveUp {
+                refuse(left, "the database takes too long")
+                return (nil, [])
+            }
+            if let state = commitSome(&left) { return (state, left) }
+        }
+        return (nil, [])
+    }
+
+    /// Commits one transaction of writes, and leaves those that are for the next. When the reason that one is refused
+    /// may be in one row, each write is tried alone, so that one does not fail the others.
+    private mutating func commitSome(_ writes: inout [SubmittedWrite]) -> String? {
         var last = SQLFailure.lostBefore(reason: "not tried")
+        var left: [SubmittedWrite] = []
         let taken = Clock.monotonicNanoseconds()
         for attempt in 0..<core.configuration.conflictTries {
-            let began = Clock.monotonicNanoseconds()
+            let (began, home) = (Clock.monotonicNanoseconds(), core.homeEpoch.load(ordering: .relaxed))
             do throws(SQLFailure) {
-                let outcomes = try transact(writes)
+                let outcomes = try transact(writes, home: home, left: &left)
                 core.counters.transactions.add(1)
                 let ended = Clock.monotonicNanoseconds()
                 core.commitTimes[index].record.record(nanoseconds: ended - began)
@@ -159,27 +178,42 @@ struct SQLWriter: ~Copyable {
                     outcomes,
                     timing: StorageTiming(
                         taken: taken, began: began, ended: ended, count: outcomes.count, isCommit: true))
+                writes = left
                 return nil
             } catch {
                 last = error
             }
+            if case .refused(HomeSchema.fencedState, _) = last, session.renewHome(from: home) { continue }
             guard Self.isConflict(last) else { break }
             core.counters.conflicts.add(1)
             Parking().wait(0, timeoutNanoseconds: 500_000 << UInt64(min(attempt, 6)))
         }
+        let all = writes
         switch last {
         // Nothing is wrong with the writes: they may be done under another permit.
         case .refused(FleetSchema.fencedState, _) where permit != nil: return FleetSchema.fencedState
-        case .refused(let state, _) where writes.count > 1 && Self.mayBeOfOneRow(state): commitAlone(writes)
+        case .refused(HomeSchema.fencedState, _):
+            refuse(all, Self.fencedReason)
+            writes = []
+            return HomeSchema.fencedState
+        case .refused(let state, _) where all.count > 1 && Self.mayBeOfOneRow(state): commitAlone(all)
         case .refused(let state, _):
-            refuse(writes, last.reason)
+            if Self.isOfAll(last) { core.note(index, refusal: last.reason) }
+            refuse(all, last.reason)
+            writes = []
             return state
-        case .lostBefore: refuse(writes, last.reason)
+        case .lostBefore: refuse(all, last.reason)
         case .lostAfter:
-            core.counters.unknown.add(writes.count)
+            // Those that are left were not in that transaction.
+            let tokens = Set(left.map(\.token))
+            let sent = all.filter { !tokens.contains($0.token) }
+            core.counters.unknown.add(sent.count)
             let failure = StorageFailure(.unknownOutcome, last.reason)
-            answer(writes.map { ($0.token, .failed(failure)) })
+            answer(sent.map { ($0.token, .failed(failure)) })
+            writes = left
+            return nil
         }
+        writes = []
         return nil
     }
 
@@ -191,7 +225,7 @@ struct SQLWriter: ~Copyable {
             if timeouts >= 2 || Clock.monotonicNanoseconds() >= giveUp {
                 refuse([write], "the database takes too long")
             } else {
-                switch commit([write]) {
+                switch commit([write]).state {
                 case Self.timeoutState: timeouts += 1
                 case FleetSchema.fencedState:
                     answer([(write.token, .failed(StorageFailure(.notSent, "the key's owner is changing")))])
@@ -209,6 +243,8 @@ struct SQLWriter: ~Copyable {
 
     static let timeoutState = "57014"
 
+    static let fencedReason = "this region is not home any more, or is about to stop being it"
+
     /// Whether what the server refused may be the fault of one row: data, constraints, limits, triggers, timeouts. A
     /// full disk and a missing table are everybody's.
     static func mayBeOfOneRow(_ state: String) -> Bool {
@@ -221,25 +257,35 @@ struct SQLWriter: ~Copyable {
         return ["40001", "40P01", "22012"].contains(state)
     }
 
-    /// Decides and commits; gives the outcomes.
+    /// Whether what the server refused is nobody's in particular, and its next answer may be the same. A standby is
+    /// left for the primary at once.
+    private static func isOfAll(_ failure: SQLFailure) -> Bool {
+        guard case .refused(let state, _) = failure else { return false }
+        return !mayBeOfOneRow(state) && !isConflict(failure) && state != "25006" && state != FleetSchema.fencedState
+    }
+
+    /// Decides and commits under the promotion `home`; gives the outcomes, and what is left for another transaction.
     private mutating func transact(
-        _ writes: [SubmittedWrite]
+        _ writes: [SubmittedWrite], home: Int64, left: inout [SubmittedWrite]
     ) throws(SQLFailure) -> [(token: UInt64, outcome: WriteOutcome)] {
+        left = []
         var plan = SQLPlan(writes)
         if !plan.lookedAt.isEmpty {
-            for columns in try look(plan.lookedAt) {
+            for columns in try look(plan.lookedAt, home: home) {
                 guard let row = SQLRow(columns) else {
                     throw .refused(state: "XX001", reason: "a row has other columns")
                 }
                 plan.note(row)
             }
         }
-        plan.decide(writes, clock: &clock, now: core.configuration.now())
+        left = plan.decide(writes, clock: &clock, now: core.configuration.now())
+        // The first row comes with its value, unless it has none.
+        guard left.count < writes.count else { throw .refused(state: "XX001", reason: "a row has no value") }
         var calls: [SQLCall] = []
         if !plan.guarded.isEmpty { calls.append(plan.guarded.guarded) }
         if !plan.blind.isEmpty { calls.append(plan.blind.blind) }
         guard !calls.isEmpty else { return plan.outcomes }
-        let fences = fenceCalls
+        let fences = fenceCalls(home)
         calls = fences + calls
         let mark = clock.mustPersistBefore(clock.last)
         if let mark { calls.append(SQLCall(.mark, [BinaryParameter.bigint(Int64(bitPattern: mark))])) }
@@ -247,6 +293,7 @@ struct SQLWriter: ~Copyable {
         do throws(SQLFailure) {
             let results = try session.run(calls)
             if let mark { clock.notePersisted(mark) }
+            core.note(index, refusal: nil)
             if !plan.blind.isEmpty { plan.adopt(results[fences.count + (plan.guarded.isEmpty ? 0 : 1)]) }
             return plan.outcomes
         } catch {
@@ -258,20 +305,30 @@ struct SQLWriter: ~Copyable {
         }
     }
 
-    /// What a transaction begins with where nodes share the database.
-    private var fenceCalls: [SQLCall] {
-        guard let permit else { return [] }
-        let parameters = [
-            BinaryParameter.bigint(Int64(bitPattern: permit.epoch)), Array(permit.name.utf8),
-            BinaryParameter.bigint(Int64(bitPattern: permit.token)),
-        ]
-        return [SQLCall(.share, []), SQLCall(.fence, parameters)]
+    /// What a transaction begins with where nodes share the database, or there are regions, under a promotion.
+    private func fenceCalls(_ home: Int64) -> [SQLCall] {
+        var calls: [SQLCall] = []
+        if let permit {
+            let parameters = [
+                BinaryParameter.bigint(Int64(bitPattern: permit.epoch)), Array(permit.name.utf8),
+                BinaryParameter.bigint(Int64(bitPattern: permit.token)),
+            ]
+            calls.append(SQLCall(.fence, parameters))
+        }
+        if core.configuration.keepsOutbox { calls.append(core.homeCall(home)) }
+        return calls.isEmpty ? [] : [SQLCall(.share, [])] + calls
     }
 
-    /// The rows as they are. A connection that is lost here has changed nothing.
-    private mutating func look(_ keys: [[UInt8]]) throws(SQLFailure) -> SQLRows {
+    /// The rows as they are, without the values of those that are too much for one transaction beside the others. A
+    /// connection that is lost here has changed nothing.
+    ///
+    /// What comes to no change is answered by them alone: so it is looked whether the promotion holds, behind the rows,
+    /// as for reads.
+    private mutating func look(_ keys: [[UInt8]], home: Int64) throws(SQLFailure) -> SQLRows {
         do throws(SQLFailure) {
-            return try session.run([SQLCall(.rows, [BinaryParameter.array(bytea: keys)])]).first ?? []
+            let bytes = BinaryParameter.bigint(Int64(core.configuration.commitBytes))
+            let fence = core.configuration.keepsOutbox ? [core.homeCall(home)] : []
+            return try session.run([SQLCall(.look, [BinaryParameter.array(bytea: keys), bytes])] + fence).first ?? []
         } catch {
             if case .lostAfter(let reason) = error { throw .lostBefore(reason: reason) }
             throw error
@@ -328,12 +385,37 @@ struct SQLWriter: ~Copyable {
         let now = core.configuration.now()
         let oldest = UInt64(max(0, now - core.configuration.tombstoneMilliseconds)) << 16
         let parameters = [now - 60_000, Int64(bitPattern: oldest), Int64(core.configuration.reapLimit)]
-        guard let rows = try? session.run([SQLCall(.reap, parameters.map(BinaryParameter.bigint))]),
-            let count = BinaryParameter.number(rows.first?.first?.first ?? nil)
-        else { return }
+        let count: Int64
+        do throws(SQLFailure) {
+            let rows = try session.run([SQLCall(.reap, parameters.map(BinaryParameter.bigint))])
+            count = BinaryParameter.number(rows.first?.first?.first ?? nil) ?? 0
+            core.note(.reaping, failure: nil)
+        } catch {
+            core.counters.reapsFailed.add(1)
+            if Self.isOfAll(error) { core.note(.reaping, failure: error.reason) }
+            return
+        }
         core.counters.reaped.add(Int(count))
         guard count >= core.configuration.reapLimit else { return }
         let ended = Clock.monotonicNanoseconds()
         nextReap = min(nextReap, ended + 9 * (ended - began))
+    }
+
+    // MARK: Writes that the database refuses
+
+    private static let probeNanoseconds: UInt64 = 1_000_000_000
+
+    /// While the database refuses writes, tries whether it still does, with one that changes nothing: nobody may be
+    /// sending any.
+    private mutating func probe() {
+        let now = Clock.monotonicNanoseconds()
+        guard core.isRefusing(index), now >= nextProbe else { return }
+        nextProbe = now + Self.probeNanoseconds
+        do throws(SQLFailure) {
+            _ = try session.run([SQLColumns().blind, SQLCall(.mark, [BinaryParameter.bigint(0)])])
+            core.noteProbe(index, now)
+        } catch {
+            if Self.isOfAll(error) { core.note(index, refusal: error.reason) }
+        }
     }
 }

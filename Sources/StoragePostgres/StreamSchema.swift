@@ -8,8 +8,20 @@ internal import Storage
 /// one transaction. A record is visible only when its transaction is over, and nothing but publishing takes it away: so
 /// none is passed over, however long a transaction takes; and of one key's records the versions give the order.
 enum StreamSchema {
-    /// Fails where the tables are missing.
-    static let check = "SELECT count(*) FROM martlet_stream_slot"
+    /// Fails where the tables, or columns of them, are missing.
+    static let check = "SELECT (SELECT count(*) FROM martlet_stream_slot), (SELECT trace FROM martlet_stream LIMIT 1)"
+
+    /// Statements that need the rights of those who publish, and change nothing.
+    static let rights = [
+        identity, publish(limit: 0), CaptureSchema.place([(id: -1, slot: 0)]), beginEpoch(after: -1),
+        release([(slot: -1, through: 0)]), remove(after: 0, through: -1),
+    ]
+
+    /// Sequences that the role may take no number of.
+    static let closedSequences = """
+        SELECT name FROM unnest(ARRAY['martlet_stream_pub', pg_get_serial_sequence('martlet_outbox', 'id')]) name
+        WHERE name IS NOT NULL AND NOT has_sequence_privilege(name, 'USAGE, UPDATE')
+        """
 
     /// Waits for the lock, which the transaction holds to its end.
     static let lock = "SELECT pg_advisory_xact_lock(5570748134)"
@@ -17,16 +29,21 @@ enum StreamSchema {
     /// Milliseconds of Unix time by the database's clock: when records are let go, no clock of a node counts.
     private static let now = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
-    /// Publishes the oldest records whose slots are known; gives how many.
+    /// Publishes the oldest records whose slots are known; gives how many. Of a key's the versions give the order; but
+    /// none comes before another program's that was put there before it: that row may have been deleted, and made again
+    /// with a lower version. (What another program did has no pool.)
     static func publish(limit: Int) -> String {
         """
         WITH d AS (DELETE FROM martlet_outbox WHERE id IN (SELECT id FROM martlet_outbox WHERE slot >= 0
             ORDER BY id LIMIT \(limit))
-          RETURNING id, op, pool, slot, k, ver, exp, ts),
-        n AS (SELECT d.*, s.last + row_number() OVER (PARTITION BY d.slot ORDER BY d.ver, d.id) AS seq
-          FROM d JOIN martlet_stream_slot s ON s.slot = d.slot),
-        i AS (INSERT INTO martlet_stream (pub, slot, seq, op, pool, k, ver, exp, ts, at)
-          SELECT nextval('martlet_stream_pub'), slot, seq, op, pool, k, ver, exp, ts, \(now)
+          RETURNING id, op, pool, slot, k, ver, exp, ts, trace),
+        w AS (SELECT d.id, max(d.ver) FILTER (WHERE d.pool < 0) OVER (PARTITION BY d.k ORDER BY d.id) AS least
+          FROM d WHERE d.k IN (SELECT k FROM d WHERE pool < 0)),
+        n AS (SELECT d.*, s.last
+            + row_number() OVER (PARTITION BY d.slot ORDER BY GREATEST(d.ver, w.least), d.id) AS seq
+          FROM d JOIN martlet_stream_slot s ON s.slot = d.slot LEFT JOIN w ON w.id = d.id),
+        i AS (INSERT INTO martlet_stream (pub, slot, seq, op, pool, k, ver, exp, ts, trace, at)
+          SELECT nextval('martlet_stream_pub'), slot, seq, op, pool, k, ver, exp, ts, trace, \(now)
           FROM (SELECT * FROM n ORDER BY slot, seq) o),
         u AS (UPDATE martlet_stream_slot t SET last = m.last
           FROM (SELECT slot, max(seq) AS last FROM n GROUP BY slot) m WHERE t.slot = m.slot)
@@ -45,16 +62,28 @@ enum StreamSchema {
             + "ORDER BY seq LIMIT \(limit)"
     }
 
-    private static let columns = "slot, seq, op, pool, encode(k, 'hex'), ver, exp, ts"
+    private static let columns = "slot, seq, op, pool, encode(k, 'hex'), ver, exp, ts, trace"
 
     /// The source and its epoch: the table's own, and the server's timeline, which changes when a standby takes over
     /// and may lack what the old server committed last.
     static let identity = """
-        SELECT (SELECT number FROM martlet_meta WHERE name = 'stream_source'),
-          (SELECT number FROM martlet_meta WHERE name = 'stream_epoch') << 32
-            | ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint,
+        SELECT (SELECT number FROM martlet_meta WHERE name = 'stream_source'), \(epoch),
           (SELECT coalesce(max(pub), 0) FROM martlet_stream)
         """
+
+    /// The epoch that records have.
+    static let epoch = """
+        ((SELECT number FROM martlet_meta WHERE name = 'stream_epoch') << 32
+          | ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint)
+        """
+
+    /// The table's part of the epoch behind a promotion. Two standbys of one server that are both promoted have one
+    /// source and one timeline, and what they commit differs: the promotions' numbers and bits tell them apart, and
+    /// order them as the promotions are ordered. Followers refuse an epoch before theirs.
+    static func promoted(_ term: HomeTerm) -> String {
+        let bits = term.epoch >> (HomeTerm.identityBits - 16) & 0xFFFF
+        return "greatest((number >> 16) + 1, \(term.number)) << 16 | \(bits)"
+    }
 
     /// The epoch, and of each slot the last number and the one that what is kept follows.
     static let state = """

@@ -15,18 +15,42 @@ internal import Telemetry
 /// connection at a time, in their order. A connection that breaks takes what was sent over it along: reads have failed,
 /// and writes are of unknown outcome. What such a write did is told by the home region's stream, which whoever uses
 /// this backend follows; so it counts as settled at once.
-package final class RegionBackend: StorageBackend, CertifiedStore {
+///
+/// Where several nodes of the region share its keys out, etcd is their authority: see `EtcdLeases` and
+/// `RegionFence`.
+package final class RegionBackend: StorageBackend, CertifiedStore, SharedStore {
     private let configuration: RegionConfiguration
+    private let leases: EtcdLeases?
     private let state = Guarded(State())
 
     private struct State {
         var core: RegionCore?
         var group: ReactorGroup?
         var lookups: Thread?
+        var fence: RegionFence?
     }
 
     /// A store that is not started.
-    package init(_ configuration: RegionConfiguration) { self.configuration = configuration }
+    package init(_ configuration: RegionConfiguration) {
+        self.configuration = configuration
+        leases = configuration.authority.map {
+            EtcdLeases($0.address, caFile: $0.caFile, leaseMilliseconds: $0.leaseMilliseconds)
+        }
+    }
+
+    /// Where the region's nodes agree on who owns what. Only where the configuration names it.
+    package var authority: any LeaseAuthority {
+        guard let leases else { preconditionFailure("nodes that share keys out have an authority") }
+        return leases
+    }
+
+    /// The home region knows nothing of the replica's ring.
+    package var refusesOldEpochs: Bool { false }
+
+    /// Has writes go by `fence`. Before the start.
+    package func setFence(_ fence: any WriteFence) {
+        state.withLock { $0.fence = RegionFence(fence, waitMilliseconds: configuration.silenceMilliseconds) }
+    }
 
     deinit { stop() }
 
@@ -36,7 +60,8 @@ package final class RegionBackend: StorageBackend, CertifiedStore {
     package func start(_ sink: any StorageSink) throws(StorageStartError) {
         precondition(core == nil, "a store is started once")
         let core: RegionCore
-        do throws(TLSError) { core = try RegionCore(configuration) } catch {
+        let fence = state.withLock { $0.fence }
+        do throws(TLSError) { core = try RegionCore(configuration, fence: fence) } catch {
             throw StorageStartError("storage: the home region: \(error)")
         }
         core.sink = sink
@@ -53,9 +78,10 @@ package final class RegionBackend: StorageBackend, CertifiedStore {
             let group = try ReactorGroup(reactors) { reactor in RegionHandler(core, reactor) }
             core.attach(group.reactors)
             let lookups = try Thread(name: "martlet-home-dns") { core.lookUp() }
-            state.withLock { $0 = State(core: core, group: group, lookups: lookups) }
+            state.withLock { $0 = State(core: core, group: group, lookups: lookups, fence: fence) }
             core.awaitFirstLookup()
             try group.start()
+            try fence?.start { [weak core] in core?.pass([]) }
         } catch {
             throw StorageStartError("storage: a thread cannot be started: \(error)")
         }
@@ -72,19 +98,12 @@ package final class RegionBackend: StorageBackend, CertifiedStore {
     /// Has the home region decide and commit writes.
     package func write(_ writes: [SubmittedWrite]) {
         let now = Clock.monotonicNanoseconds()
-        var tooLarge: [(token: UInt64, outcome: WriteOutcome)] = []
-        var requests: [RegionRequest] = []
-        for submitted in writes {
-            let write = submitted.write
-            if write.value.count > write.valueLimitBytes {
-                tooLarge.append((submitted.token, .tooLarge))
-            } else {
-                requests.append(
-                    RegionRequest(token: submitted.token, question: .write(write), sinceNanoseconds: now))
-            }
+        let fitting = writes.filter { $0.write.value.count <= $0.write.valueLimitBytes }
+        if fitting.count < writes.count {
+            let tooLarge = writes.filter { $0.write.value.count > $0.write.valueLimitBytes }
+            core?.sink?.writesCompleted(tooLarge.map { ($0.token, .tooLarge) })
         }
-        if !tooLarge.isEmpty { core?.sink?.writesCompleted(tooLarge) }
-        core?.submit(requests, to: RegionCore.writesIndex)
+        core?.pass(fitting.map { FencedWrite($0, sinceNanoseconds: now) })
     }
 
     /// Whether there is a connection to the home region, or no reason to think that there could be none.
@@ -105,6 +124,8 @@ package final class RegionBackend: StorageBackend, CertifiedStore {
             return (state.core, state.group, state.lookups)
         }
         guard let core, let group else { return }
+        core.fence?.stop()
+        core.pass([])
         core.beginStop()
         for _ in 0..<configuration.silenceMilliseconds / 5 where core.outstanding.load(ordering: .relaxed) > 0 {
             Thread.sleep(microseconds: 5000)
@@ -113,21 +134,25 @@ package final class RegionBackend: StorageBackend, CertifiedStore {
         group.join()
         lookups?.join()
         core.sink = nil
+        leases?.release()
     }
 
-    /// Reads certificates again, for new connections.
+    /// Reads certificates again, for new connections, and revocation lists, for all.
     package func reloadCertificates() -> String? {
-        do throws(TLSError) {
-            for endpoint in core?.endpoints ?? [] { try endpoint.reload() }
-            return nil
-        } catch { return "storage: the home region: \(error)" }
+        let (core, group) = state.withLock { ($0.core, $0.group) }
+        var problem: String?
+        for endpoint in core?.endpoints ?? [] {
+            do throws(TLSError) { try endpoint.tls?.reload() } catch { problem = "storage: the home region: \(error)" }
+        }
+        group?.closeRevoked()
+        return problem
     }
 
     /// Counters and gauges; names say their units.
     package func statistics() -> [StorageStatistic] {
         guard let core else { return [] }
-        var replies = HistogramSnapshot()
-        for times in core.replyTimes { replies.add(times.histogram) }
+        var replies = DurationSummary()
+        for times in core.replyTimes { times.record.add(to: &replies) }
         func seconds(
             _ name: String, _ kind: StorageStatistic.Kind, _ nanoseconds: UInt64?, _ help: String
         ) -> StorageStatistic {

@@ -1,6 +1,8 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Discovery
+
 /// Where the home region is, and how a node of a replica region speaks to it.
 package struct RegionConfiguration: Sendable, Equatable {
     /// A router or a node of the home region.
@@ -25,6 +27,8 @@ package struct RegionConfiguration: Sendable, Equatable {
         package var keyPath: String?
         /// Authorities that the home region's certificates must come from, PEM.
         package var authorityPath: String?
+        /// Lists of those that are revoked, PEM; none when nil.
+        package var revocationPath: String?
         /// The name in those certificates; the endpoint's host when nil.
         package var serverName: String?
 
@@ -38,12 +42,30 @@ package struct RegionConfiguration: Sendable, Equatable {
         }
     }
 
+    /// Where the nodes of a region agree on who owns what.
+    package struct Authority: Sendable, Equatable {
+        /// The keys in etcd.
+        let address: EtcdAddress
+        /// Certificates that etcd's is checked by; nil for the system's.
+        let caFile: String?
+        /// How long a lease lasts, in milliseconds.
+        let leaseMilliseconds: Int
+
+        /// An authority at `etcd://HOST:PORT/PREFIX`; nil where `place` is none.
+        package init?(_ place: String, caFile: String?, leaseMilliseconds: Int) {
+            guard case .etcd(let address)? = try? MemberSource([place]) else { return nil }
+            (self.address, self.caFile, self.leaseMilliseconds) = (address, caFile, leaseMilliseconds)
+        }
+    }
+
     /// The home region's name: 1 to 200 printable ASCII characters without spaces.
     package var home: String
     /// Its routers and nodes, each of which can answer for every key.
     package var endpoints: [Endpoint]
     /// TLS; nil is none.
     package var security: Security?
+    /// Where the region's nodes agree on who owns what; nil where each serves every key.
+    package var authority: Authority?
     /// Connections at most, half of them for reads. 2 to 64.
     package var connections = 8
     /// How long connecting to one address may take, and a home that owes replies may be silent, in milliseconds.

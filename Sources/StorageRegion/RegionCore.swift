@@ -27,6 +27,8 @@ final class RegionCore: Sendable {
     /// Requests without an answer.
     let outstanding = Atomic<Int>(0)
     let isStopping = Atomic<Bool>(false)
+    /// Which writes may be sent and answered, where several nodes of the region share its keys out.
+    let fence: RegionFence?
     private let woken = [RegionFlag(), RegionFlag()]
     private let state = Guarded(State())
     private let lookups = Parking()
@@ -42,8 +44,9 @@ final class RegionCore: Sendable {
     }
 
     /// Loads certificates. Errors name the file.
-    init(_ configuration: RegionConfiguration) throws(TLSError) {
+    init(_ configuration: RegionConfiguration, fence: RegionFence? = nil) throws(TLSError) {
         self.configuration = configuration
+        self.fence = fence
         mark = RegionMark.token(configuration.home)
         var endpoints: [RegionEndpoint] = []
         for address in configuration.endpoints {
@@ -65,10 +68,35 @@ final class RegionCore: Sendable {
     func attach(_ reactors: [Reactor]) { state.withLock { $0.reactors = reactors } }
 
     /// Puts requests in line; those that found no room are answered at once, with nothing done.
-    func submit(_ requests: [RegionRequest], to index: Int) {
+    func submit(_ requests: [RegionRequest], to index: Int) { refuse(offer(requests, to: index), index) }
+
+    /// Puts requests in line, and gives those that found no room: see ``refuse(_:_:)``.
+    func offer(_ requests: [RegionRequest], to index: Int) -> [RegionRequest] {
         outstanding.add(requests.count, ordering: .relaxed)
         let rest = queues[index].offer(requests)
         if rest.count < requests.count { wake(index) }
+        return rest
+    }
+
+    /// Sends writes home, or holds them back until the node may write their keys; and those that were held back.
+    func pass(_ writes: [FencedWrite]) {
+        guard let fence else {
+            return submit(
+                writes.map {
+                    RegionRequest(
+                        token: $0.submitted.token, question: .write($0.submitted.write),
+                        sinceNanoseconds: $0.sinceNanoseconds)
+                }, to: Self.writesIndex)
+        }
+        let decision = fence.pass(writes) { offer($0, to: Self.writesIndex) }
+        refuse(decision.unsent, Self.writesIndex)
+        guard !decision.refused.isEmpty else { return }
+        counters.add(.writesFailed, UInt64(decision.refused.count))
+        sink?.writesCompleted(decision.refused)
+    }
+
+    /// Answers requests that found no room.
+    func refuse(_ rest: [RegionRequest], _ index: Int) {
         guard !rest.isEmpty else { return }
         counters.add(.refused, UInt64(rest.count))
         answer(rest, index, .notSent, queues[index].isClosed ? "the node is stopping" : "too many wait for storage")
@@ -94,7 +122,13 @@ final class RegionCore: Sendable {
 
     func deliver(writes: [(token: UInt64, outcome: WriteOutcome)]) {
         guard !writes.isEmpty else { return }
-        sink?.writesCompleted(writes)
+        let (results, unknown) = fence?.judge(writes) ?? (writes, 0)
+        sink?.writesCompleted(results)
+        if unknown > 0 {
+            counters.add(.writesDisowned, UInt64(unknown))
+            // They were done, so a read shows them.
+            sink?.unknownOutcomesSettled()
+        }
         outstanding.subtract(writes.count, ordering: .relaxed)
     }
 
@@ -185,7 +219,7 @@ final class RegionCore: Sendable {
 
 /// How long replies took. Written by one reactor.
 final class RegionTimes: Sendable {
-    let histogram = LatencyHistogram()
+    let record = DurationRecord()
 }
 
 /// Whether a reactor was woken.

@@ -8,8 +8,8 @@ internal import Synchronization
 /// A router or a node of the home region, as both threads share it.
 final class RegionEndpoint: Sendable {
     let address: RegionConfiguration.Endpoint
-    private let security: RegionConfiguration.Security?
-    private let context: Guarded<TLSClientContext?>
+    /// TLS for connections; nil for none.
+    let tls: TLSClientContext?
     private let found = Guarded<[SocketAddress]>([])
     /// Whether it is to be looked up again.
     let isDoubtful = Atomic<Bool>(true)
@@ -17,8 +17,7 @@ final class RegionEndpoint: Sendable {
     /// Loads the certificates. Errors name the file.
     init(_ address: RegionConfiguration.Endpoint, _ security: RegionConfiguration.Security?) throws(TLSError) {
         self.address = address
-        self.security = security
-        context = Guarded(try Self.load(security, host: address.host))
+        tls = try Self.load(security, host: address.host)
     }
 
     private static func load(
@@ -27,20 +26,12 @@ final class RegionEndpoint: Sendable {
         guard let security else { return nil }
         var files = TLSClientConfiguration()
         files.authorityPath = security.authorityPath
+        files.revocationPath = security.revocationPath
         files.chainPath = security.certificatePath
         files.keyPath = security.keyPath
         files.serverName = security.serverName
         files.requiresTLS13 = true
         return try TLSClientContext(files, host: host)
-    }
-
-    /// TLS for new connections; nil for none.
-    var tls: TLSClientContext? { context.withLock { $0 } }
-
-    /// Reads the certificates again.
-    func reload() throws(TLSError) {
-        let fresh = try Self.load(security, host: address.host)
-        context.withLock { $0 = fresh }
     }
 
     /// Where it is, as far as is known.

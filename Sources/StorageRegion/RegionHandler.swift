@@ -276,7 +276,7 @@ final class RegionHandler: ReactorHandler {
 
     private func note(_ answer: RegionReply.Answer, _ request: RegionRequest) {
         let now = reactor.nowNanoseconds
-        core.replyTimes[index].histogram.record(
+        core.replyTimes[index].record.record(
             nanoseconds: now > request.sinceNanoseconds ? now - request.sinceNanoseconds : 0)
         switch answer {
         case .read(let outcome):

@@ -82,7 +82,7 @@ final class BackendCore: Sendable {
     /// Why writes are refused; nil when they are not.
     var refusesWrites: String? {
         switch health {
-        case .ready: nil
+        case .ready, .impaired: nil
         case .readOnly(let reason), .unavailable(let reason): reason
         }
     }

@@ -29,28 +29,16 @@ struct Committer: ~Copyable {
     private var taken: [SubmittedWrite] = []
     /// What was taken and found no room in the last commit; comes first in the next.
     private var carried: [SubmittedWrite] = []
-    private var outcomes: [(token: UInt64, outcome: WriteOutcome)] = []
-    /// Rows that conditions look at: what is stored, then what this batch makes of it.
-    private var overlay: [[UInt8]: Known] = [:]
-    /// What this batch did to keys that are not in `overlay`, in order; a later round may look at them.
-    private var unlooked: [(key: [UInt8], known: Known)] = []
-    private var batchBytes = 0
+    private var plan = CommitPlan()
+    /// How large rows are lately that are looked up: of large ones it looks up fewer at once.
+    private var sizes = RowSizes()
     /// What the commit at hand took.
     private var timing = StorageTiming(taken: 0, began: 0, ended: 0, count: 0, isCommit: true)
     /// How many writes the last commit answered; 0 since it slept.
     private var lastCount = 0
     private var arrivals = ArrivalSpin(processors: ProcessControl.processors)
-    private var lastVersion: UInt64 = 0
     private var lookup = LookupScratch()
     private var head: [UInt8] = []
-
-    /// What is known of a key.
-    private enum Known {
-        case absent(version: UInt64)
-        case row(StoredRow)
-        /// It cannot be read, for this reason.
-        case unreadable(String)
-    }
 
     init(core: BackendCore, database: RocksDatabase, state: StoreState) {
         self.core = core
@@ -80,9 +68,7 @@ struct Committer: ~Copyable {
                 nextCheck = now + BackendCore.checkNanoseconds
                 core.work.begin(-1)
                 core.check(database)
-                if configuration.keepsOutbox, core.refusesWrites == nil {
-                    outbox.maintain(database, consumed: core.trimRequests.withLock { $0 })
-                }
+                if configuration.keepsOutbox, core.refusesWrites == nil { trimOutbox() }
                 core.work.end(-1)
             }
         }
@@ -113,11 +99,6 @@ struct Committer: ~Copyable {
     }
 
     private mutating func commitWaiting() {
-        outcomes.removeAll(keepingCapacity: true)
-        overlay.removeAll(keepingCapacity: true)
-        unlooked.removeAll(keepingCapacity: true)
-        batch.clear()
-        (batchBytes, lastVersion) = (0, 0)
         timing = StorageTiming(taken: Clock.monotonicNanoseconds(), began: 0, ended: 0, count: 0, isCommit: true)
         outbox.beginBatch(database)
         rounds: for _ in 0..<Self.rounds {
@@ -131,31 +112,40 @@ struct Committer: ~Copyable {
             var index = 0
             while index < taken.count {
                 // What rows make of small commands is known only now: the rest goes into the next commit.
-                guard batchBytes < configuration.commitBytes else {
+                guard plan.changedBytes + plan.lookedBytes < configuration.commitBytes else {
                     carried = Array(taken[index...])
                     break rounds
                 }
-                let end = min(index + Self.lookupLimit, taken.count)
+                let most = sizes.count(fitting: configuration.commitBytes, in: 1...Self.lookupLimit)
+                let end = min(index + most, taken.count)
                 readRows(index..<end)
                 // The disk may have failed just now: what was decided before is committed yet, and no more.
                 if let reason = core.refusesWrites {
                     refuse(taken[index...], reason)
                     break
                 }
-                for write in taken[index..<end] { decide(write, now: now) }
-                index = end
+                // Many changes of one large row are large too.
+                repeat {
+                    if let change = plan.decide(taken[index], clock: &clock, now: now) { put(change, now: now) }
+                    index += 1
+                } while index < end && plan.changedBytes < configuration.commitBytes
             }
         }
         commit()
-        lastCount = outcomes.count
-        timing.count = UInt32(clamping: outcomes.count)
+        lastCount = plan.outcomes.count
+        timing.count = UInt32(clamping: plan.outcomes.count)
         if timing.endedNanoseconds == 0 { timing.endedNanoseconds = Clock.monotonicNanoseconds() }
-        core.sink?.writesCompleted(outcomes, timing: timing)
+        core.sink?.writesCompleted(plan.outcomes, timing: timing)
+        // Not at the begin of the next commit, which may be long in coming: rows are large.
+        plan.clear()
+        taken.removeAll(keepingCapacity: true)
+        waiting.removeAll(keepingCapacity: true)
+        batch.clear()
     }
 
     private mutating func refuse(_ writes: ArraySlice<SubmittedWrite>, _ reason: String) {
         core.counters.writesRefused.add(writes.count)
-        for write in writes { outcomes.append((write.token, .failed(StorageFailure(.refused, reason)))) }
+        plan.refuse(writes, reason)
     }
 
     /// Takes what the last commit left, or else what waits.
@@ -165,98 +155,52 @@ struct Committer: ~Copyable {
             swap(&taken, &carried)
             return
         }
-        let (limit, bytes) = (configuration.commitLimit - outcomes.count, configuration.commitBytes - batchBytes)
+        let limit = configuration.commitLimit - plan.outcomes.count
+        let bytes = configuration.commitBytes - plan.changedBytes - plan.lookedBytes
         guard limit > 0, bytes > 0 else { return }
         waiting.removeAll(keepingCapacity: true)
         core.writes.take(into: &waiting, limit: limit, byteLimit: bytes)
         taken.append(contentsOf: waiting.lazy.map(\.element))
     }
 
-    // MARK: Deciding
+    // MARK: Rows
 
-    /// Whether the operation depends on what is stored.
-    private static func looks(_ write: StorageWrite) -> Bool { write.operation != .set || write.compare != 0 }
-
-    /// Reads the rows that the taken writes look at, and that are not known from earlier in this batch, together.
+    /// Reads the rows that the taken writes look at, and that are not known from earlier in this commit, together.
     private mutating func readRows(_ range: Range<Int>) {
-        var keys: [[UInt8]] = []
-        for submitted in taken[range] where Self.looks(submitted.write) {
-            // What an earlier round of this batch did is in no file yet.
-            if !unlooked.isEmpty {
-                for (key, known) in unlooked { overlay[key] = known }
-                unlooked.removeAll(keepingCapacity: true)
-            }
-            guard overlay[submitted.write.key] == nil else { continue }
-            keys.append(submitted.write.key)
-            overlay[submitted.write.key] = .absent(version: 0)
-        }
+        let keys = plan.unknownKeys(of: taken[range])
         guard !keys.isEmpty else { return }
         core.counters.writeLookups.add(keys.count)
         let sorted = KeyOrder.sorted(keys)
-        var found: [(Int, Known)] = []
+        var found: [(Int, CommitPlan.Known)] = []
         database.values(.rows, sortedKeys: sorted, scratch: &lookup) { index, bytes in
             switch RowCodec.decode(bytes, keyHash: hash(of: sorted[index])) {
             case .row(let row): found.append((index, .row(row)))
             case .tombstone(let version): found.append((index, .absent(version: version)))
-            case .damaged: found.append((index, .unreadable(BackendCore.damaged)))
+            case .damaged:
+                core.counters.checksumErrors.add(1)
+                found.append((index, .unreadable(BackendCore.damaged)))
             }
         } failed: { index, reason in
             found.append((index, .unreadable("reading the row failed: \(reason)")))
             core.noteFailedRead(RocksDatabase.Failure(reason: reason), database)
         }
         for (index, known) in found {
-            if case .unreadable(BackendCore.damaged) = known {
-                core.counters.checksumErrors.add(1)
-            }
-            overlay[sorted[index]] = known
-        }
-    }
-
-    /// Decides one write against what is known, and puts what it changes in the batch.
-    private mutating func decide(_ submitted: SubmittedWrite, now: Int64) {
-        let write = submitted.write
-        var live: StoredRow?
-        var stored: UInt64 = 0
-        let isLooking = Self.looks(write)
-        if isLooking {
-            switch overlay[write.key] {
-            case .row(let row):
-                stored = row.version
-                if row.isLive(at: now) { live = row }
-            case .absent(let version): stored = version
-            case .unreadable(let reason):
-                outcomes.append((submitted.token, .failed(StorageFailure(.refused, reason))))
-                return
-            case nil: preconditionFailure("a write's row was not read")
-            }
-        }
-        switch WriteEvaluation.decide(write, live: live) {
-        case .refuse(let outcome): outcomes.append((submitted.token, outcome))
-        case .put(var row):
-            row.version = clock.next(after: stored, unixMilliseconds: now)
-            put(write, row: row, isTombstone: false, now: now)
-            outcomes.append((submitted.token, .stored(row)))
-        case .tombstone:
-            let version = clock.next(after: stored, unixMilliseconds: now)
-            let row = StoredRow(version: version, expiryMilliseconds: 0, clientFlags: 0, value: [])
-            put(write, row: row, isTombstone: true, now: now)
-            outcomes.append((submitted.token, .deleted(version: version)))
+            if case .row(let row) = known { sizes.note(row.value.count) }
+            plan.note(known, of: sorted[index])
         }
     }
 
     /// Puts a row and its record in the batch.
-    private mutating func put(_ write: StorageWrite, row: StoredRow, isTombstone: Bool, now: Int64) {
+    private mutating func put(_ change: CommitPlan.Change, now: Int64) {
+        let (write, row) = (change.write, change.row)
         let keyHash = hash(of: write.key)
         let rowHead = RowCodec.Head(
-            isTombstone: isTombstone, clientFlags: row.clientFlags, version: row.version,
+            isTombstone: change.isTombstone, clientFlags: row.clientFlags, version: row.version,
             expiryMilliseconds: row.expiryMilliseconds)
         RowCodec.encode(rowHead, value: row.value, keyHash: keyHash, into: &head)
         batch.put(.rows, in: database, key: write.key, head: head, value: row.value)
         let record = outbox.append(write, row: row, keyHash: keyHash, now: now, to: batch, in: database)
-        batchBytes += write.key.count + head.count + row.value.count + record
-        lastVersion = row.version
-        let known = isTombstone ? Known.absent(version: row.version) : .row(row)
-        if overlay[write.key] != nil { overlay[write.key] = known } else { unlooked.append((write.key, known)) }
+        plan.noteChanged(bytes: write.key.count + head.count + row.value.count + record)
     }
 
     // MARK: Committing
@@ -265,7 +209,7 @@ struct Committer: ~Copyable {
     private mutating func commit() {
         let changes = outbox.batchRecords
         guard changes > 0 else { return }
-        let mark = clock.mustPersistBefore(lastVersion)
+        let mark = clock.mustPersistBefore(plan.lastVersion)
         if let mark {
             batch.put(.meta, in: database, key: MetaRows.versionMark, value: MetaRows.encode(mark))
         }
@@ -289,31 +233,34 @@ struct Committer: ~Copyable {
         counters.logTimes.record(nanoseconds: timing.logNanoseconds)
         counters.commits.add(1)
         counters.committed.add(changes)
-        counters.committedBytes.add(batchBytes)
+        counters.committedBytes.add(plan.changedBytes)
         if isSynced {
             counters.syncs.add(1)
             counters.syncedWrites.add(changes)
             counters.leftWaiting.add(waiting)
         }
-        counters.writes.add(outcomes.count)
+        counters.writes.add(plan.outcomes.count)
         if let mark { clock.notePersisted(mark) }
         outbox.noteCommitted()
+    }
+
+    private mutating func trimOutbox() {
+        do throws(RocksDatabase.Failure) {
+            try outbox.maintain(database, consumed: core.trimRequests.withLock { $0 })
+        } catch { endCommits(error.reason) }
+    }
+
+    /// After a failed commit there is no other one.
+    private func endCommits(_ reason: String) {
+        database.endBackgroundWork()
+        core.refuseWrites("a commit failed, and writes are refused until the node is started again: \(reason)")
     }
 
     /// A commit failed: whether it happened will be seen after a restart. The log is not touched again: what a second
     /// sync of the same file says is worth nothing.
     private mutating func fail(_ reason: String) {
-        database.endBackgroundWork()
-        core.refuseWrites("a commit failed, and writes are refused until the node is started again: \(reason)")
-        core.counters.writesFailed.add(outcomes.count)
-        for index in outcomes.indices {
-            switch outcomes[index].outcome {
-            case .stored, .deleted:
-                outcomes[index].outcome = .failed(StorageFailure(.unknownOutcome, "the commit failed: \(reason)"))
-            default:
-                // It changed nothing, but what it was decided upon may not be there.
-                outcomes[index].outcome = .failed(StorageFailure(.refused, "the commit before it failed: \(reason)"))
-            }
-        }
+        endCommits(reason)
+        core.counters.writesFailed.add(plan.outcomes.count)
+        plan.fail(reason)
     }
 }

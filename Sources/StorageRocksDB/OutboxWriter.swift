@@ -100,8 +100,9 @@ struct OutboxWriter {
     }
 
     /// Lets go what every consumer has, and, when the outbox has grown past its limit, its oldest records, an eighth at
-    /// least: a consumer that is so far behind sees a gap (docs/contract.md, 13).
-    mutating func maintain(_ database: RocksDatabase, consumed: [UInt64]) {
+    /// least: a consumer that is so far behind sees a gap (docs/contract.md, 13). A failure is the store's, as that of
+    /// any commit is.
+    mutating func maintain(_ database: RocksDatabase, consumed: [UInt64]) throws(RocksDatabase.Failure) {
         let bytes = Double(database.property(.outbox, "rocksdb.live-sst-files-size"))
         let excess = bytes > Double(configuration.outboxLimitBytes)
         let aged = self.aged()
@@ -117,7 +118,7 @@ struct OutboxWriter {
         guard kept.indices.contains(where: { kept[$0] > cursors.firstKept($0) }) else { return }
         let batch = RocksBatch()
         batch.put(.meta, in: database, key: MetaRows.trim, value: MetaRows.encode(kept))
-        guard (try? database.commit(batch, synced: configuration.durability != .async)) != nil else { return }
+        try database.commit(batch, synced: configuration.durability != .async)
         for slot in 0..<OutboxKey.slots { cursors.advance(slot, to: kept[slot]) }
         if excess { changes?.compact() }
     }

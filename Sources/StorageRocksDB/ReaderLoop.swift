@@ -32,14 +32,11 @@ struct ReaderLoop: ~Copyable {
             core.sink?.waitForRoom()
             waiting.removeAll(keepingCapacity: true)
             let (bytes, most) = (core.configuration.readBatchBytes, core.configuration.readBatchLimit)
-            core.reads.take(into: &waiting, limit: sizes.count(fitting: bytes, in: 4...most))
+            core.reads.take(into: &waiting, limit: sizes.count(fitting: bytes, in: min(4, most)...most))
             if !waiting.isEmpty {
                 taken.removeAll(keepingCapacity: true)
                 taken.append(contentsOf: waiting.lazy.map(\.element))
-                core.work.begin(index)
-                core.configuration.willRead()
                 answer()
-                core.work.end(index)
             } else if isClosed {
                 return
             } else {
@@ -48,28 +45,57 @@ struct ReaderLoop: ~Copyable {
         }
     }
 
+    /// Looks up what was taken, with as many lookups as the largest rows may need, and delivers their rows together
+    /// until they are many bytes.
     private mutating func answer() {
         let reads = taken
-        let began = Clock.monotonicNanoseconds()
         let order = reads.count == 1 ? [0] : KeyOrder.order(reads.map(\.key))
-        let keys = order.map { reads[$0].key }
+        var (next, bytes, began) = (0, 0, Clock.monotonicNanoseconds())
+        var results: [(token: UInt64, outcome: ReadOutcome)] = []
+        while next < order.count {
+            let part = order[next..<min(order.count, next + core.configuration.lookupRows)]
+            next = part.endIndex
+            core.work.begin(index)
+            core.configuration.willRead()
+            bytes += look(part.map { reads[$0] }, &results)
+            core.work.end(index)
+            guard bytes >= core.configuration.readBatchBytes || next == order.count else { continue }
+            core.sink?.readsCompleted(
+                results,
+                timing: StorageTiming(
+                    taken: began, began: began, ended: Clock.monotonicNanoseconds(), count: results.count,
+                    isCommit: false))
+            guard next < order.count else { return }
+            results.removeAll()
+            core.sink?.waitForRoom()
+            (bytes, began) = (0, Clock.monotonicNanoseconds())
+        }
+    }
+
+    /// Looks up keys that are sorted, and adds what becomes of them; returns the bytes of their rows.
+    private mutating func look(
+        _ reads: [StorageRead], _ results: inout [(token: UInt64, outcome: ReadOutcome)]
+    ) -> Int {
+        let keys = reads.map(\.key)
         let now = core.configuration.now()
-        var results = order.map { (token: reads[$0].token, outcome: ReadOutcome.absent) }
-        var (found, damaged, failed) = (0, 0, 0)
+        let first = results.count
+        results += reads.lazy.map { (token: $0.token, outcome: ReadOutcome.absent) }
+        var (found, damaged, failed, total) = (0, 0, 0, 0)
         var seen = sizes
         database.values(.rows, sortedKeys: keys, scratch: &lookup) { index, bytes in
             switch RowCodec.decode(bytes, keyHash: hash(of: keys[index])) {
             case .row(let row) where row.isLive(at: now):
-                results[index].outcome = .found(row)
+                results[first + index].outcome = .found(row)
                 seen.note(row.value.count)
                 found += 1
+                total += row.value.count
             case .row, .tombstone: break
             case .damaged:
-                results[index].outcome = .failed(StorageFailure(.refused, BackendCore.damaged))
+                results[first + index].outcome = .failed(StorageFailure(.refused, BackendCore.damaged))
                 damaged += 1
             }
         } failed: { index, reason in
-            results[index].outcome = .failed(StorageFailure(.refused, "reading the row failed: \(reason)"))
+            results[first + index].outcome = .failed(StorageFailure(.refused, "reading the row failed: \(reason)"))
             failed += 1
             core.noteFailedRead(RocksDatabase.Failure(reason: reason), database)
         }
@@ -82,10 +108,6 @@ struct ReaderLoop: ~Copyable {
             counters.checksumErrors.add(damaged)
             counters.readsFailed.add(damaged + failed)
         }
-        core.sink?.readsCompleted(
-            results,
-            timing: StorageTiming(
-                taken: began, began: began, ended: Clock.monotonicNanoseconds(), count: results.count,
-                isCommit: false))
+        return total
     }
 }

@@ -9,9 +9,12 @@ internal import Telemetry
 extension RocksDBBackend {
     /// Damaged places that one scan passes over at most, before it ends.
     private static let damageLimit = 64
+    /// Bytes of values after which a scan ends, whether their rows are live or not.
+    private static let lookedBytesLimit = 64 << 20
 
     /// Live rows in the order of their keys, from the first key behind `key` that begins with `prefix`. A damaged row,
-    /// and a damaged block of a file with all its rows, is passed over and told. Blocks.
+    /// and a damaged block of a file with all its rows, is passed over and told. It looks at so many rows and no more:
+    /// behind a long stretch of dead ones it ends with none, and says where it goes on. Blocks.
     package func scan(
         prefix: [UInt8], after key: [UInt8], _ bounds: ScanBounds
     ) throws(StorageFailure) -> ScanPage {
@@ -32,6 +35,7 @@ extension RocksDBBackend {
         let now = configuration.now()
         var page = ScanPage()
         var (bytes, last) = (0, key)
+        var (looked, lookedBytes) = (0, 0)
         // The first key that is behind another is that one with a zero byte.
         let start = key.isEmpty ? prefix : (key + [0])
         iterator.seek(start.lexicographicallyPrecedes(prefix) ? prefix : start)
@@ -47,15 +51,18 @@ extension RocksDBBackend {
             }
             let entry = iterator.withEntry { key, value -> (key: [UInt8], content: RowCodec.Content)? in
                 guard begins(key, with: prefix) else { return nil }
-                return (copy(key), RowCodec.decode(value, keyHash: stableHash(key)))
+                lookedBytes += value.count
+                let hasValue = bounds.hasValues && RowCodec.head(value)?.isLive(at: now) == true
+                return (copy(key), RowCodec.decode(value, keyHash: stableHash(key), hasValue: hasValue))
             }
             guard let entry else { return page }
             last = entry.key
+            looked += 1
             switch entry.content {
             case .row(let row):
                 if row.isLive(at: now) {
-                    page.rows.append((entry.key, bounds.hasValues ? row : row.withoutValue))
-                    bytes += entry.key.count + (bounds.hasValues ? row.value.count : 0)
+                    page.rows.append((entry.key, row))
+                    bytes += entry.key.count + row.value.count
                 }
             case .tombstone: break
             case .damaged:
@@ -66,6 +73,7 @@ extension RocksDBBackend {
             }
             if page.rows.count >= bounds.rows || bytes >= bounds.bytes { break }
             if page.damage.count >= Self.damageLimit { break }
+            if looked >= configuration.scanLimit || lookedBytes >= Self.lookedBytesLimit { break }
             iterator.next()
         }
         page.next = last

@@ -34,11 +34,11 @@ final class RocksDBChanges: ChangeSource {
     ) {
         self.failedRead.withLock { $0 = failedRead }
         self.guests.withLock { $0 = guests }
-        current.withLock {
-            $0 = StreamPosition(
-                source: state.identity, epoch: Int64(bitPattern: state.epoch),
-                sequences: state.lastSequences.map { Int64(bitPattern: $0) })
-        }
+        let position = StreamPosition(
+            source: state.identity, epoch: Int64(bitPattern: state.epoch),
+            sequences: state.lastSequences.map { Int64(bitPattern: $0) })
+        tail.begin(position)
+        current.withLock { $0 = position }
     }
 
     /// A batch was committed.

@@ -38,12 +38,16 @@ package struct RocksDBConfiguration: Sendable {
     package var waitingWriteBytes = 256 << 20
     /// Writes in one commit at most.
     package var commitLimit = 8_192
-    /// Keys and values of one commit in bytes, after which it takes no more.
+    /// Keys and values of one commit in bytes, those that it looks at included, after which it takes no more.
     package var commitBytes = 8 << 20
-    /// Keys that one reader asks for at once: 4 at least.
+    /// Reads that one reader takes at once: 4 at least.
     package var readBatchLimit = 128
-    /// About how many bytes of rows one reader asks for at once: fewer keys where rows are large, but never below 4.
+    /// Keys that it looks up at once, whose rows are in memory together however large they are: 1 at least.
+    package var lookupRows = 128
+    /// About how many bytes of rows one reader takes reads for, and delivers, at once: fewer keys where rows are large.
     package var readBatchBytes = 8 << 20
+    /// Rows that one scan looks at at most, live or not: on the way it holds a stop up.
+    package var scanLimit = 100_000
     /// How long a read or a write waits at most for a disk that does not answer, in milliseconds; then it is answered
     /// `notSent`. Below the time after which those who asked give up.
     package var waitingMilliseconds = 3_750
@@ -91,9 +95,10 @@ package struct RocksDBConfiguration: Sendable {
         if !(1...64).contains(readerThreads) { return "readers are 1 to 64 threads" }
         if blockCacheBytes < 1 << 20 { return "the block cache has at least 1 MiB" }
         if writeBufferBytes < 64 << 10 || outboxBufferBytes < 64 << 10 { return "a write buffer has at least 64 KiB" }
-        if waitingReadLimit < 1 || waitingWriteLimit < 1 || commitLimit < 1 || readBatchLimit < 4 {
-            return "queues and commits hold at least 1, lookups 4"
+        if waitingReadLimit < 1 || waitingWriteLimit < 1 || commitLimit < 1 || readBatchLimit < 4 || scanLimit < 1 {
+            return "queues, commits and scans hold at least 1, lookups 4"
         }
+        if lookupRows < 1 { return "a lookup has at least 1 row" }
         if waitingMilliseconds < 1 { return "what waits for the disk waits at least 1 ms" }
         return nil
     }

@@ -27,6 +27,9 @@ enum RowCodec {
         var clientFlags: UInt32
         var version: UInt64
         var expiryMilliseconds: Int64
+
+        /// Whether there is a row for clients at `now`.
+        func isLive(at now: Int64) -> Bool { !isTombstone && (expiryMilliseconds == 0 || expiryMilliseconds > now) }
     }
 
     /// What lies under a key.
@@ -49,14 +52,15 @@ enum RowCodec {
         for index in 0..<4 { bytes[index] = UInt8(truncatingIfNeeded: sum >> UInt32(8 * index)) }
     }
 
-    /// What `bytes` hold under a key whose stable hash is `keyHash`. Copies the value.
-    static func decode(_ bytes: Span<UInt8>, keyHash: UInt64) -> Content {
+    /// What `bytes` hold under a key whose stable hash is `keyHash`. Copies the value, unless it is not wanted: the row
+    /// has none then.
+    static func decode(_ bytes: Span<UInt8>, keyHash: UInt64, hasValue: Bool = true) -> Content {
         guard let head = head(bytes), isWhole(bytes, keyHash: keyHash) else { return .damaged }
         if head.isTombstone { return .tombstone(version: head.version) }
         return .row(
             StoredRow(
                 version: head.version, expiryMilliseconds: head.expiryMilliseconds, clientFlags: head.clientFlags,
-                value: copy(bytes, from: headBytes)))
+                value: hasValue ? copy(bytes, from: headBytes) : []))
     }
 
     /// The head alone, unchecked; nil when there are too few bytes, or the form is unknown.

@@ -41,12 +41,17 @@ package struct StreamDirectConfiguration: Sendable, Equatable {
         package var keyPath: String?
         /// Authorities that peers' certificates must come from, PEM.
         package var authorityPath: String
+        /// Lists of peers' certificates that are revoked, PEM; none when nil.
+        package var revocationPath: String?
 
         /// Mutual TLS with these files.
-        package init(certificatePath: String, keyPath: String?, authorityPath: String) {
+        package init(
+            certificatePath: String, keyPath: String?, authorityPath: String, revocationPath: String? = nil
+        ) {
             self.certificatePath = certificatePath
             self.keyPath = keyPath
             self.authorityPath = authorityPath
+            self.revocationPath = revocationPath
         }
     }
 
@@ -60,14 +65,24 @@ package struct StreamDirectConfiguration: Sendable, Equatable {
     package var regions: Set<String> = []
     /// Where others may follow us; nil when they may not.
     package var listen: Endpoint?
-    /// Whom we follow; nil when nobody.
+    /// Whom we follow at first; nil when nobody. See ``StreamService/turn(to:)``.
     package var home: Home?
+    /// Regions that may be home, with our own where it may: they are asked which one is. Empty where that is fixed.
+    package var candidates: [Home] = []
+    /// Between questions which region is home, in nanoseconds.
+    package var askNanoseconds: UInt64 = 1_000_000_000
+    /// Whether ``home`` is only asked for what a broker's consumer misses: see ``StreamService/repair(_:)``.
+    package var repairsOnly = false
+    /// Whether the outbox may let go what all who follow us have; if not, it keeps records for their time.
+    package var releasesEarly = true
     /// Whether we follow our own store's outbox.
     package var followsOwnStore = false
     /// Whether we want values.
     package var wantsValues = false
     /// Whether batches may come packed by LZ4.
     package var takesPacked = true
+    /// Whether we say what we have cached, when we are asked.
+    package var answersLooks = true
     /// TLS; nil is none.
     package var security: Security?
     /// Bounds of the stream itself.
@@ -86,6 +101,9 @@ package struct StreamDirectConfiguration: Sendable, Equatable {
     package var lastRetryNanoseconds: UInt64 = 1_000_000_000
     /// How long connecting may take, and a source may say nothing, in nanoseconds.
     package var silenceNanoseconds: UInt64 = 3_000_000_000
+    /// By how much the clocks of the source and of this node may differ, in milliseconds: versions and times to live
+    /// are read from both.
+    package var skewMaxMilliseconds: Int64 = 500
     /// The longest value that travels, in bytes; a longer one's record is an invalidation.
     package var valueMax = 1 << 20
 

@@ -27,12 +27,22 @@ struct StreamLink {
     var addresses: ArraySlice<SocketAddress> = []
     var failures = 0
     var lastInput: UInt64 = 0
+    /// When the last probes were sent.
+    var asked: [(number: UInt64, nanoseconds: UInt64)] = []
+    /// How many answers in a row said that the clocks differ by too much.
+    var skews = 0
     var connections: UInt64 = 0
     var losses: UInt64 = 0
     var reason = "not connected yet"
     var peer = ""
+    /// Which order of a broker's consumer the connection serves.
+    var repairNumber: UInt64 = 0
+    /// Whether the connection ends because something else is asked for.
+    var isReordered = false
 
-    init(_ configuration: StreamDirectConfiguration) { follower = StreamFollower(configuration.stream) }
+    init(_ configuration: StreamDirectConfiguration, _ follower: StreamFollower? = nil) {
+        self.follower = follower ?? StreamFollower(configuration.stream)
+    }
 
     var id: ConnectionID? {
         switch state {
@@ -47,7 +57,7 @@ extension StreamHandler {
     func linkTick(_ loop: inout ReactorLoop, now: UInt64) {
         guard let link else { return }
         switch link.state {
-        case .waiting(let until): if now >= until { beginLink(&loop) }
+        case .waiting(let until): if now >= until, isLinkWanted { beginLink(&loop) }
         case .resolving: break
         case .connecting(let id, let since):
             if now > since &+ configuration.silenceNanoseconds { loop.close(id) }
@@ -57,13 +67,14 @@ extension StreamHandler {
                 return loop.close(id)
             }
             loop.withConnection(id) { connection, output in
+                if configuration.repairsOnly { return grantRepair(&output) }
                 handle(&connection, &output) { $0.tick(at: streamNanoseconds, into: &$1) }
             }
         }
     }
 
-    private func beginLink(_ loop: inout ReactorLoop) {
-        guard let home = configuration.home, let link, !home.endpoints.isEmpty else { return }
+    func beginLink(_ loop: inout ReactorLoop) {
+        guard let home = shared.home, let link, !home.endpoints.isEmpty else { return }
         if !link.addresses.isEmpty { return connectLink(&loop) }
         self.link?.state = .resolving
         do throws(SystemError) {
@@ -93,22 +104,31 @@ extension StreamHandler {
     func linkOpened(_ connection: inout Connection, _ output: inout OutputBuffer) {
         link?.state = .open(connection.id, isWelcomed: false)
         link?.addresses = []
+        guard isLinkWanted else {
+            // Nothing is missing any more.
+            link?.isReordered = true
+            return connection.closeNow()
+        }
         link?.lastInput = reactor.nowNanoseconds
         var hello = StreamHello()
         (hello.cluster, hello.region, hello.name) = (configuration.cluster, configuration.region, configuration.name)
         hello.wantsValues = configuration.wantsValues
         hello.takesPacked = configuration.takesPacked
+        hello.answersLooks = shared.consumer != nil && configuration.answersLooks
+        hello.takesSuccession = true
         hello.position = link?.follower.position
+        if configuration.repairsOnly { orderRepair(&hello) }
         send(.hello(hello), &output)
     }
 
     func linkClosed(_ id: ConnectionID, _ reason: CloseReason) {
         guard link?.id == id else { return }
+        if configuration.repairsOnly, repairEnded() { return }
         link?.follower.disconnected()
         linkFailed(link?.reason.isEmpty == false ? link?.reason ?? "" : "the connection ended: \(reason)")
     }
 
-    private func linkFailed(_ reason: String) {
+    func linkFailed(_ reason: String) {
         guard let link else { return }
         let steps = UInt64(min(link.failures, 10))
         var wait = min(configuration.firstRetryNanoseconds << steps, configuration.lastRetryNanoseconds)
@@ -132,12 +152,13 @@ extension StreamHandler {
         let now = streamNanoseconds
         link?.lastInput = reactor.nowNanoseconds
         guard case .open(let id, let isWelcomed) = link?.state, id == connection.id else { return }
+        if configuration.repairsOnly { return repairReceived(frame, bytes, &connection, &output) }
         switch frame {
         case .refused(let reason):
             link?.reason = "refused: \(reason)"
             connection.closeNow()
-        case .welcome(let region, let position) where !isWelcomed:
-            guard region == configuration.home?.region else {
+        case .welcome(let region, let position, let succession) where !isWelcomed:
+            guard region == shared.home?.region else {
                 link?.reason = "the source is of region \(region)"
                 return connection.closeNow()
             }
@@ -145,28 +166,68 @@ extension StreamHandler {
             link?.failures = 0
             link?.connections += 1
             link?.reason = ""
+            shared.figures.withLock { $0.followed = position.source }
             shared.log?.info("stream: following", ["region": .text(region), "source": .text(position.source)])
-            handle(&connection, &output) { $0.welcomed(position, at: now, into: &$1) }
+            handle(&connection, &output) { $0.welcomed(position, after: succession, at: now, into: &$1) }
         case .batch(let records) where isWelcomed: take(records, bytes, &connection, &output)
         case .packed(let count, let block) where isWelcomed && configuration.takesPacked:
-            guard let body = BatchCompression.unpack(block, count: count),
-                let records = StreamFrame.records(ofBatch: body.span)
-            else {
+            guard let records = Self.unpacked(block, count) else {
                 link?.reason = "the source sent a batch that cannot be unpacked"
                 return connection.closeNow()
             }
             // What was granted counts records as they are.
             take(records, count + StreamFrame.headerBytes, &connection, &output)
-        case .complete(let number, let epoch, let sequences) where isWelcomed:
+        case .complete(let number, let epoch, let sequences, let milliseconds) where isWelcomed:
+            if let milliseconds, let skew = skew(number, milliseconds) { return refuse(skew, &connection) }
             handle(&connection, &output) {
                 $0.completed(number, epoch: epoch, sequences: sequences, at: now, into: &$1)
             }
+        case .look(let number, let explains, let keys) where isWelcomed && shared.consumer != nil:
+            send(.sights(number, reports(keys, explains, link?.follower.position)), &output)
         case .lost(let slot, let through) where isWelcomed:
             handle(&connection, &output) { $0.lost(slot, through: through, into: &$1) }
         default:
             link?.reason = "the source does not keep to the protocol"
             connection.closeNow()
         }
+    }
+
+    /// By how many milliseconds the source's clock is ahead of ours, at least, where that is too much; nil where it may
+    /// be well. It was read between a probe and its answer.
+    private func skew(_ number: UInt64, _ milliseconds: Int64) -> Int64? {
+        let (now, wall) = (streamNanoseconds, Int64(Clock.realtimeNanoseconds() / 1_000_000))
+        guard let place = link?.asked.firstIndex(where: { $0.number == number }),
+            let sent = link?.asked[place].nanoseconds
+        else { return nil }
+        link?.asked.removeFirst(place + 1)
+        let (ahead, isOverflow) = milliseconds.subtractingReportingOverflow(wall)
+        if isOverflow { return milliseconds > 0 ? .max : .min }
+        let way = Int64(clamping: (now - min(sent, now)) / 1_000_000)
+        if ahead > configuration.skewMaxMilliseconds { return ahead }
+        let behind = ahead &+ way
+        if behind < -configuration.skewMaxMilliseconds { return behind }
+        link?.skews = 0
+        return nil
+    }
+
+    /// There is no proof by a source whose clock is another one; when it says so again, it is not followed.
+    private func refuse(_ skew: Int64, _ connection: inout Connection) {
+        link?.skews += 1
+        guard let skews = link?.skews, skews > 1 else { return }
+        let way = skew > 0 ? "ahead of" : "behind"
+        let reason =
+            "the source's clock is \(skew.magnitude) ms \(way) this node's; "
+            + "\(configuration.skewMaxMilliseconds) ms are allowed"
+        if link?.reason != reason, skews == 2 {
+            shared.log?.error("stream: the clocks differ by too much", ["reason": .text(reason)])
+        }
+        link?.reason = reason
+        connection.closeNow()
+    }
+
+    /// The records of a packed batch; nil where it cannot be unpacked.
+    static func unpacked(_ block: [UInt8], _ count: Int) -> [[UInt8]]? {
+        BatchCompression.unpack(block, count: count).flatMap { StreamFrame.records(ofBatch: $0.span) }
     }
 
     private func take(
@@ -195,11 +256,14 @@ extension StreamHandler {
             switch action {
             case .grant(let bytes): send(.grant(bytes), &output)
             case .seek(let slot, let sequence): send(.seek(slot: slot, after: sequence), &output)
-            case .probe(let number, let answered): send(.probe(number, answered: answered), &output)
+            case .probe(let number, let answered):
+                link?.asked.append((number, streamNanoseconds))
+                if let count = link?.asked.count, count > configuration.stream.probesMax { link?.asked.removeFirst() }
+                send(.probe(number, answered: answered), &output)
             case .disconnect(let reason):
                 link?.reason = reason
                 connection.closeNow()
-            case .apply, .quarantine, .proved: perform(action)
+            case .apply, .quarantine, .proved, .doubt: perform(action)
             }
         }
     }
@@ -211,22 +275,68 @@ extension StreamHandler {
             shared.log?.warning("stream: slots are quarantined", ["count": .of(mask.nonzeroBitCount)])
             shared.consumer?.quarantine(mask)
         case .proved(let time): shared.consumer?.proved(time)
+        case .doubt(let since): shared.consumer?.doubt(since: since)
         case .grant, .seek, .probe, .disconnect: break
         }
+    }
+
+    // MARK: Operators
+
+    /// Does what operators asked for.
+    func obey(_ loop: inout ReactorLoop) {
+        let now = streamNanoseconds
+        for order in shared.orders.exchange([]) {
+            let event = { (follower: inout StreamFollower, actions: inout [FollowerAction]) in
+                switch order {
+                case .repair: follower.repair(at: now, into: &actions)
+                case .replay(let mask): follower.replay(mask, into: &actions)
+                case .skip(let mask): follower.skip(mask, into: &actions)
+                }
+            }
+            if case .open(let id, true) = link?.state {
+                loop.withConnection(id) { connection, output in handle(&connection, &output, event) }
+            } else if local != nil, let source = shared.source {
+                handleLocal(source, event)
+                nextPump = 1
+            }
+        }
+    }
+
+    // MARK: Another home
+
+    /// Follows whoever is to be followed now, from where we are.
+    func turn(_ loop: inout ReactorLoop) {
+        var follower = link?.follower ?? local?.follower ?? inherited
+        follower?.disconnected()
+        let id = link?.id
+        (link, local, inherited) = (nil, nil, follower)
+        if let id { loop.close(id) }
+        for session in Array(sessions.values) { loop.close(session.id) }
+        if shared.home != nil {
+            link = StreamLink(configuration, follower)
+            inherited = nil
+        }
+        retention = OutboxRetention(
+            memoryNanoseconds: configuration.consumerMemoryNanoseconds, now: Clock.monotonicNanoseconds())
     }
 
     // MARK: Our own outbox
 
     /// Follows our own store, as others do, but without a connection between.
     func localTick() {
-        guard configuration.followsOwnStore, let source = shared.source else { return }
+        guard shared.way.withLock({ $0.followsOwnStore }), let source = shared.source else { return }
         let now = streamNanoseconds
         if local == nil {
             let place = source.tail.end
             guard let last = source.position else { return }
-            let feed = StreamFeed(configuration.stream, hello: StreamHello(), kept: source.keptSequences, last: last)
-            local = (FeedPump(feed, place: place), StreamFollower(configuration.stream))
-            handleLocal(source) { $0.welcomed(feed.sent, at: now, into: &$1) }
+            var hello = StreamHello()
+            (hello.position, hello.takesSuccession) = (inherited?.position, true)
+            let succession = source.succession
+            let feed = StreamFeed(
+                configuration.stream, hello: hello, kept: source.keptSequences, last: last, succession: succession)
+            local = (FeedPump(feed, place: place, tail: source.tail), inherited ?? StreamFollower(configuration.stream))
+            inherited = nil
+            handleLocal(source) { $0.welcomed(feed.sent, after: succession, at: now, into: &$1) }
         }
         handleLocal(source) { $0.tick(at: now, into: &$1) }
         nextPump = 1
@@ -269,7 +379,9 @@ extension StreamHandler {
             }
         }
         if let current = source.position, !current.isNumbered(as: pump.feed.sent) {
-            // Another numbering: begin anew.
+            // Another numbering: begin anew, but for what a promotion has kept.
+            if source.succession?.previous == pump.feed.sent.epoch { inherited = local?.follower }
+            inherited?.disconnected()
             local = nil
         }
         if hasMore { nextPump = 1 }
@@ -288,7 +400,7 @@ extension StreamHandler {
             case .seek(let slot, let sequence): local?.pump.feed.seek(slot: slot, after: sequence)
             case .probe(let number, _): local?.pump.probe(number, of: source)
             case .disconnect: local = nil
-            case .apply, .quarantine, .proved: perform(action)
+            case .apply, .quarantine, .proved, .doubt: perform(action)
             }
         }
     }

@@ -25,6 +25,8 @@ struct StreamSession {
     /// Bytes that all of it took on the wire, frames and packing included.
     var wireBytes: UInt64 = 0
     var sentRecords: UInt64 = 0
+    /// The region of one who only asks which region is home; nil for those who follow.
+    var asker: String?
 }
 
 /// Those who follow us.
@@ -32,6 +34,7 @@ extension StreamHandler {
     func sessionReceived(_ frame: StreamFrame, _ connection: inout Connection, _ output: inout OutputBuffer) {
         let slot = connection.slot
         sessions[slot]?.lastInput = reactor.nowNanoseconds
+        if sessions[slot]?.hello == nil, answersAsker(frame, &connection, &output) { return }
         guard sessions[slot]?.pump != nil else {
             guard case .hello(let hello) = frame, sessions[slot]?.hello == nil else { return connection.closeNow() }
             return welcome(hello, &connection, &output)
@@ -43,10 +46,54 @@ extension StreamHandler {
             guard let source = shared.source else { return }
             sessions[slot]?.pump?.probe(number, of: source)
             noteAnswered(answered, slot)
+        case .sights(let number, let reports): return sighted(number, reports, slot)
         default: return connection.closeNow()
         }
         // Whoever asks does not wait for company.
         nextPump = 1
+    }
+
+    /// Answers one who asks which region is home, or has this one fenced as its own is to be; whether it is such a one.
+    private func answersAsker(
+        _ frame: StreamFrame, _ connection: inout Connection, _ output: inout OutputBuffer
+    ) -> Bool {
+        let slot = connection.slot
+        guard let keeper = shared.keeper.withLock({ $0 }) else { return false }
+        do throws(StorageFailure) {
+            switch frame {
+            case .ask(let cluster, let region):
+                var hello = StreamHello()
+                (hello.cluster, hello.region) = (cluster, region)
+                if let reason = stranger(hello, connection) { throw StorageFailure(.refused, reason) }
+                sessions[slot]?.asker = region
+                let term = keeper.term
+                let isOwn = term.region == configuration.region
+                send(.home(term, isOwn ? shared.source?.succession : nil), &output)
+            case .fence(let term), .claim(let term), .release(let term):
+                guard let asker = sessions[slot]?.asker, asker == term.region else {
+                    throw StorageFailure(.refused, "a region speaks for itself only")
+                }
+                var other: HomeTerm?
+                switch frame {
+                case .fence: other = try keeper.fence(for: term)
+                case .claim: other = try keeper.claim(term)
+                default: try keeper.release(term)
+                }
+                send(other.map { .contested($0) } ?? .done(epoch: term.epoch), &output)
+            default: return false
+            }
+        } catch {
+            refused += 1
+            log("stream: what another region asks is refused", error.reason, connection)
+            // No answer is the answer where it may have been done.
+            if error.kind == .unknownOutcome {
+                connection.closeNow()
+                return true
+            }
+            send(.refused(error.reason), &output)
+            connection.closeAfterFlush()
+        }
+        return true
     }
 
     private func welcome(_ hello: StreamHello, _ connection: inout Connection, _ output: inout OutputBuffer) {
@@ -73,11 +120,14 @@ extension StreamHandler {
         // The place first: what is committed in between is in the tail, and known to have been sent.
         let place = source.tail.end
         guard let last = source.position else { return connection.closeNow() }
-        let feed = StreamFeed(configuration.stream, hello: hello, kept: source.keptSequences, last: last)
-        send(.welcome(region: configuration.region, feed.sent), &output)
+        let succession = source.succession
+        let feed = StreamFeed(
+            configuration.stream, hello: hello, kept: source.keptSequences, last: last, succession: succession)
+        let isSuccessor = hello.takesSuccession && hello.position?.epoch == succession?.previous
+        send(.welcome(region: configuration.region, feed.sent, isSuccessor ? succession : nil), &output)
         sessions[connection.slot]?.ticket = nil
         sessions[connection.slot]?.pump = FeedPump(
-            feed, place: place, valueMax: hello.wantsValues ? configuration.valueMax : nil)
+            feed, place: place, tail: source.tail, valueMax: hello.wantsValues ? configuration.valueMax : nil)
         keep(feed.sent.sequences, for: hello)
         shared.log?.info(
             "stream: a consumer came",
@@ -105,6 +155,15 @@ extension StreamHandler {
 
     /// Why there is no stream for a consumer; nil when there is.
     private func objection(_ hello: StreamHello, _ connection: borrowing Connection) -> String? {
+        if let reason = stranger(hello, connection) { return reason }
+        if let term = shared.keeper.withLock({ $0 })?.term, term.region != configuration.region {
+            return "\(configuration.region) is not the home region: \(term.region) is, since promotion \(term.number)"
+        }
+        return shared.source?.position == nil ? "the store is not open" : nil
+    }
+
+    /// Why somebody is none of ours; nil when it is.
+    private func stranger(_ hello: StreamHello, _ connection: borrowing Connection) -> String? {
         if hello.version != StreamFrame.version {
             return "frames of version \(hello.version); this node speaks version \(StreamFrame.version)"
         }
@@ -116,7 +175,7 @@ extension StreamHandler {
             let name = connection.tlsPeerCommonName ?? ""
             if name != hello.region { return "the certificate is \(name)'s, not \(hello.region)'s" }
         }
-        return shared.source?.position == nil ? "the store is not open" : nil
+        return nil
     }
 
     // MARK: Sending
@@ -164,7 +223,10 @@ extension StreamHandler {
             }
             batch.end(&output)
             while let (number, sequences) = pump.feed.answerable() {
-                send(.complete(number, epoch: pump.feed.sent.epoch, sequences: sequences), &output)
+                let isTold = session.hello?.takesSuccession ?? false
+                let time = isTold ? Int64(Clock.realtimeNanoseconds() / 1_000_000) : nil
+                let epoch = pump.feed.sent.epoch
+                send(.complete(number, epoch: epoch, sequences: sequences, milliseconds: time), &output)
                 session.answered.append((number, sequences))
                 if session.answered.count > configuration.stream.probesMax { session.answered.removeFirst() }
             }

@@ -19,13 +19,19 @@ final class StreamHandler: ReactorHandler {
     var link: StreamLink?
     /// Our own outbox, followed without a connection; nil when it is not.
     var local: (pump: FeedPump, follower: StreamFollower)?
+    /// What was followed before another region became home.
+    var inherited: StreamFollower?
     /// How far the outbox may be trimmed.
     var retention: OutboxRetention
     /// When records go out that wait for company; 0 when none do.
     var nextPump: UInt64 = 0
+    /// When statistics are to show again what happened; 0 when they do.
+    var nextNote: UInt64 = 0
     /// Counted since the last look.
     var refused: UInt64 = 0
     var damaged: UInt64 = 0
+    /// Why a peer was not trusted last, and until when that is not logged again.
+    private var lastDistrust: (reason: String, end: UInt64) = ("", 0)
 
     /// The tag of the connection to whom we follow.
     static var linkTag: UInt64 { 1 << 63 }
@@ -43,6 +49,7 @@ final class StreamHandler: ReactorHandler {
     }
 
     func opened(_ connection: inout Connection, _ output: inout OutputBuffer) {
+        noteSoon()
         if connection.tag == Self.linkTag { return linkOpened(&connection, &output) }
         guard sessions.count < configuration.consumersMax else { return connection.closeNow() }
         sessions[connection.slot] = StreamSession(
@@ -50,6 +57,7 @@ final class StreamHandler: ReactorHandler {
     }
 
     func received(_ connection: inout Connection, _ input: Span<UInt8>, _ output: inout OutputBuffer) -> Int {
+        noteSoon()
         var offset = 0
         while offset < input.count, !connection.isClosing {
             switch StreamFrame.read(input.extracting(offset..<input.count)) {
@@ -72,7 +80,24 @@ final class StreamHandler: ReactorHandler {
         return offset
     }
 
+    func distrusted(_ connection: inout Connection, _ reason: String) {
+        noteSoon()
+        if connection.tag == Self.linkTag {
+            link?.reason = reason
+        } else {
+            refused += 1
+        }
+        // A peer comes again and again.
+        guard lastDistrust.reason != reason || reactor.nowNanoseconds > lastDistrust.end else { return }
+        lastDistrust = (reason, reactor.nowNanoseconds &+ Self.distrustNanoseconds)
+        log("stream: a peer is not trusted", reason, connection)
+    }
+
+    /// For how long a reason not to trust a peer is not logged again, in nanoseconds.
+    private static var distrustNanoseconds: UInt64 { 10_000_000_000 }
+
     func closed(_ connection: inout Connection, _ reason: CloseReason) {
+        noteSoon()
         if connection.tag == Self.linkTag {
             linkClosed(connection.id, reason)
         } else {
@@ -83,6 +108,7 @@ final class StreamHandler: ReactorHandler {
     func drained(_ connection: inout Connection, _ output: inout OutputBuffer) { nextPump = 1 }
 
     func message(_ message: ReactorMessage, _ loop: inout ReactorLoop) {
+        noteSoon()
         switch message.kind {
         case StreamShared.wakeKind:
             shared.noteAwake()
@@ -90,18 +116,33 @@ final class StreamHandler: ReactorHandler {
             let due = isUrgent ? 1 : reactor.nowNanoseconds &+ configuration.stream.batchNanoseconds
             nextPump = nextPump == 0 ? due : min(nextPump, due)
         case StreamShared.resolvedKind: linkResolved(&loop)
+        case StreamShared.lookKind: sendLooks(&loop)
+        case StreamShared.turnKind: turn(&loop)
+        case StreamShared.orderKind: obey(&loop)
+        case StreamShared.repairKind: repairOrdered(&loop)
         default: break
         }
     }
 
     func turnEnded(_ loop: inout ReactorLoop) {
-        if nextPump != 0, nextPump <= reactor.nowNanoseconds {
+        let now = reactor.nowNanoseconds
+        if nextPump != 0, nextPump <= now {
             nextPump = 0
             pumpSessions(&loop)
             pumpLocal()
+            noteSoon()
         }
-        loop.wakeNanoseconds = nextPump
+        if nextNote != 0, nextNote <= now { note() }
+        loop.wakeNanoseconds = nextPump == 0 || nextNote == 0 ? max(nextPump, nextNote) : min(nextPump, nextNote)
     }
+
+    /// Something happened that statistics show.
+    private func noteSoon() {
+        if nextNote == 0 { nextNote = reactor.nowNanoseconds &+ Self.noteNanoseconds }
+    }
+
+    /// How old statistics may be, in nanoseconds.
+    private static var noteNanoseconds: UInt64 { 20_000_000 }
 
     func tick(_ loop: inout ReactorLoop, now: UInt64) {
         linkTick(&loop, now: now)
@@ -109,24 +150,25 @@ final class StreamHandler: ReactorHandler {
         let silence = configuration.silenceNanoseconds
         // Consumers ask each second: who says nothing for long is gone, and comes again if it is not.
         for session in sessions.values
-        where now > session.lastInput + 4 * silence || (session.pump == nil && now > session.since + silence) {
+        where now > session.lastInput + 4 * silence
+            || (session.pump == nil && session.asker == nil && now > session.since + silence)
+        {
             loop.close(session.id)
         }
-        if configuration.listen != nil { shared.source?.release(through: retention.released(at: now)) }
+        if configuration.listen != nil, configuration.releasesEarly {
+            shared.source?.release(through: retention.released(at: now))
+        }
         note()
     }
 
     /// Puts what statistics show where other threads read it.
     private func note() {
+        nextNote = 0
         let position = shared.source?.position
         let consumers = sessions.values.compactMap { session -> StreamFigures.Consumer? in
             guard let hello = session.hello, let pump = session.pump else { return nil }
-            let sent = pump.feed.sent.sequences
-            let backlog = (0..<StreamSlots.count).reduce(Int64(0)) { sum, slot in
-                sum + max(0, (position?.sequences[slot] ?? 0) - sent[slot])
-            }
             return StreamFigures.Consumer(
-                region: hello.region, name: hello.name, backlog: backlog, sentBytes: session.sentBytes,
+                region: hello.region, name: hello.name, sent: pump.feed.sent.sequences, sentBytes: session.sentBytes,
                 sentRecords: session.sentRecords, wireBytes: session.wireBytes)
         }
         let follower = link?.follower ?? local?.follower
@@ -144,6 +186,7 @@ final class StreamHandler: ReactorHandler {
             }
             if let follower {
                 figures.follower = follower.statistics
+                figures.followed = follower.position?.source ?? ""
                 figures.backlog = follower.backlog
                 figures.missingSlots = follower.missingSlots
             }

@@ -8,14 +8,46 @@ package import Storage
 internal import Synchronization
 internal import Telemetry
 
-/// Whose cached copies a stream keeps fresh. Called on the stream's thread, one call at a time.
-package protocol StreamConsumer: AnyObject, Sendable {
-    /// A key changed: see ``FollowerAction/apply(_:)``.
-    func apply(_ record: OutboxRecord)
-    /// What is cached of the slots of the mask may be stale: see ``FollowerAction/quarantine(_:)``.
-    func quarantine(_ mask: UInt64)
-    /// The stream was complete at a reading of the monotonic clock.
-    func proved(_ nanoseconds: UInt64)
+/// Who knows which region is home, and may fence this one. Called on the stream's thread; all but the first may block
+/// for some seconds.
+package protocol HomeKeeper: AnyObject, Sendable {
+    /// What is known.
+    var term: HomeTerm { get }
+    /// Has this region take no writes any more, as `term` is to hold; what stands against that, nil where it is done.
+    func fence(for term: HomeTerm) throws(StorageFailure) -> HomeTerm?
+    /// Has no other promotion take the place of `term`, whose fence there is; what stands against that.
+    func claim(_ term: HomeTerm) throws(StorageFailure) -> HomeTerm?
+    /// Takes that back.
+    func release(_ term: HomeTerm) throws(StorageFailure)
+}
+
+/// Where a node's stream comes from, and what it gives.
+package struct StreamWay: Sendable {
+    /// Whom it follows; nil where it follows its own store, or nobody.
+    package var home: StreamDirectConfiguration.Home?
+    /// Its own store's outbox; nil where it has none, and cannot be followed.
+    package var source: (any ChangeSource)?
+    /// Whether it follows that itself.
+    package var followsOwnStore: Bool
+
+    /// A way.
+    package init(
+        home: StreamDirectConfiguration.Home?, source: (any ChangeSource)?, followsOwnStore: Bool
+    ) {
+        self.home = home
+        self.source = source
+        self.followsOwnStore = followsOwnStore
+    }
+}
+
+/// What an operator has a node do with the stream that it follows.
+package enum StreamOrder: Sendable, Equatable {
+    /// Ask for what is missing again, and whether that was all.
+    case repair
+    /// Have what is kept of the slots of this mask sent again.
+    case replay(UInt64)
+    /// Give the slots of this mask up, and go on.
+    case skip(UInt64)
 }
 
 /// How a stream goes, for statistics.
@@ -26,8 +58,10 @@ package struct StreamFigures: Sendable, Equatable {
         package var region: String
         /// Its name in its region.
         package var name: String
+        /// By slot, the last number that it was sent.
+        package var sent: [Int64]
         /// Records that it has not been sent yet.
-        package var backlog: Int64
+        package var backlog: Int64 = 0
         /// Bytes of records that it was sent.
         package var sentBytes: UInt64
         /// Records that it was sent.
@@ -48,6 +82,8 @@ package struct StreamFigures: Sendable, Equatable {
     package var home: String?
     /// The address of the connection to him.
     package var peer = ""
+    /// What the stream is called that is followed; empty before that is known.
+    package var followed = ""
     /// Connections to him that were made.
     package var connections: UInt64 = 0
     /// Connections to him that failed or were lost.
@@ -64,14 +100,35 @@ package struct StreamFigures: Sendable, Equatable {
     package var follower = FollowerStatistics()
 }
 
+/// What a broker's consumer wants of the source, and what came of it.
+struct RepairOrder: Sendable {
+    /// What it has; nil where it wants nothing.
+    var position: StreamPosition?
+    /// Which of the orders it is.
+    var number: UInt64 = 0
+    /// What came and was not taken yet.
+    var items: [RepairItem] = []
+    /// How much of what the source was granted they took, in bytes.
+    var bytes = 0
+    /// How much was taken, and may be granted again.
+    var taken = 0
+}
+
 /// What the stream's thread shares with others.
 final class StreamShared: Sendable {
     let configuration: StreamDirectConfiguration
-    let source: (any ChangeSource)?
+    /// Where the stream comes from now.
+    let way: Guarded<StreamWay>
+    /// Who knows which region is home; nil where that is fixed.
+    let keeper = Guarded<(any HomeKeeper)?>(nil)
     let consumer: (any StreamConsumer)?
     let log: Log?
     let figures = Guarded(StreamFigures())
     let clientTLS = Guarded<TLSClientContext?>(nil)
+    /// Questions what nodes have cached, and their answers.
+    let desk = LookDesk()
+    /// What is asked of the source on behalf of a broker's consumer.
+    let repair = Guarded(RepairOrder())
     private let reactor = Guarded<Reactor?>(nil)
     private let isWoken = Atomic<Bool>(false)
 
@@ -80,13 +137,32 @@ final class StreamShared: Sendable {
         log: Log?
     ) {
         self.configuration = configuration
-        self.source = source
+        way = Guarded(
+            StreamWay(home: configuration.home, source: source, followsOwnStore: configuration.followsOwnStore))
         self.consumer = consumer
         self.log = log
     }
 
     static var wakeKind: UInt32 { 1 }
     static var resolvedKind: UInt32 { 2 }
+    static var turnKind: UInt32 { 3 }
+    static var orderKind: UInt32 { 4 }
+    static var lookKind: UInt32 { 5 }
+    static var repairKind: UInt32 { 6 }
+
+    /// What operators ask for.
+    let orders = Guarded<[StreamOrder]>([])
+
+    func order(_ order: StreamOrder) {
+        orders.withLock { $0.append(order) }
+        reactor.withLock { $0 }?.post(ReactorMessage(kind: Self.orderKind))
+    }
+
+    var source: (any ChangeSource)? { way.withLock { $0.source } }
+    var home: StreamDirectConfiguration.Home? { way.withLock { $0.home } }
+
+    /// Tells the stream's thread that its way is another one.
+    func turn() { reactor.withLock { $0 }?.post(ReactorMessage(kind: Self.turnKind)) }
 
     func attach(_ reactor: Reactor) { self.reactor.withLock { $0 = reactor } }
 
@@ -98,6 +174,18 @@ final class StreamShared: Sendable {
 
     /// The stream's thread looks: what comes from now on wakes it again.
     func noteAwake() { isWoken.store(false, ordering: .releasing) }
+
+    /// Asks nodes what they have cached.
+    func look(_ look: StreamLook) {
+        desk.put(look)
+        reactor.withLock { $0 }?.post(ReactorMessage(kind: Self.lookKind))
+    }
+
+    /// Tells the stream's thread that something else is asked for.
+    func orderRepair(_ position: StreamPosition?) {
+        repair.withLock { $0 = RepairOrder(position: position, number: $0.number &+ 1) }
+        reactor.withLock { $0 }?.post(ReactorMessage(kind: Self.repairKind))
+    }
 
     /// Where addresses are put that a thread of its own has looked up.
     let resolved = Guarded<Result<[SocketAddress], SystemError>?>(nil)

@@ -1,6 +1,8 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Memory
+
 /// Writes metrics as text that Prometheus reads: the text format 0.0.4, or OpenMetrics 1.0.
 ///
 /// Call ``family(_:_:help:)`` and then its samples; each family once. The names given are those of the 0.0.4 format:
@@ -81,17 +83,18 @@ package struct Exposition: Sendable {
         sample(String(value), suffix: "", labels: labels, bound: nil)
     }
 
-    /// Adds a histogram in seconds to the current family.
+    /// Adds a histogram in seconds to the current family. OpenMetrics shows the last traced event of each bucket, too.
     package mutating func sample(_ histogram: HistogramSnapshot, _ labels: Label...) {
         precondition(kind == .histogram, "\(current) is no histogram")
         var cumulative: UInt64 = 0
         for index in 0..<LatencyHistogram.boundedBucketCount {
             cumulative &+= histogram.counts[index]
             let bound = expositionNumber(Double(LatencyHistogram.boundNanoseconds(index)) / 1e9)
-            sample(String(cumulative), suffix: "_bucket", labels: labels, bound: bound)
+            sample(String(cumulative), suffix: "_bucket", labels: labels, bound: bound, histogram.exemplar(index))
         }
         let count = histogram.count
-        sample(String(count), suffix: "_bucket", labels: labels, bound: "+Inf")
+        let last = histogram.exemplar(LatencyHistogram.boundedBucketCount)
+        sample(String(count), suffix: "_bucket", labels: labels, bound: "+Inf", last)
         sample(expositionNumber(Double(histogram.sumNanoseconds) / 1e9), suffix: "_sum", labels: labels, bound: nil)
         sample(String(count), suffix: "_count", labels: labels, bound: nil)
     }
@@ -103,7 +106,9 @@ package struct Exposition: Sendable {
         if format == .openMetrics { append("# EOF\n") }
     }
 
-    private mutating func sample(_ value: String, suffix: String, labels: [Label], bound: String?) {
+    private mutating func sample(
+        _ value: String, suffix: String, labels: [Label], bound: String?, _ exemplar: Exemplar? = nil
+    ) {
         precondition(!current.isEmpty && !isFinished, "a sample outside of a family")
         precondition(suffix.isEmpty == (kind != .histogram), "\(current) has samples of another kind")
         append(current)
@@ -122,7 +127,16 @@ package struct Exposition: Sendable {
             opened = true
             append("le=\"\(bound)\"")
         }
-        append(opened ? "} \(value)\n" : " \(value)\n")
+        append(opened ? "} \(value)" : " \(value)")
+        if format == .openMetrics, let exemplar { append(exemplar) }
+        append("\n")
+    }
+
+    private mutating func append(_ exemplar: Exemplar) {
+        let trace = Hexadecimal.digits(exemplar.traceHigh) + Hexadecimal.digits(exemplar.traceLow)
+        append(" # {trace_id=\"\(trace)\",span_id=\"\(Hexadecimal.digits(exemplar.span))\"} ")
+        append("\(expositionNumber(Double(exemplar.nanoseconds) / 1e9)) ")
+        append(expositionNumber(Double(exemplar.unixNanoseconds / 1000) / 1e6))
     }
 
     private mutating func append(_ text: String) { bytes.append(contentsOf: text.utf8) }
@@ -137,6 +151,11 @@ package struct Exposition: Sendable {
             }
         }
     }
+}
+
+extension HistogramSnapshot {
+    /// The last traced event of a bucket.
+    fileprivate func exemplar(_ bucket: Int) -> Exemplar? { exemplars.isEmpty ? nil : exemplars[bucket] }
 }
 
 /// A number as both formats spell it.

@@ -59,6 +59,8 @@ package struct HistogramSnapshot: Sendable, Equatable {
     package private(set) var counts: [UInt64]
     /// The sum of the durations in nanoseconds.
     package private(set) var sumNanoseconds: UInt64
+    /// The last traced event of each bucket; empty where none was.
+    package private(set) var exemplars: [Exemplar?] = []
 
     /// An empty histogram.
     package init() {
@@ -73,6 +75,16 @@ package struct HistogramSnapshot: Sendable, Equatable {
     package mutating func add(_ histogram: borrowing LatencyHistogram) {
         for index in counts.indices { counts[index] &+= histogram.cells[index].load(ordering: .relaxed) }
         sumNanoseconds &+= histogram.cells[counts.count].load(ordering: .relaxed)
+    }
+
+    /// Adds traced events; of two in a bucket, the later one stays.
+    package mutating func add(_ cells: borrowing ExemplarCells) {
+        for bucket in counts.indices {
+            guard let exemplar = cells.last(bucket: bucket) else { continue }
+            if exemplars.isEmpty { exemplars = Array(repeating: nil, count: counts.count) }
+            if let known = exemplars[bucket], known.unixNanoseconds >= exemplar.unixNanoseconds { continue }
+            exemplars[bucket] = exemplar
+        }
     }
 
     /// The bound in nanoseconds under which at least `fraction` (0 to 1) of the events stayed; nil when there are

@@ -123,6 +123,8 @@ package final class Log: Sendable {
     private let writer = Guarded<LogWriter?>(nil)
     /// How often each message came lately.
     private let repeats = Guarded<[String: Repeats]>([:])
+    /// The last events, whatever the level and however often they come.
+    package let events = EventLog()
 
     /// A log that writes as `configuration` says.
     package init(_ configuration: Configuration) {
@@ -136,24 +138,24 @@ package final class Log: Sendable {
     /// Whether events of `level` are written: to skip work that only a log line needs.
     package func isEnabled(_ level: Level) -> Bool { level.priority <= minimum.load(ordering: .relaxed) }
 
-    /// Writes what helps to find a fault; see ``write(_:_:_:)``.
+    /// Writes what helps to find a fault; see ``write(_:_:_:trace:)``.
     package func debug(_ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:]) {
         write(.debug, message, fields)
     }
 
-    /// Writes what happened; see ``write(_:_:_:)``.
+    /// Writes what happened; see ``write(_:_:_:trace:)``.
     package func info(_ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:]) {
         write(.info, message, fields)
     }
 
-    /// Writes what somebody should look at; see ``write(_:_:_:)``.
+    /// Writes what somebody should look at; see ``write(_:_:_:trace:)``.
     package func warning(
         _ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:], trace: Trace? = nil
     ) {
         write(.warning, message, fields, trace: trace)
     }
 
-    /// Writes what did not work; see ``write(_:_:_:)``.
+    /// Writes what did not work; see ``write(_:_:_:trace:)``.
     package func error(_ message: StaticString, _ fields: KeyValuePairs<StaticString, Field> = [:]) {
         write(.error, message, fields)
     }
@@ -163,8 +165,10 @@ package final class Log: Sendable {
     package func write(
         _ level: Level, _ message: StaticString, _ fields: KeyValuePairs<StaticString, Field>, trace: Trace? = nil
     ) {
-        guard isEnabled(level) else { return }
         let text = message.description
+        let kind = EventKind.messages[text]
+        if let kind { note(level, text, fields, kind) }
+        guard isEnabled(level) else { return }
         guard let suppressed = admit(text, at: Clock.monotonicNanoseconds()) else { return }
         let writer = self.writer.withLock { $0 }
         if writer == nil, !takesOutput(configuration.fd, within: Self.patienceMilliseconds) {
@@ -175,6 +179,7 @@ package final class Log: Sendable {
         var line = LogLine(configuration)
         line.begin(level, text, at: Clock.realtimeNanoseconds())
         for (name, value) in fields { line.append(name.description, value) }
+        if let kind { line.append("event", .text(kind.rawValue)) }
         if let trace {
             line.append("trace_id", .text(trace.trace))
             line.append("span_id", .text(trace.span))
@@ -184,6 +189,21 @@ package final class Log: Sendable {
         line.end()
         guard let writer else { return writeWhole(line.bytes, to: configuration.fd) }
         if !writer.offer(line.bytes) { dropped.add(1 + suppressed + missing, ordering: .relaxed) }
+    }
+
+    /// Keeps an event for the admin port.
+    private func note(
+        _ level: Level, _ message: String, _ fields: KeyValuePairs<StaticString, Field>, _ kind: EventKind
+    ) {
+        var configuration = self.configuration
+        configuration.format = .json
+        configuration.hasPriorityPrefix = false
+        var line = LogLine(configuration)
+        line.begin(level, message, at: Clock.realtimeNanoseconds())
+        line.append("event", .text(kind.rawValue))
+        for (name, value) in fields { line.append(name.description, value) }
+        line.end()
+        events.add(String(decoding: line.bytes.dropLast(), as: UTF8.self))
     }
 
     /// Has a thread write the lines from now on, so that a disk that does not answer holds up that thread alone. After

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+internal import HTTPCalls
 internal import Platform
 internal import Settings
 internal import Synchronization
@@ -51,7 +52,7 @@ final class SpanExporter: Sendable {
     }
 
     private func run(_ log: Log?, _ surroundings: () -> Surroundings) {
-        let call = OTLPCall()
+        let call = try? HTTPCall()
         var batch: [SpanRecord] = []
         var waited = Clock.monotonicNanoseconds()
         // Whose turn it is to be emptied first: no thread's spans wait for ever behind another's.
@@ -83,7 +84,7 @@ final class SpanExporter: Sendable {
 
     // MARK: Sending
 
-    private func send(_ batch: [SpanRecord], _ call: OTLPCall, _ surroundings: Surroundings, _ log: Log?) {
+    private func send(_ batch: [SpanRecord], _ call: HTTPCall?, _ surroundings: Surroundings, _ log: Log?) {
         guard let url = configuration.url else { return }
         let body = OTLPEncoder.encode(
             batch, resource: resource, version: configuration.version, peers: surroundings.peers, own: surroundings.own,
@@ -94,9 +95,7 @@ final class SpanExporter: Sendable {
         while true {
             let now = Clock.monotonicNanoseconds()
             let left = Int((end > now ? end - now : 0) / 1_000_000)
-            let answer = call.post(
-                body, to: configuration, url: url, timeoutMilliseconds: min(configuration.timeoutMilliseconds, left),
-                isStopped: { [self] in isOver })
+            let answer = post(body, url, call, timeoutMilliseconds: min(configuration.timeoutMilliseconds, left))
             if 200..<300 ~= answer.status { return noteTaken(batch.count, answer.body, log) }
             counts.add(.failures)
             attempt += 1
@@ -116,6 +115,38 @@ final class SpanExporter: Sendable {
             }
             rest(pause)
         }
+    }
+
+    /// What came of a request.
+    private struct Answer {
+        /// The status; 0 where there was no answer.
+        var status = 0
+        /// How long the collector wants to be left alone, in seconds; 0 where it does not say.
+        var retryAfterSeconds = 0
+        /// The beginning of the answer, 64 KiB at most.
+        var body: [UInt8] = []
+        /// Why there was no answer.
+        var failure = ""
+    }
+
+    private func post(_ body: [UInt8], _ url: String, _ call: HTTPCall?, timeoutMilliseconds: Int) -> Answer {
+        var answer = Answer()
+        var request = HTTPRequest(
+            "POST", url: url, body: body, headers: ["Content-Type: application/json"], caFile: configuration.caFile,
+            timeoutMilliseconds: timeoutMilliseconds)
+        for header in configuration.headers { request.headers.append("\(header.name): \(header.value)") }
+        guard let call else {
+            answer.failure = "libcurl cannot be used"
+            return answer
+        }
+        do throws(HTTPCall.Failure) {
+            let head = try call.perform(request, isStopped: { isOver }) { bytes in
+                answer.body += bytes.prefix((64 << 10) - answer.body.count)
+                return true
+            }
+            (answer.status, answer.retryAfterSeconds) = (head.status, head.retryAfterSeconds)
+        } catch { answer.failure = error.reason }
+        return answer
     }
 
     /// Waits, but not once the process ends.

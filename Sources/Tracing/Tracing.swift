@@ -101,16 +101,19 @@ package final class SharedTracer: Sendable {
         isOn = tracing.configuration.isOn
     }
 
-    /// Records a span below one that another process told of, if that is sampled.
-    package func record(below parent: SpanContext, _ name: SpanName, _ kind: SpanKind, start: UInt64, key: Span<UInt8>)
-    {
+    /// Records a span below one that another process told of, if that is sampled; gives the span's own context then.
+    @discardableResult
+    package func record(
+        below parent: SpanContext, _ name: SpanName, _ kind: SpanKind, start: UInt64, key: Span<UInt8>
+    ) -> SpanContext? {
         lock.lock()
         defer { lock.unlock() }
         let seed = tracer[0].seed(below: parent)
-        guard seed.isSampled else { return }
+        guard seed.isSampled else { return nil }
         var record = SpanRecord(seed, name, kind, start: start)
         record.end = Clock.monotonicNanoseconds()
         record.note(key: key, isShown: tracer[0].showsKeys)
         tracer[0].record(record)
+        return record.context
     }
 }

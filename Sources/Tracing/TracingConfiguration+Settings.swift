@@ -84,8 +84,10 @@ extension TracingConfiguration {
         if let endpoint = values.text("tracing.endpoint") {
             url = Self.url(below: endpoint)
             if url == nil {
+                // Without what may be a password.
+                let shown = endpoint.split(separator: "@", omittingEmptySubsequences: false).last ?? ""
                 problems.append(
-                    "tracing.endpoint: \"\(endpoint)\" is not valid; expected http://host:port or https://host:port")
+                    "tracing.endpoint: \"\(shown)\" is not valid; expected http://host:port or https://host:port")
             }
         } else {
             url = standard.endpoint

@@ -9,16 +9,17 @@ import StoragePostgres
 import StorageRegion
 import StorageRocksDB
 
-/// The store that the settings name.
-func makeBackend(_ settings: StorageSettings) throws(StorageStartError) -> (any StorageBackend)? {
+/// The store that the settings name; the one that goes over to another home is made of these.
+func makeBackend(_ settings: StorageSettings) -> (any StorageBackend)? {
+    if let promotion = settings.promotion {
+        return promotion.store(settings, make: makeBackend) { PostgresHome(PostgresConfiguration($0)) }
+    }
     switch settings.backend {
     case .none: return nil
     case .memory: return MemoryBackend()
     case .rocksdb: return RocksDBBackend(RocksDBConfiguration(settings))
     case .postgres: return PostgresBackend(PostgresConfiguration(settings))
-    case .region:
-        guard let home = settings.home else { throw StorageStartError("storage.backend: region needs `regions`") }
-        return RegionBackend(RegionConfiguration(home, settings))
+    case .region: return settings.home.map { RegionBackend(RegionConfiguration($0, settings)) }
     }
 }
 
@@ -26,10 +27,13 @@ extension RegionConfiguration {
     /// What the node's settings say about the home region.
     init(_ home: StorageSettings.Home, _ settings: StorageSettings) {
         self.init(home: home.region, endpoints: home.endpoints.map { Endpoint(host: $0.host, port: $0.port) })
-        connections = settings.connections
-        silenceMilliseconds = max(250, settings.backendMilliseconds)
+        (connections, silenceMilliseconds) = (settings.connections, max(250, settings.backendMilliseconds))
+        if let at = settings.authority {
+            authority = Authority(at.place, caFile: at.caFile, leaseMilliseconds: at.leaseMilliseconds)
+        }
         guard home.usesTLS else { return }
         security = Security(home.certificatePath, key: home.keyPath, authority: home.authorityPath, home.serverName)
+        security?.revocationPath = home.revocationPath
     }
 }
 
@@ -39,8 +43,8 @@ extension PostgresConfiguration {
         self.init(url: settings.url ?? "")
         writers = max(1, min(32, settings.connections / 2))
         readers = max(1, min(64, settings.connections - writers))
-        tombstoneMilliseconds = Int64(settings.tombstoneSeconds) * 1000
-        poolNames = settings.pools.map(\.name)
+        (tombstoneMilliseconds, poolNames) = (Int64(settings.tombstoneSeconds) * 1000, settings.pools.map(\.name))
+        hasLargeRows = settings.itemBytes > 1 << 20
         if let changes = settings.changes {
             (keepsOutbox, region, streamKeepMilliseconds) = (true, changes.region, changes.keepMilliseconds)
         }
@@ -63,14 +67,11 @@ extension RocksDBConfiguration {
             case .group: .group
             case .async: .async
             }
-        groupWaitMicroseconds = settings.groupWaitMicroseconds
-        blockCacheBytes = settings.blockCacheBytes
+        (groupWaitMicroseconds, blockCacheBytes) = (settings.groupWaitMicroseconds, settings.blockCacheBytes)
         acceptsDamagedLog = settings.acceptsDamagedLog
-        readerThreads = settings.readers
-        waitingMilliseconds = settings.backendMilliseconds
-        queueTargetNanoseconds = settings.queueTargetNanoseconds
-        tombstoneMilliseconds = Int64(settings.tombstoneSeconds) * 1000
-        poolNames = settings.pools.map(\.name)
+        (readerThreads, waitingMilliseconds) = (settings.readers, settings.backendMilliseconds)
+        (lookupRows, queueTargetNanoseconds) = (settings.lookupRows, settings.queueTargetNanoseconds)
+        (tombstoneMilliseconds, poolNames) = (Int64(settings.tombstoneSeconds) * 1000, settings.pools.map(\.name))
         if let changes = settings.changes {
             (keepsOutbox, region) = (true, changes.region)
             (outboxKeepMilliseconds, outboxLimitBytes) = (changes.keepMilliseconds, changes.keepBytes)

@@ -7,10 +7,30 @@ import re
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from bed import Server, default_command, memcached_command
+
+
+# Files that take long, the longest first: whoever gets one of them last would work on when the others have nothing left.
+LONG = [
+    "streams/test_promotion.py", "streams/test_kafka.py", "storage/test_postgres.py", "operations/test_martletctl.py",
+    "router/test_rolling.py", "upgrades/test_upgrade.py", "load/test_agents.py", "router/test_spool.py",
+    "load/test_screen.py", "clients/test_suites.py", "charts/test_chart.py", "documents/test_blocks.py",
+    "streams/test_writes.py", "client/test_client.py", "storage/test_linearizable.py", "streams/test_shared_database.py",
+    "load/test_load_tests.py", "storage/test_conflicts.py", "storage/test_rings.py", "streams/test_owners.py",
+    "streams/test_streams.py", "discovery/test_members.py", "storage/test_durability.py", "router/test_changes.py",
+    "storage/test_failing_disk.py", "placement/test_nutcracker.py", "streams/test_debezium.py",
+    "streams/test_monitor.py", "overload/test_shedding.py", "router/test_hot_keys.py"]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    assert not (gone := [name for name in LONG if not (here / name).exists()]), f"there are no such files: {gone}"
+    places = {here / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
 
 
 def is_original(command):

@@ -46,6 +46,46 @@ private struct Bed {
 }
 
 struct FollowerTests {
+    @Test func whatComesAgainOnRequestIsNoGap() {
+        var bed = Bed()
+        _ = bed.welcome(Bed.position(4))
+        _ = bed.receive(Bed.record(5))
+        let asked = bed.step { follower, _, actions in follower.replay(StreamSlots.mask(3), into: &actions) }
+        #expect(asked == [.seek(slot: 3, after: 0)])
+        // What was on its way is not out of order, and a proof is one.
+        #expect(bed.receive(Bed.record(6)) == [.apply(Bed.record(6))])
+        var last = Bed.position(4).sequences
+        last[3] = 6
+        let proved = bed.step { $0.completed(1, epoch: 1, sequences: last, at: $1, into: &$2) }
+        #expect(proved == [.proved(bed.now)])
+        // Records that are not kept any more were had.
+        #expect(bed.step { follower, _, actions in follower.lost(3, through: 2, into: &actions) }.isEmpty)
+        for sequence in Int64(3)...7 { #expect(bed.receive(Bed.record(sequence)) == [.apply(Bed.record(sequence))]) }
+        #expect(bed.follower.position?.sequences[3] == 7)
+        #expect(bed.follower.statistics.gaps == 0 && bed.follower.statistics.duplicates == 0)
+        // Behind it, a gap is one again.
+        #expect(bed.receive(Bed.record(9)).contains(.seek(slot: 3, after: 7)))
+    }
+
+    @Test func aSlotThatIsSkippedIsGivenUpAndGoesOn() {
+        var bed = Bed()
+        _ = bed.welcome(Bed.position())
+        _ = bed.receive(Bed.record(4))
+        #expect(bed.follower.missingSlots == 1)
+        let asked = bed.step { follower, _, actions in follower.skip(StreamSlots.mask(3), into: &actions) }
+        #expect(asked == [.quarantine(StreamSlots.mask(3))])
+        #expect(bed.follower.missingSlots == 0 && bed.follower.position?.sequences[3] == 4)
+        #expect(bed.receive(Bed.record(5)) == [.apply(Bed.record(5))])
+    }
+
+    @Test func repairAsksAgain() {
+        var bed = Bed()
+        _ = bed.welcome(Bed.position())
+        #expect(bed.receive(Bed.record(4)).contains(.seek(slot: 3, after: 0)))
+        let asked = bed.step { $0.repair(at: $1, into: &$2) }
+        #expect(asked == [.seek(slot: 3, after: 0), .probe(2, answered: 0)])
+    }
+
     @Test func joiningQuarantinesWhatWasCachedBefore() {
         var bed = Bed()
         let asked = bed.welcome(Bed.position(7))
@@ -99,10 +139,11 @@ struct FollowerTests {
         var bed = Bed()
         _ = bed.welcome(Bed.position())
         _ = bed.receive(Bed.record(5))
-        bed.now += 1_900_000_000
+        bed.now += 1_800_000_000
         let given = bed.step { $0.tick(at: $1, into: &$2) }
         #expect(!given.contains(.quarantine(1 << 3)))
-        bed.now += 200_000_000
+        // The last tick within the two seconds.
+        bed.now += 100_000_000
         let second = bed.step { $0.tick(at: $1, into: &$2) }
         #expect(second.contains(.quarantine(1 << 3)))
         #expect(bed.follower.position?.sequences[3] == 5)

@@ -9,16 +9,32 @@ struct FrameTests {
     private static let position = StreamPosition(
         source: "0123", epoch: 3, sequences: (0..<64).map { Int64($0) * 1_000_000_007 })
 
+    private static let succession = StreamSuccession(previous: 2, included: position.sequences, isWhole: true)
+
     private static var frames: [StreamFrame] {
+        var trace = CopyTrace()
+        (trace.epoch, trace.position, trace.reachMicroseconds) = (3, 1 << 40, .max)
+        trace.events = CopyEvent.Kind.allCases.map { CopyEvent($0, version: 1 << 60, sequence: 9, agoMicroseconds: 77) }
         var hello = StreamHello()
         (hello.cluster, hello.region, hello.name, hello.wantsValues) = ("main", "eu-west", "node:11211", true)
         var resumed = hello
         resumed.position = position
+        resumed.answersLooks = true
         return [
-            .hello(hello), .hello(resumed), .welcome(region: "us-east", position), .refused("no"), .grant(65_536),
+            .hello(hello), .hello(resumed), .welcome(region: "us-east", position, nil), .refused("no"), .grant(65_536),
             .seek(slot: 63, after: 12), .probe(.max, answered: 7),
             .complete(9, epoch: 3, sequences: position.sequences), .batch([]),
+            .complete(9, epoch: 3, sequences: position.sequences, milliseconds: 1_700_000_000_000),
             .batch([[1, 2, 3], [], [4]]), .lost(slot: 0, through: 77),
+            .look(12, explains: true, keys: [[1], [UInt8](repeating: 7, count: 250)]),
+            .look(1, explains: false, keys: []),
+            .sights(12, [CopyReport(.nothing), CopyReport(.hidden), CopyReport(.copy(.max), trace: trace)]),
+            .welcome(region: "us-east", position, succession),
+            .ask(cluster: "main", region: "eu-west"), .home(HomeTerm(epoch: 0, region: "us-east"), nil),
+            .home(HomeTerm(epoch: 7, region: "eu-west"), succession), .fence(HomeTerm(epoch: 8, region: "eu-west")),
+            .release(HomeTerm(epoch: 8, region: "eu-west")), .done(epoch: 8),
+            .claim(HomeTerm(epoch: 1 << 41 | 9, region: "eu-west")),
+            .contested(HomeTerm(epoch: 1 << 40, region: "ap-south")),
         ]
     }
 
@@ -35,6 +51,22 @@ struct FrameTests {
             rest = rest.dropFirst(count)
         }
         #expect(rest.isEmpty)
+    }
+
+    @Test func aWelcomeOfAnotherVersionIsARefusal() {
+        var bytes: [UInt8] = []
+        StreamFrame.welcome(region: "us-east", Self.position, nil).encode(into: &bytes)
+        // Whatever such a version has behind its number.
+        bytes[StreamFrame.headerBytes] = StreamFrame.version + 1
+        for cut in [0, 3] {
+            var content = Array(bytes.dropLast(cut))
+            content[3] &-= UInt8(cut)
+            guard case .frame(.refused(let reason), let count) = StreamFrame.read(content.span) else {
+                #expect(Bool(false), "not a refusal")
+                continue
+            }
+            #expect(count == content.count && reason.contains("version 2; this node speaks version 1"))
+        }
     }
 
     @Test func aPartOfAFrameAsksForMore() {
@@ -67,6 +99,10 @@ struct FrameTests {
         }
         #expect(StreamFrame.read(Array("GET / HTTP/1.1\r\n".utf8).span) == .invalid("a frame of 1195725856 bytes"))
         #expect(StreamFrame.read(([0, 0, 0, 1, 99] as [UInt8]).span) != .incomplete(5))
+        // More keys than anybody asks for.
+        var large: [UInt8] = []
+        StreamFrame.look(1, explains: false, keys: .init(repeating: [1], count: 257)).encode(into: &large)
+        #expect(StreamFrame.read(large.span) == .invalid("a frame of kind 16 that makes no sense"))
     }
 }
 

@@ -196,7 +196,8 @@ private func problems(_ text: String) -> [String] {
     }
 
     @Test func whatWouldChangeTheLoadIsRefusedOrTold() throws {
-        #expect(problems("rps: 100")[0].contains("constant-arrival-rate"))
+        #expect(problems("rps: -1")[0].contains("no whole number from 0 on"))
+        #expect(try read("rps: 100").requestsPerSecond == 100)
         #expect(problems("paused: true")[0].contains("no REST API"))
         #expect(problems("systemTags: [url, noise]")[0].contains("'noise' is none of proto"))
         #expect(problems("tlsVersion: tls9")[0].contains("is none of"))

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+import Synchronization
 import Testing
 
 @testable import LoadModel
@@ -81,6 +82,24 @@ struct WriteLedgerTests {
         #expect(seen(10, upTo: 3) == [])
     }
 
+    @Test mutating func aHistoryHasTheLastSteps() {
+        #expect(ledger.history(1) == "never written by this run")
+        let first = ledger.send(1, at: 1_000_000)
+        ledger.acknowledge(1, version: first.version, supersedes: first.supersedes, at: 2_500_000)
+        _ = ledger.send(2, at: 2_600_000)
+        let second = ledger.send(1, at: 3_000_000)
+        ledger.settle(1, version: second.version, at: 3_250_000)
+        #expect(
+            ledger.history(1, since: 500_000)
+                == "versions sent up to 2, 0 of them without a known outcome; 1 sent at 0.500 ms, "
+                + "1 acknowledged at 2.000 ms, 2 sent at 2.500 ms, 2 refused at 2.750 ms")
+        ledger = WriteLedger(limit: 10, eventLimit: 3)
+        for time in 1...4 as ClosedRange<UInt64> { _ = ledger.send(1, at: time * 1_000_000) }
+        #expect(ledger.history(1).hasSuffix("; 2 sent at 2.000 ms, 3 sent at 3.000 ms, 4 sent at 4.000 ms"))
+        for time in 5...7 as ClosedRange<UInt64> { _ = ledger.send(3, at: time * 1_000_000) }
+        #expect(ledger.history(1) == "versions sent up to 4, 4 of them without a known outcome")
+    }
+
     /// Unions against sets, with versions up to three windows apart.
     @Test func unionsAreThoseOfSets() {
         var random = SystemRandomNumberGenerator()
@@ -97,5 +116,60 @@ struct WriteLedgerTests {
                 #expect(union.contains(version) == pair.contains { $0.contains(version) }, "\(version) in \(pair)")
             }
         }
+    }
+}
+
+/// Several threads with one ledger, and a store that each of them reaches.
+struct SharedLedgerTests {
+    /// What a store shows of a key: the version that was written last, or the one before it.
+    private final class Store: Sendable {
+        private let versions = Mutex<[UInt64: (last: UInt32, before: UInt32)]>([:])
+
+        func write(_ key: UInt64, _ version: UInt32) {
+            versions.withLock { $0[key] = (version, $0[key]?.last ?? 0) }
+        }
+
+        func read(_ key: UInt64, isStale: Bool) -> UInt32 {
+            versions.withLock { isStale ? $0[key]?.before ?? 0 : $0[key]?.last ?? 0 }
+        }
+    }
+
+    /// How many of the values that threads read are told to be stale, and how many are not.
+    private func accusations(seed: UInt64, isStale: Bool) async -> (stale: Int, fresh: Int) {
+        let (ledger, store) = (SharedLedger(writer: 1, limit: 1 << 12), Store())
+        return await withTaskGroup(of: (Int, Int).self) { group in
+            for task in 0..<4 as Range<UInt64> {
+                group.addTask {
+                    var random = RandomSource(seed: RandomSource.mix(seed &* 8 &+ task))
+                    var (stale, fresh) = (0, 0)
+                    for _ in 0..<5_000 {
+                        // Spread over the shards as hashes are.
+                        let key = RandomSource.mix(random.next() % 20)
+                        if random.next() % 3 == 0 {
+                            let entry = ledger.send(key, at: 0)
+                            guard entry.version > 0 else { continue }
+                            store.write(key, entry.version)
+                            ledger.acknowledge(key, version: entry.version, supersedes: entry.supersedes, at: 0)
+                        } else {
+                            let superseded = ledger.superseded(key)
+                            if superseded.contains(store.read(key, isStale: isStale)) { stale += 1 } else { fresh += 1 }
+                        }
+                    }
+                    return (stale, fresh)
+                }
+            }
+            return await group.reduce((0, 0)) { ($0.0 + $1.0, $0.1 + $1.1) }
+        }
+    }
+
+    @Test(arguments: 1...20) func aStoreThatIsRightIsNeverAccused(seed: UInt64) async {
+        let found = await accusations(seed: seed, isStale: false)
+        #expect(found.stale == 0 && found.fresh > 10_000, "seed \(seed)")
+    }
+
+    /// Whoever wrote the later version: a quarter of the writes are the reader's own.
+    @Test(arguments: 1...5) func aStaleValueIsToldWhoeverOverwroteIt(seed: UInt64) async {
+        let found = await accusations(seed: seed, isStale: true)
+        #expect(found.stale > found.fresh * 4, "seed \(seed): \(found)")
     }
 }

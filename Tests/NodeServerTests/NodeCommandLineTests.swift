@@ -77,6 +77,7 @@ struct RefusedCommandLine: Sendable, CustomTestStringConvertible {
         var expected = NodeConfiguration()
         expected.listeners = made.listeners
         expected.notes = made.notes
+        expected.summary = made.summary
         #expect(made == expected)
     }
 
@@ -311,6 +312,38 @@ struct RefusedCommandLine: Sendable, CustomTestStringConvertible {
         let mask = try refusal(environment: ["MARTLET_UNIX_MASK": "9"])
         #expect(mask.errors.contains("MARTLET_UNIX_MASK: unix.mask: \"9\" is not valid"))
         #expect(try refusal("--hot-keys-top=x").errors.contains("--hot-keys-top: \"x\" is not valid"))
+    }
+
+    @Test(arguments: ["commands-shutdown", "commands-flush-all"])
+    func aSwitchIsOffWhereTheNextWordSaysSo(_ flag: String) throws {
+        func isOn(_ arguments: String...) throws -> Bool {
+            let made = try evaluate(arguments).get()
+            return flag == "commands-shutdown" ? made.allowsShutdown : made.allowsFlush
+        }
+        for word in ["false", "no", "Off"] {
+            #expect(try !isOn("--\(flag)", word))
+            #expect(try !isOn("--\(flag)=\(word)"))
+        }
+        #expect(try isOn("--\(flag)", "on"))
+        #expect(try isOn("--\(flag)", "-m", "100"))
+        #expect(try isOn("--\(flag)"))
+    }
+
+    @Test func refusesWordsBesideOurFlagsThatAreNoOptions() throws {
+        let lines = ["--overload-dry-run maybe", "maybe --log-level=info", "--check-config -- maybe"]
+        for arguments in lines.map({ $0.split(separator: " ").map(String.init) }) {
+            guard case .failure(let refusal) = evaluate(arguments) else { throw Accepted() }
+            #expect(refusal.code == StartRefusal.Code.usage)
+            #expect(refusal.errors.contains("\"maybe\" is no option"))
+        }
+        #expect(try refusal("--overload-dry-run=maybe").errors.contains("expected true or false"))
+    }
+
+    @Test func ignoresWordsBesideMemcachedsOptionsAsMemcachedDoes() throws {
+        let made = try configuration("-m", "100", "memcached", "-A", "false")
+        #expect(made.allowsShutdown && made.memoryBytes == 100 << 20)
+        #expect(made.notes.contains { $0.contains("\"memcached\" is ignored") })
+        #expect(made.notes.contains { $0.contains("\"false\" is ignored") })
     }
 
     @Test func suggestsWhatAnUnknownFlagMightBe() throws {

@@ -28,7 +28,7 @@ struct WarmUpTests {
     @Test func everyByteComesBackFromItsSpelling() {
         let bytes = (0...255).map { UInt8($0) }
         #expect(PercentEncoding.decoded(Array(PercentEncoding.encoded(bytes.span).utf8)) == bytes)
-        #expect(PercentEncoding.decoded(Array("%zz".utf8)) == nil)
+        for text in ["%zz", "%+1", "%-1", "%4", "%"] { #expect(PercentEncoding.decoded(Array(text.utf8)) == nil) }
     }
 
     @Test func whatIsDeletedIsKnownFromThenOn() {

@@ -26,6 +26,8 @@ struct FleetSimulation {
         /// How often a client tries again.
         var retries = 2
         var sheds = true
+        /// Whether routers bound what waits for a node (`upstream.delayTarget`), which they do not by default.
+        var limits = false
         var serviceTime = 500e-6
         var refusalTime = 4e-6
         var targetNanoseconds: UInt64 = 5_000_000
@@ -82,7 +84,7 @@ struct FleetSimulation {
         isLost = Array(repeating: false, count: nodes)
         demand = Array(repeating: 0, count: nodes)
         var gate = BackendGuard.Configuration()
-        gate.limit.targetNanoseconds = configuration.sheds ? 2 * configuration.targetNanoseconds : 0
+        gate.limit.targetNanoseconds = configuration.limits ? 2 * configuration.targetNanoseconds : 0
         gate.throttles = configuration.sheds
         guards = (0..<nodes * configuration.routers).map { BackendGuard(gate, seed: UInt64($0) &* 77 | 1) }
         inFlight = Array(repeating: 0, count: nodes * configuration.routers)

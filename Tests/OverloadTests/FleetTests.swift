@@ -38,13 +38,17 @@ struct FleetTests {
         return part.reduce(0) { $0 + Double($1.inTime) } / part.reduce(0) { $0 + $1.possible }
     }
 
-    @Test func aFleetThatLosesARegionServesWhatIsLeft() {
+    @Test(arguments: [false, true])
+    func aFleetThatLosesARegionServesWhatIsLeft(limits: Bool) {
         var configuration = Self.configuration()
         configuration.lossAt = 1
+        configuration.limits = limits
         var fleet = FleetSimulation(configuration, seed: 5)
         fleet.run(seconds: 4)
-        Self.show("shedding", fleet)
+        Self.show(limits ? "limits" : "shedding", fleet)
+        print("fleet, limits \(limits): in the second of the loss \(Self.goodput(fleet, 10..<20))")
         #expect(Self.goodput(fleet, 5..<10) > 0.9, "with a hot key: \(Self.goodput(fleet, 5..<10))")
+        #expect(Self.goodput(fleet, 10..<20) > 0.9, "in its loss: \(Self.goodput(fleet, 10..<20))")
         #expect(Self.goodput(fleet, 20..<40) > 0.9, "without the region: \(Self.goodput(fleet, 20..<40))")
     }
 

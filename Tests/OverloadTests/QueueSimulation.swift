@@ -11,6 +11,8 @@ struct QueueSimulation {
         var requestClass = RequestClass.standard
         var tenant: UInt64 = 0
         var connections = 20
+        /// How often a request is sent again at once that is refused.
+        var retries = 0
         /// Requests a second at a moment in seconds.
         var rate: @Sendable (Double) -> Double
     }
@@ -41,6 +43,7 @@ struct QueueSimulation {
     private struct Arrival {
         var time: Double
         var source: Int
+        var retries: Int
     }
 
     /// Seconds that serving and refusing take.
@@ -146,15 +149,21 @@ struct QueueSimulation {
         let visitStart = now
         now += visitTime
         var answered: [Arrival] = []
+        var again: [Arrival] = []
         var index = 0
         while index < connections[connection].count {
             let arrival = connections[connection][index]
             if !controller.isOverloaded, now - visitStart > quantum { break }
-            if serves(arrival, &controller) { answered.append(arrival) }
+            if serves(arrival, &controller) {
+                answered.append(arrival)
+            } else if arrival.retries > 0 {
+                again.append(Arrival(time: arrival.time, source: arrival.source, retries: arrival.retries - 1))
+            }
             index += 1
         }
         for arrival in answered { note(arrival) }
         connections[connection].removeFirst(index)
+        connections[connection] += again
         isQueued[connection] = false
         if !connections[connection].isEmpty { enqueue(connection) }
     }
@@ -198,7 +207,8 @@ struct QueueSimulation {
         for index in sources.indices {
             while visible(nextArrival[index]) <= now {
                 let connection = first[index] + Int(uniform() * Double(sources[index].connections))
-                connections[connection].append(Arrival(time: nextArrival[index], source: index))
+                connections[connection].append(
+                    Arrival(time: nextArrival[index], source: index, retries: sources[index].retries))
                 outcomes[index].offered += 1
                 enqueue(connection)
                 nextArrival[index] = advance(index, from: nextArrival[index])

@@ -61,7 +61,8 @@ def test_every_library_has_its_package_version_and_licence(image):
             assert (image.root / row[0].lstrip("/")).exists()
         else:
             assert (image.root / row[2].lstrip("/")).stat().st_size > 0, row
-    assert {"/usr/bin/martlet-server", "/usr/bin/martletctl", "libssl3"} <= {row[0] for row in rows}
+    wanted = {"/usr/bin/martlet-server", "/usr/bin/martletctl", "libssl3", "librdkafka1"}
+    assert wanted <= {row[0].split(":")[0] for row in rows}
 
 
 class Entered:
@@ -204,6 +205,24 @@ def test_storage_in_it(image, work):
     shutil.rmtree(work / "node")
     with running(image, settings, "cache-martlet", work, data=data) as node:
         assert "VALUE kept 0 1" in node.python(TALK.format(r"get kept\r\nquit\r\n"))
+
+
+def test_a_stream_through_kafka_in_it(image, work):
+    """librdkafka is there with all that it loads: the node takes its settings, and waits for brokers that are away."""
+    found = objects("cache")
+    for one in of_kind(found, "ConfigMap"):
+        if "node.yaml" in one.get("data", {}):
+            node = yaml.safe_load(one["data"]["node.yaml"])
+            node |= {"region": "south", "regions": [{"name": "north", "role": "home"}, {"name": "south", "role": "replica"}],
+                     "stream": {"transport": "kafka", "kafka": {
+                         "brokers": ["127.0.0.1:1"], "security": "sasl_plaintext", "mechanism": "SCRAM-SHA-512",
+                         "username": "martlet", "password": "secret"}}}  # fmt: skip
+            one["data"]["node.yaml"] = json.dumps(node)
+    with running(image, found, "cache-martlet", work) as node:
+        said = node.python(TALK.format(r"stats stream\r\nquit\r\n"))
+        assert "STAT transport kafka" in said and "STAT kafka_connected no" in said, said
+        code, said = node.end()
+        assert code == 0, said
 
 
 def test_every_program_starts_in_it(image, work):

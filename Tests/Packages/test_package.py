@@ -92,9 +92,17 @@ def test_completions_know_values(content):
         ask = f'. {script}; COMP_WORDS=(martlet-server {listed}); COMP_CWORD={len(words)}; _martlet_server; echo "${{COMPREPLY[@]}}"'
         return run("bash", "-c", ask).stdout.split()
 
-    assert offer("--storage-backend", "=", "r") == ["rocksdb"]
+    assert offer("--storage-backend", "=", "ro") == ["rocksdb"]
+    assert offer("--storage-backend", "=", "r") == ["rocksdb", "region"]
     assert offer("--log-level", "") == ["debug", "info", "warning", "error"]
     assert offer("--items-evict", "=", "") == ["true", "false"] or offer("--items-evict", "=") == ["true", "false"]
+
+
+def test_it_depends_on_what_its_programs_load(package):
+    """With versions; librdkafka comes in by its library, as all do."""
+    depends = run("dpkg-deb", "-f", package, "Depends").stdout
+    for name in ("librdkafka1", "librocksdb7.8", "libpq5", "libcurl4", "libssl3"):
+        assert re.search(rf"(^|, ){re.escape(name)} \(>= \S+\)(,|$)", depends.strip()), (name, depends)
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +212,15 @@ def serve(root):
     settings.write_text(text)
 
 
-@pytest.mark.parametrize("unit", ["martlet", "martlet-router"])
-def test_units_allow_the_system_calls_that_are_made(content, tmp_path, unit):
+KAFKA = """
+region: south
+regions: [{name: north, role: home}, {name: south, role: replica}]
+stream: {transport: kafka, kafka: {brokers: 127.0.0.1:1}}
+"""
+
+
+@pytest.mark.parametrize(("unit", "way"), [("martlet", "store"), ("martlet", "kafka"), ("martlet-router", "servers")])
+def test_units_allow_the_system_calls_that_are_made(content, tmp_path, unit, way):
     """Traced under load; what a program calls must be among what its unit's filter allows."""
     text = (content / f"lib/systemd/system/{unit}.service").read_text()
     allowed = set()
@@ -216,8 +231,9 @@ def test_units_allow_the_system_calls_that_are_made(content, tmp_path, unit):
     port = free_port()
     program = content / re.search(r"^ExecStart=/(\S+)", text, re.M)[1]
     ending = getattr(signal, re.search(r"^KillSignal=(\w+)$", text, re.M)[1])
-    own = ["--servers", "127.0.0.1:1"] if unit == "martlet-router" else [
-        "--storage-backend", "rocksdb", "--storage-path", str(tmp_path / "store")]  # fmt: skip
+    (tmp_path / "kafka.yaml").write_text(KAFKA)
+    own = {"store": ["--storage-backend", "rocksdb", "--storage-path", str(tmp_path / "store")],
+           "kafka": ["--config", str(tmp_path / "kafka.yaml")], "servers": ["--servers", "127.0.0.1:1"]}[way]  # fmt: skip
     settings = ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{free_port()}", *own]
     process = subprocess.Popen(["strace", "-f", "-qq", "-o", trace, program, *settings],
                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip

@@ -7,10 +7,10 @@ enum ModuleRules {
     static let levels: [String: Int] = [
         "Platform": 0, "Memory": 0,
         "Telemetry": 1, "MemcacheProtocol": 1, "CacheEngine": 1, "Settings": 1, "Storage": 1,
-        "Routing": 1, "Overload": 1, "Spool": 1,
+        "Routing": 1, "Overload": 1, "Spool": 1, "HTTPCalls": 1,
         "Reactor": 2, "Admin": 2, "StorageRocksDB": 2, "StoragePostgres": 2, "Invalidation": 2,
         "RouteConfiguration": 2, "Discovery": 2, "Tracing": 2, "LoadModel": 2, "ScriptEngine": 1,
-        "Hosting": 3, "MartletClient": 3, "SimulationKit": 3, "StreamDirect": 3,
+        "Hosting": 3, "MartletClient": 3, "SimulationKit": 3, "StreamDirect": 3, "StreamKafka": 3,
         "NodeServer": 4, "StorageRegion": 4, "RouterProxy": 4, "Control": 4, "LoadRunner": 4,
         "martlet-server": 5, "martlet-router": 5, "martletctl": 5, "martlet-load": 5,
     ]
@@ -25,9 +25,10 @@ enum ModuleRules {
         "CYAML": ["Settings"],
         "CZlib": ["LoadRunner"],
         "CLZ4": ["StreamDirect"],
+        "CRDKafka": ["StreamKafka"],
         "CRocksDB": ["StorageRocksDB"],
         "CAres": ["Discovery"],
-        "CCurl": ["Control", "Discovery", "LoadRunner", "Tracing"],
+        "CCurl": ["HTTPCalls"],
         "CPostgres": ["StoragePostgres"],
         "CJavaScript": ["ScriptEngine"],
     ]

@@ -337,7 +337,18 @@ struct MCRouterFileTests {
     @Test(arguments: [
         (#"{"type": "SRRoute", "service_name": "x"}"#, "SRRoute is not supported: it needs"),
         (#"{"type": "PoolRoot", "pool": "A"}"#, "did you mean PoolRoute?"), (#""PoolRoute|X""#, "there is no pool X"),
-        (#"{"type": "PoolRoute", "pool": "A", "shard_splits": {}}"#, "shard_splits is not supported"),
+        (#"{"type": "PoolRoute", "pool": "A", "bucketize": true}"#, "bucketize is not supported"),
+        (#"{"type": "PoolRoute", "pool": "A", "shard_splits": {"1": 0}}"#, "from 1 to"),
+        (#"{"type": "PoolRoute", "pool": "A", "shard_splits": {"1": {"new_split": 2}}}"#, "new_split"),
+        (
+            #"{"type": "PoolRoute", "pool": "A", "shard_splits": {"1": 2}, "split_shard_fanout": 3}"#,
+            "split_shard_fanout is not supported"
+        ),
+        (#"{"type": "ShardSplitRoute", "destination": "PoolRoute|A"}"#, "shard_splits is missing"),
+        (
+            #"{"type": "PoolRoute", "pool": "W", "hash": {"hash_func": "WeightedCh3Rv", "weights_rv": "x"}}"#,
+            "WeightedCh3Rv needs a file of runtime variables"
+        ),
         (#"{"type": "PoolRoute", "pool": "A", "max_outstandin": 5}"#, "did you mean max_outstanding?"),
         (#"{"type": "PoolRoute", "pool": "A", "hash": "Ch4"}"#, "the hash_func Ch4 is not supported"),
         (
@@ -472,6 +483,13 @@ struct MCRouterFileTests {
         "both_full_set": true, "retries": 3}
         """#,
         #"{"type": "KeySplitRoute", "destination": "PoolRoute|W", "replicas": 3, "all_sync": true}"#,
+        #"""
+        {"type": "PoolRoute", "pool": "W", "shard_splits": {"1": 3, "2": {"old_split_size": 2, "new_split_size": 4,
+        "split_start": 1700000000, "migration_period": 60, "fanout_deletes": true}}}
+        """#,
+        #"""
+        {"type": "ShardSplitRoute", "destination": "PoolRoute|A", "shard_splits": {"1": {"new_split_size": 2}}}
+        """#,
         #"""
         {"type": "BigValueRoute", "target": "PoolRoute|W", "split_threshold": 1000, "batch_size": 3,
         "hide_reply_flag": true}

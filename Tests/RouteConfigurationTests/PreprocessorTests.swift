@@ -245,6 +245,7 @@ struct PreprocessorTests {
         ("{\"a\" 1}", "expected a colon"), ("\"a", "without an end"), ("[01x]", "is no value"),
         ("1 2", "more behind the end"),
         ("/* x", "a comment without an end"), ("\"\\q\"", "unknown escape"), ("\"\\ud800\"", "surrogate"),
+        ("\"\\u+12F\"", "four hexadecimal digits"),
         ("[\n\n  nope]", "test:3"),
     ])
     func jsonThatIsNoneIsRefused(_ text: String, _ expected: String) {

@@ -77,6 +77,7 @@ struct YAMLRoutesTests {
         ("{slowWarmUp: main, otherwise: gutter, enableBelow: 0.1, disableFrom: 0.2}", 1),
         ("{migrate: {from: main, to: gutter}, start: 5, interval: 1h}", 1),
         ("{shadow: main, to: [{route: gutter, range: [0, 1], requests: 1}]}", 2), ("{keySplit: main, replicas: 2}", 1),
+        ("{shardSplit: main, shards: {1: 3, 2: {from: 1, to: 2, start: 5, interval: 1m, deletesAll: false}}}", 1),
         ("{rateLimit: main, reads: 100, readsBurst: 500, fallback: gutter}", 1),
         ("{outstandingLimit: main, limit: 9}", 1),
         ("{bigValue: main, threshold: 1MiB, batch: 4}", 1), ("{modifyKey: main, prefix: \"p:\"}", 1),

@@ -110,6 +110,25 @@ private func configuration(
         }
     }
 
+    @Test func aSwitchIsOffWhereTheNextWordSaysSo() throws {
+        let found = try configuration(["a:1", "--commands-flush-all", "false", "--storage", "no"])
+        #expect(!found.limits.allowsFlush)
+        #expect(found.routes.pools.flatMap(\.servers).count == 1)
+        #expect(found.routes.pools.first?.consistency == .lookAside)
+        #expect(try configuration(["--commands-flush-all", "yes", "a:1"]).limits.allowsFlush)
+    }
+
+    @Test(arguments: ["maybe", "false", ":11211", "a:1,maybe", ","])
+    func refusesWordsThatNameNoServer(_ word: String) {
+        do throws(StartRefusal) {
+            _ = try configuration(["a:1", word])
+            Issue.record("accepted")
+        } catch {
+            #expect(error.code == StartRefusal.Code.usage)
+            #expect(error.errors.contains("\"\(word)\" is no option, and names no server"), "\(error.errors)")
+        }
+    }
+
     @Test func serversMayHaveStorage() throws {
         func pool(_ arguments: String...) throws -> RoutePool {
             try #require(try configuration(["a:1"] + arguments).routes.pools.first)

@@ -183,6 +183,66 @@ struct ChangingRouteTests {
         #expect(first.route(.get, "k").reply?.source == .token(2))
     }
 
+    // MARK: Shards
+
+    static func shardSplit(host: UInt64, _ change: (inout ShardSplits.Size) -> Void = { _ in }) -> RouteBench {
+        var bench = RouteBench()
+        bench.defaults.hostID = host
+        let a = bench.server("a")
+        var splits = ShardSplits()
+        splits.shards = ["1": ShardSplits.Size(3), "x9": ShardSplits.Size(677)]
+        if var size = splits.shards["1"] {
+            change(&size)
+            splits.shards["1"] = size
+        }
+        bench.root(bench.handle(.shardSplit(a, splits)))
+        return bench
+    }
+
+    /// The keys of mcrouter's own test of it.
+    @Test func aShardIsSplitByTheRoutersNumber() {
+        let parts: [(UInt64, String)] = [(0, "a:1:blah"), (1, "a:1aa:blah"), (2, "a:1ba:blah"), (3, "a:1:blah")]
+        for (host, key) in parts {
+            var bench = Self.shardSplit(host: host)
+            #expect(bench.route(.get, "a:1:blah").sent == ["get \(key)@a"])
+            #expect(bench.route(.set, "a:1:blah").sent == ["set \(key)@a"])
+            #expect(bench.route(.increment, "a:1:blah").sent == ["incr \(key)@a"])
+        }
+        var bench = Self.shardSplit(host: 2)
+        // Others are whole: no such shard, none that ends in a digit, none at all, one behind the hash stop.
+        for key in ["a:5:bar", "a:125:c", "a:1", "a:1aa:blah", "a::b", "a", "x|#|a:1:b"] {
+            #expect(bench.route(.get, key).sent == ["get \(key)@a"], "\(key)")
+        }
+        #expect(bench.route(.get, "a:1:b|#|c:1:d").sent == ["get a:1ba:b|#|c:1:d@a"])
+        // 28 is b in its first letter, b in its second.
+        var far = Self.shardSplit(host: 28)
+        #expect(far.route(.get, "a:x9:b").sent == ["get a:x9bb:b@a"])
+        var last = Self.shardSplit(host: 676)
+        #expect(last.route(.get, "a:x9:b").sent == ["get a:x9zz:b@a"])
+        let long = "a:1:" + String(repeating: "k", count: 245)
+        #expect(bench.route(.get, long).sent == ["get \(long)@a"])
+    }
+
+    @Test func deletesGoToAllPartsOfAShard() {
+        var bench = Self.shardSplit(host: 1)
+        let deletes = bench.route(.delete, "a:1:foo", ["a:1:foo@a": "deleted"])
+        #expect(deletes.sent == ["delete a:1aa:foo@a *", "delete a:1ba:foo@a *", "delete a:1:foo@a"])
+        #expect(deletes.answer == "deleted@a")
+        var own = Self.shardSplit(host: 1) { $0.deletesAll = false }
+        #expect(own.route(.delete, "a:1:foo").sent == ["delete a:1aa:foo@a"])
+    }
+
+    @Test func aShardIsSplitAnewRouterByRouter() {
+        func count(_ host: UInt64, at now: UInt64) -> Int {
+            var size = ShardSplits.Size(5)
+            (size.old, size.startSeconds, size.periodSeconds) = (2, 1000, 100)
+            return size.count(hostID: host, unixSeconds: now)
+        }
+        #expect((count(0, at: 999), count(0, at: 1000), count(0, at: 1001)) == (2, 2, 5))
+        #expect((count(8192, at: 1050), count(8191, at: 1050), count(8192 + 16384, at: 1051)) == (2, 5, 5))
+        #expect((count(16383, at: 1099), count(16383, at: 1100), count(16383, at: 1101)) == (2, 5, 5))
+    }
+
     @Test func ratesAreLimited() {
         var limits = RateLimits()
         limits.gets = RateLimits.Rate(perSecond: 10, burst: 5)

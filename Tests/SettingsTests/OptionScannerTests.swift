@@ -10,7 +10,7 @@ private func scan(_ arguments: String...) -> (steps: [OptionScanner.Step], opera
         program: "martlet-server", shorts: "p:vdx",
         longs: [
             .init("port", .required), .init("pidfile", .required), .init("verbose", .optional), .init("daemon", .none),
-            .init("port-range", .required, abbreviable: false),
+            .init("port-range", .required, abbreviable: false), .init("safe", .boolean, abbreviable: false),
         ],
         arguments: arguments)
     var steps: [OptionScanner.Step] = []
@@ -37,6 +37,19 @@ private func scan(_ arguments: String...) -> (steps: [OptionScanner.Step], opera
 
     @Test func aValueMayLookLikeAnOption() {
         #expect(scan("-p", "-1", "--port", "--daemon").steps == [.short("p", "-1"), .long("port", "--daemon")])
+    }
+
+    @Test func aSwitchTakesTheNextWordWhereThatIsABoolean() {
+        let result = scan("--safe", "false", "--safe", "YES", "--safe", "--safe=maybe", "--safe", "maybe", "--safe")
+        #expect(
+            result.steps == [
+                .long("safe", "false"), .long("safe", "YES"), .long("safe", nil), .long("safe", "maybe"),
+                .long("safe", nil), .long("safe", nil),
+            ])
+        #expect(result.operands == ["maybe"])
+        // What getopt calls optional is no switch of ours.
+        #expect(scan("--verbose", "on", "-v", "off").operands == ["on", "off"])
+        #expect(scan("--safe", "--", "off").operands == ["off"])
     }
 
     @Test func completesUnambiguousBeginnings() {

@@ -10,14 +10,18 @@ import Testing
 struct StreamSimulationTests {
     @Test func noSeedShowsAStaleCopy() {
         var (commits, hits, faults, quarantines, repairs) = (0, 0, 0, UInt64(0), UInt64(0))
+        var hitless: [UInt64] = []
         for seed in Seeds.range {
             let report = StreamSimulation(seed: seed).run()
             #expect(report.violations.isEmpty, "MARTLET_SEED=\(seed): \(report.violations.first ?? "")")
-            #expect(report.commits > 0 && report.hits > 0, "MARTLET_SEED=\(seed) is too tame")
+            #expect(report.commits > 0 && report.hits + report.fills > 0, "MARTLET_SEED=\(seed) is too tame")
+            if report.hits == 0 { hitless.append(seed) }
             (commits, hits) = (commits + report.commits, hits + report.hits)
             faults += report.faults.values.reduce(0, +)
             (quarantines, repairs) = (quarantines + report.quarantines, repairs + report.repairs)
         }
+        // A region whose way is broken for the whole run reads at home, and one that nobody fills has nothing by then.
+        #expect(hitless.count <= Seeds.range.count / 200 + 1, "no hits from seeds \(hitless)")
         let figures = "\(Seeds.range.count) seeds, \(commits) commits, \(hits) hits, \(faults) faults"
         print("streams: \(figures), \(quarantines) quarantined slots, \(repairs) repaired gaps")
     }
@@ -35,7 +39,7 @@ struct StreamSimulationTests {
         for seed in UInt64(1)...50 { faults.merge(StreamSimulation(seed: seed).run().faults) { $0 + $1 } }
         for name in [
             "disconnect", "duplicate", "epoch", "lag", "loss", "partition", "pause", "reconnect", "restart", "stall",
-            "trim",
+            "trim", "promotion", "truncation",
         ] {
             #expect(faults[name, default: 0] >= 5, "\(name)")
         }

@@ -54,6 +54,23 @@ private func segments(_ path: String, _ server: String) throws -> [String] {
         #expect(try drain(spool, "a:1") == [key(7)])
     }
 
+    @Test func refusesSegmentsOfALaterVersionAndLeavesThemAlone() throws {
+        let path = place()
+        do {
+            let spool = try open(path)
+            try spool.append([key(1), key(2)], of: "a:1", seconds: 5)
+        }
+        let file = try #require(try segments(path, "a:1").first)
+        let bytes = try readFile(file, limitBytes: 1 << 20)
+        let later = Array("martlet spool 2\n".utf8) + bytes[16...]
+        try writeFile(file, later)
+        let error = #expect(throws: SystemError.self) { try open(path) }
+        #expect(error?.code == SystemError.notSupportedCode)
+        #expect(try readFile(file, limitBytes: 1 << 20) == later)
+        try writeFile(file, bytes)
+        #expect(try drain(open(path), "a:1") == [key(1), key(2)])
+    }
+
     @Test func keepsKeysFromProcessToProcess() throws {
         let path = place()
         var identifier = ""

@@ -87,6 +87,8 @@ class Series:
         self.work = Path(work)
         self.store = None
         self.lost = self.answered = self.submitted = 0
+        #: Bytes that power losses took.
+        self.taken = 0
 
     def fresh(self):
         shutil.rmtree(self.work, ignore_errors=True)
@@ -115,7 +117,7 @@ class Series:
         if process.returncode != -9:
             findings.append(f"the writer ended by itself with {process.returncode}")
         if recorder is not None:
-            recorder.cut(random)
+            self.taken += recorder.cut(random)
         self.token += len(writes)
         self.submitted += len(writes)
         self.answered += sum(1 for write in writes if write.outcome)

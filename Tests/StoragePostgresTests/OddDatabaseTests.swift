@@ -27,8 +27,22 @@ struct OddDatabaseTests {
         for operation: StorageWrite.Operation in [.add, .append, .increment, .touch, .delete] {
             for key in ["below", "above"] { #expect(bed.write(operation, key, "1") == .failed(odd)) }
         }
+        // A dump passes over them, whatever its pages are.
+        for rows in [1, 2, 100] {
+            let (found, damage) = try pages(bed, rows: rows)
+            #expect(found == ["good"], "pages of \(rows)")
+            #expect(damage.map(\.key) == [Array("above".utf8), Array("below".utf8)])
+            #expect(damage.allSatisfy { $0.isOneRow && $0.reason == odd.reason })
+        }
         let after = bed.write(.append, "good", "w").version
         #expect(after > before && after < before + 1 << 32)
+        // Also where the transaction has two of them.
+        let two = (0..<2).map { number in
+            SubmittedWrite(token: bed.nextToken(), write: SQLBed.make(.set, "below", number == 0 ? "first" : "mended"))
+        }
+        bed.backend.write(two)
+        for write in two { #expect((1..<before + 1 << 32).contains(bed.answers.write(write.token).version)) }
+        #expect(bed.text("below") == "mended")
         for key in ["below", "above"] {
             #expect(bed.write(.set, key, "mended").version < before + 1 << 32)
             #expect(bed.write(.append, key, "!").version > after)
@@ -38,6 +52,59 @@ struct OddDatabaseTests {
         #expect(throws: StorageStartError("storage: the row version_mark of the table martlet_meta is out of range")) {
             try bed.restart()
         }
+    }
+
+    private func pages(_ bed: SQLBed, rows: Int) throws -> (keys: [String], damage: [ScanDamage]) {
+        var (keys, damage, next): ([String], [ScanDamage], [UInt8]?) = ([], [], [])
+        while let last = next {
+            let page = try bed.backend.scan(prefix: [], after: last, ScanBounds(rows: rows))
+            keys += page.rows.map { String(decoding: $0.key, as: UTF8.self) }
+            damage += page.damage
+            next = page.next
+        }
+        return (keys, damage)
+    }
+
+    @Test func rowsThatNoClientCanHaveEndNoScan() throws {
+        let bed = try SQLBed()
+        for key in ["a", "k", "z"] { bed.write(.set, key, key) }
+        for length in [0, 251, 300, 3_000] {
+            try bed.server.sql("INSERT INTO martlet_kv VALUES (repeat('k', \(length))::bytea, 1, 0, 0, false, 'v')")
+        }
+        try bed.server.sql(
+            "INSERT INTO martlet_kv VALUES ('flags', 1, 0, -1, false, 'v'), ('many', 1, 0, 1::bigint << 40, false, 'v')"
+        )
+        for rows in [1, 3, 100] {
+            let (found, damage) = try pages(bed, rows: rows)
+            #expect(found == ["a", "flags", "k", "many", "z"] && damage.isEmpty, "pages of \(rows)")
+        }
+    }
+
+    @Test func aStretchOfDeadRowsIsPassedPageByPage() throws {
+        let bed = try SQLBed { $0.statementTimeoutMilliseconds = 1_000 }
+        try bed.server.sql(
+            """
+            INSERT INTO martlet_kv SELECT convert_to('k' || 100000 + n, 'UTF8'), 1, n % 2, 0, n % 2 = 0, ''
+              FROM generate_series(1, 20000) n;
+            INSERT INTO martlet_kv VALUES ('a', 1, 0, 0, false, 'v'), ('z', 1, 0, 0, false, 'v')
+            """)
+        let page = try bed.backend.scan(prefix: [], after: [], ScanBounds(rows: 10))
+        #expect(page.rows.map(\.key) == [Array("a".utf8)] && page.next != nil && page.next != page.rows.last?.key)
+        for rows in [1, 10] { #expect(try pages(bed, rows: rows).keys == ["a", "z"]) }
+        // Nothing behind the prefix is looked at.
+        let last = try bed.backend.scan(prefix: Array("a".utf8), after: [], ScanBounds(rows: 10))
+        #expect(last.rows.count == 1 && last.next == nil)
+        // A server that takes a fifth of a millisecond for each row gets past them as well.
+        try bed.server.sql(
+            """
+            CREATE FUNCTION dawdle(del boolean) RETURNS boolean LANGUAGE plpgsql STABLE
+              AS $$ BEGIN PERFORM pg_sleep(0.0002); RETURN del; END $$;
+            ALTER TABLE martlet_kv RENAME TO rows;
+            CREATE VIEW martlet_kv AS SELECT k, ver, exp, flags, dawdle(del) AS del, val FROM rows
+            """)
+        let slow = try bed.backend.scan(prefix: [], after: Array("k112000".utf8), ScanBounds(rows: 10))
+        let next = try #require(slow.next)
+        #expect(slow.rows.isEmpty && Array("k112000".utf8).lexicographicallyPrecedes(next))
     }
 
     @Test func aWriteThatATriggerSwallowsIsRefused() throws {

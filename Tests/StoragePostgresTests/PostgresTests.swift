@@ -158,6 +158,55 @@ struct PostgresTests {
         #expect(slice.records.count == 3)
     }
 
+    /// What another log tells of goes in whatever numbers it has; once, from the place where its reader is.
+    @Test func changesOfAnotherLogGoInWithAnyNumbers() throws {
+        let bed = try SQLBed { $0.keepsOutbox = true }
+        bed.write(.set, "a", "1")
+        let intake: any ChangeIntake = try #require(bed.backend.changes as? any ChangeIntake)
+        let changes = [Int64.min, -1, 0, .max].map {
+            LoggedChange(
+                .set, key: [1], version: $0, expiryMilliseconds: $0, timeMilliseconds: $0, isUnconditional: true)
+        }
+        var isTaken: Bool?
+        for _ in 0..<200 where isTaken == nil {
+            usleep(50_000)
+            isTaken = try? intake.take(changes, of: "t", partition: 3, from: nil, to: .max)
+        }
+        #expect(isTaken == true)
+        #expect(try intake.take(changes, of: "t", partition: 3, from: 5, to: 6) == false)
+        #expect(try intake.places(of: "t") == [3: .max])
+        var shown = ""
+        for _ in 0..<200 where shown != "4" {
+            usleep(50_000)
+            shown = try bed.server.sql("SELECT count(*) FROM martlet_stream WHERE op = 16 AND k = '\\x01'")
+        }
+        #expect(shown == "4")
+    }
+
+    /// Of a write that is traced, the stream tells whose trace it belongs to; a text of another length is nobody's.
+    @Test func recordsHaveTheTraceOfTheirWrite() throws {
+        let bed = try SQLBed { $0.keepsOutbox = true }
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        bed.write(.set, "blind", "1") { $0.trace = trace }
+        bed.write(.set, "blind", "2")
+        bed.write(.add, "guarded", "1") { $0.trace = trace }
+        try bed.server.sql(
+            "INSERT INTO martlet_outbox (op, pool, slot, k, ver, exp, ts, trace) "
+                + "VALUES (0, 0, \(StreamSlots.slot(keyHash: stableHash(Array("odd".utf8).span))), 'odd', 5, 0, 0, 'x')"
+        )
+        let changes = try #require(bed.backend.changes)
+        var place: UInt64 = 0
+        var found: [String: [String?]] = [:]
+        for _ in 0..<200 where found.values.reduce(0, { $0 + $1.count }) < 4 {
+            usleep(50_000)
+            for entry in changes.tail.read(from: &place, limit: 1_000) ?? [] {
+                let record = try #require(OutboxRecord(object: entry.bytes))
+                found[String(decoding: record.key, as: UTF8.self), default: []].append(record.trace)
+            }
+        }
+        #expect(found == ["blind": [trace, nil], "guarded": [trace], "odd": [nil]])
+    }
+
     @Test func aSessionThatIsEndedIsReplacedAndItsOutcomeSettled() throws {
         let bed = try SQLBed { $0.writers = 1 }
         bed.write(.set, "k", "0")

@@ -13,6 +13,8 @@ final class Answers: StorageSink {
         var writes: [UInt64: WriteOutcome] = [:]
         var order: [UInt64] = []
         var repeated = 0
+        /// Bytes of the rows that were answered at once, each time.
+        var deliveries: [Int] = []
         var settled = 0
     }
 
@@ -21,6 +23,7 @@ final class Answers: StorageSink {
 
     func readsCompleted(_ results: [(token: UInt64, outcome: ReadOutcome)]) {
         state.withLock { state in
+            state.deliveries.append(results.reduce(0) { $0 + $1.outcome.bytes })
             for (token, outcome) in results {
                 if state.reads.updateValue(outcome, forKey: token) != nil { state.repeated += 1 }
             }
@@ -44,6 +47,7 @@ final class Answers: StorageSink {
     }
 
     var repeated: Int { state.withLock { $0.repeated } }
+    var deliveries: [Int] { state.withLock { $0.deliveries } }
     var order: [UInt64] { state.withLock { $0.order } }
 
     func read(_ token: UInt64) -> ReadOutcome? { wait { $0.reads[token] } }
@@ -162,6 +166,14 @@ final class SQLBed {
     func text(_ key: String) -> String? { row(key).map { String(decoding: $0.value, as: UTF8.self) } }
 
     func figure(_ name: String) -> Double { backend.statistics().first { $0.name == "postgres_" + name }?.value ?? -1 }
+}
+
+extension ReadOutcome {
+    /// Bytes of the row's value.
+    var bytes: Int {
+        if case .found(let row) = self { return row.value.count }
+        return 0
+    }
 }
 
 extension WriteOutcome? {

@@ -38,6 +38,33 @@ struct QuestionDeskTests {
         isOver.store(true, ordering: .relaxed)
         thread.join()
     }
+
+    /// The stream's thread, the admin server's and the monitor's ask, each when it likes.
+    @Test func eachOfSeveralThreadsGetsItsOwnAnswer() throws {
+        let desk = QuestionDesk<Int, Int>()
+        let isOver = Atomic<Bool>(false)
+        let answering = try Thread(name: "desk") {
+            while !isOver.load(ordering: .relaxed) {
+                if let (number, question) = desk.waiting { desk.answer(number, question * 2) }
+            }
+        }
+        let wrong = Atomic<Int>(0)
+        let asking = try (0..<4).map { who in
+            try Thread(name: "asks-\(who)") {
+                for number in 0..<500 {
+                    let question = who * 1_000 + number
+                    if desk.ask(question, timeoutNanoseconds: 20_000_000_000, wake: {}) != question * 2 {
+                        wrong.add(1, ordering: .relaxed)
+                    }
+                }
+            }
+        }
+        for thread in asking { thread.join() }
+        isOver.store(true, ordering: .relaxed)
+        answering.join()
+        #expect(wrong.load(ordering: .relaxed) == 0)
+        #expect(desk.waiting == nil)
+    }
 }
 
 struct PublishedStateTests {

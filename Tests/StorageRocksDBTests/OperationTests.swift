@@ -178,6 +178,29 @@ struct OperationTests {
         #expect(keys.count == 9 && keys.allSatisfy { $0.value.isEmpty })
     }
 
+    @Test func scanGoesOnBehindManyDeadRows() throws {
+        let bed = try StoreBed { $0.scanLimit = 100 }
+        for index in 0..<250 {
+            bed.write(.set, "a\(1_000 + index)", "v") {
+                $0.expiryMilliseconds = index < 125 ? bed.clock.now + 1_000 : 0
+            }
+        }
+        for index in 125..<250 { bed.write(.delete, "a\(1_000 + index)") }
+        bed.write(.set, "b", "live")
+        bed.clock.now += 1_000
+        var (found, pages, next): ([[UInt8]], Int, [UInt8]?) = ([], 0, [])
+        while let last = next, pages < 100 {
+            let page = try bed.backend.scan(prefix: [], after: last, ScanBounds(rows: 10))
+            found += page.rows.map(\.key)
+            (pages, next) = (pages + 1, page.next)
+        }
+        #expect(found == [Array("b".utf8)] && pages == 3)
+        // The first page ends behind a hundred of them.
+        let page = try bed.backend.scan(prefix: Array("a".utf8), after: [], ScanBounds(rows: 10))
+        #expect(page.rows.isEmpty && page.next == Array("a1099".utf8))
+        #expect(try bed.backend.scan(prefix: [], after: [], limit: 10).map(\.key) == [Array("b".utf8)])
+    }
+
     @Test func groupWaitsForCompany() throws {
         let bed = try StoreBed {
             $0.durability = .group

@@ -14,6 +14,10 @@ final class Answers: StorageSink {
         /// Tokens in the order of their answers.
         var order: [UInt64] = []
         var repeated = 0
+        /// Bytes of the rows that were answered at once, each time.
+        var deliveries: [Int] = []
+        /// How many writes were answered at once, each time.
+        var batches: [Int] = []
     }
 
     private let state = Guarded(State())
@@ -23,6 +27,7 @@ final class Answers: StorageSink {
 
     func readsCompleted(_ results: [(token: UInt64, outcome: ReadOutcome)]) {
         state.withLock { state in
+            state.deliveries.append(results.reduce(0) { $0 + $1.outcome.bytes })
             for (token, outcome) in results {
                 if state.reads.updateValue(outcome, forKey: token) != nil { state.repeated += 1 }
                 state.order.append(token)
@@ -34,6 +39,7 @@ final class Answers: StorageSink {
     func writesCompleted(_ results: [(token: UInt64, outcome: WriteOutcome)]) {
         gate.withLock {}
         state.withLock { state in
+            state.batches.append(results.count)
             for (token, outcome) in results {
                 if state.writes.updateValue(outcome, forKey: token) != nil { state.repeated += 1 }
                 state.order.append(token)
@@ -46,6 +52,12 @@ final class Answers: StorageSink {
 
     /// How many tokens were answered more than once.
     var repeated: Int { state.withLock { $0.repeated } }
+
+    /// Bytes of the rows that were answered at once, each time.
+    var deliveries: [Int] { state.withLock { $0.deliveries } }
+
+    /// How many writes each commit answered.
+    var batches: [Int] { state.withLock { $0.batches } }
 
     var order: [UInt64] { state.withLock { $0.order } }
 
@@ -163,6 +175,14 @@ final class StoreBed {
 
     /// A figure of the backend.
     func figure(_ name: String) -> Double { backend.statistics().first { $0.name == "rocksdb_" + name }?.value ?? -1 }
+}
+
+extension ReadOutcome {
+    /// Bytes of the row's value.
+    var bytes: Int {
+        if case .found(let row) = self { return row.value.count }
+        return 0
+    }
 }
 
 extension WriteOutcome? {

@@ -283,6 +283,63 @@ struct OwnershipTests {
         #expect(request.takesName(from: holder, ageMilliseconds: age) == isTaken)
     }
 
+    // MARK: Without a fence
+
+    private func unfenced() -> OwnershipStateMachine {
+        var configuration = OwnershipConfiguration()
+        configuration.isFenced = false
+        return OwnershipStateMachine(name: "a", token: 7, configuration: configuration) { members in
+            members.isEmpty ? nil : FirstByte(count: members.count)
+        }
+    }
+
+    private let lease = OwnershipConfiguration().leaseNanoseconds + OwnershipConfiguration().driftNanoseconds
+
+    /// An authority without rings may have lost them, and somebody may show copies yet.
+    @Test func withoutAFenceTheFirstRingWaitsForALease() {
+        var machine = unfenced()
+        let reply = LeaseReply(isHolder: true, rings: [ring(1, "a", "b")], nodes: [said("a", 0), said("b", 0)])
+        let first = machine.replied(reply, at: second)
+        #expect(first.ring && first.sweeps && machine.view.verdict(of: even) == .own)
+        #expect(!machine.view.isOpen(even) && !machine.view.isClean(even))
+        let early = machine.replied(reply, at: second + lease - 1)
+        #expect(!early.view && !early.sweeps && !machine.view.isOpen(even))
+        let late = machine.replied(reply, at: second + lease)
+        #expect(late.view && late.sweeps && !late.ring)
+        #expect(machine.view.isOpen(even) && !machine.view.isClean(even), "what was read before may be old")
+        machine.swept(by: machine.view)
+        #expect(machine.view.isClean(even))
+    }
+
+    @Test func withoutAFenceWhatWasReadBeforeOthersHaveHeardIsNotShown() {
+        var machine = unfenced()
+        let both = [ring(1, "a", "b")]
+        let nodes = [said("a", 1), said("b", 1)]
+        _ = machine.replied(LeaseReply(isHolder: true, rings: both, nodes: nodes), at: second)
+        _ = machine.replied(LeaseReply(isHolder: true, rings: both, nodes: nodes), at: second + lease)
+        machine.swept(by: machine.view)
+        #expect(machine.view.isClean(even) && machine.view.isOpen(even))
+        let (now, alone) = (second + 2 * lease, [ring(1, "a", "b"), ring(2, "a")])
+        _ = machine.replied(LeaseReply(isHolder: true, rings: alone, nodes: nodes), at: now)
+        #expect(machine.view.isClean(even) && machine.view.isOpen(even), "what stays is served all the time")
+        #expect(!machine.view.isClean(odd) && !machine.view.isOpen(odd))
+        machine.swept(by: machine.view)
+        #expect(!machine.view.isClean(odd), "the other one may have writes answered yet")
+        let heard = LeaseReply(isHolder: true, rings: [ring(2, "a")], nodes: [said("a", 2), said("b", 2)])
+        let change = machine.replied(heard, at: now + 1)
+        #expect(change.sweeps && machine.view.isOpen(odd) && !machine.view.isClean(odd))
+        machine.swept(by: machine.view)
+        #expect(machine.view.isClean(odd))
+    }
+
+    @Test func aPermitHoldsKeysThatAreOpenUnderALease() {
+        let machine = settled("a")
+        for (isLeased, key, isHeld) in [(true, even, true), (false, even, false), (true, odd, false)] {
+            let permit = WritePermit(name: "a", token: 7, view: machine.view, isLeased: isLeased)
+            #expect(permit.holds(key.span) == isHeld)
+        }
+    }
+
     @Test func ringsThatNobodyNeedsAreForgotten() {
         var machine = settled("a")
         for epoch in UInt64(2)...500 {
@@ -338,6 +395,15 @@ struct FencedWritesTests {
         let refused = try #require(admission.refused.first)
         #expect(refused.token == 1)
         #expect(refused.outcome == .failed(StorageFailure(.notOwner, "302 try again 5 b:1")))
+    }
+
+    @Test func whereNobodyElseLooksAtEpochsWritesWaitForALease() {
+        let machine = changing()
+        for (needsLease, isLeased, passes) in [(true, true, true), (true, false, false), (false, false, true)] {
+            var writes = FencedWrites(needsLease: needsLease)
+            let permit = WritePermit(name: "a", token: 7, view: machine.view, isLeased: isLeased)
+            #expect(writes.admit([write(1, 2)], permit).ready.isEmpty == !passes)
+        }
     }
 
     @Test func whatWaitsTooLongIsTakenOut() {

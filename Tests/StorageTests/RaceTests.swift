@@ -73,6 +73,22 @@ struct RaceTests {
         }
     }
 
+    /// R2: all rows were removed, and a read that is sent behind the word of it asks a source that has not heard of it.
+    @Test func aFillFromASourceThatLagsDoesNotFollowAFlush() throws {
+        try expect(.laggingReads) { guards in
+            var configuration = StorageTierConfiguration()
+            configuration.followsChanges = true
+            let bed = try TierBed(guards, configuration: configuration)
+            bed.seed("k", "old")
+            let lagging = bed.store.look(Array("k".utf8))
+            guard case .found(let row) = lagging else { return false }
+            bed.tier.noteEmptied(version: row.version + 1)
+            bed.read("k")
+            bed.store.answerRead(lagging)
+            return bed.copy("k") == lagging
+        }
+    }
+
     /// R2: the copy is as new as the record says, and is evicted: what lags must not fill it anew.
     @Test func aRecordThatTellsNothingNewCountsOnceTheCopyIsGone() throws {
         try expect(.laggingReads) { guards in

@@ -28,6 +28,12 @@ struct SubmissionQueueTests {
         #expect(taken(queue) == [20, 30, 40, 5])
     }
 
+    @Test func nothingIsNothing() {
+        let queue = queue()
+        #expect(queue.offer([]).isEmpty && taken(queue).isEmpty)
+        #expect(queue.offer([7]).isEmpty && queue.offer([]).isEmpty && taken(queue) == [7])
+    }
+
     @Test func oneThatIsLargerThanTheLimitGoesInAlone() {
         let queue = queue()
         #expect(queue.offer([500, 600]) == [600], "an empty queue does not let a batch past its limit")

@@ -128,4 +128,44 @@ struct TierConcurrencyTests {
         #expect(rows.map(\.key) == [Array("a".utf8)])
         tier.stop()
     }
+
+    @Test func aFullMemoryBackendLooksAtAllRowsNowAndThenOnly() throws {
+        let now = Atomic<Int64>(1_000)
+        let backend = MemoryBackend(
+            execution: .inline, capacityBytes: 10 * 40_000, unixMilliseconds: { now.load(ordering: .relaxed) })
+        let answers = WriteAnswers()
+        try backend.start(answers)
+        func write(_ number: Int, expiry: Int64 = 0) -> WriteOutcome? {
+            var write = StorageWrite(.set, key: Array("\(100_000 + number)".utf8))
+            (write.value, write.expiryMilliseconds) = (Array("1234".utf8), expiry)
+            backend.write([SubmittedWrite(token: 0, write: write)])
+            return answers.last
+        }
+        for number in 0..<40_000 { _ = write(number, expiry: number < 10 ? 5_000 : 9_000_000) }
+        let full = WriteOutcome.failed(StorageFailure(.refused, "the memory backend is full"))
+        let began = Clock.monotonicNanoseconds()
+        for number in 40_000..<50_000 { #expect(write(number) == full) }
+        let seconds = Double(Clock.monotonicNanoseconds() - began) / 1e9
+        #expect(seconds < 5, "10,000 refused writes took \(seconds) s beside 40,000 rows")
+        now.store(5_000, ordering: .relaxed)
+        for number in 40_000..<40_010 {
+            guard case .stored? = write(number) else {
+                Issue.record("what has expired makes room")
+                return
+            }
+        }
+        #expect(write(40_010) == full)
+        backend.stop()
+    }
+}
+
+/// Keeps the last answer to a write.
+private final class WriteAnswers: StorageSink {
+    private let outcome = Guarded<WriteOutcome?>(nil)
+    var last: WriteOutcome? { outcome.withLock { $0 } }
+    func readsCompleted(_ results: [(token: UInt64, outcome: ReadOutcome)]) {}
+    func writesCompleted(_ results: [(token: UInt64, outcome: WriteOutcome)]) {
+        outcome.withLock { $0 = results.last?.outcome }
+    }
+    func unknownOutcomesSettled() {}
 }

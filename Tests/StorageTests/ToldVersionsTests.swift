@@ -46,4 +46,17 @@ struct ToldVersionsTests {
             #expect(told.count <= 3)
         }
     }
+
+    @Test func rowsFromBeforeEverythingWasRemovedAreOlderForAWhile() {
+        var told = ToldVersions(limit: 4, keptMilliseconds: 10)
+        let now: UInt64 = 1_700_000_000_000
+        told.noteEmptied(version: now << 16, atNanoseconds: 1_000_000)
+        #expect(told.isAhead(of: row((now - 1) << 16), 1, atNanoseconds: 1_000_000))
+        #expect(told.isAhead(of: row((now + 499) << 16), 1, atNanoseconds: 1_000_000), "clocks differ")
+        #expect(!told.isAhead(of: row((now + 500) << 16), 1, atNanoseconds: 1_000_000))
+        #expect(!told.isAhead(of: .absent, 1, atNanoseconds: 1_000_000))
+        #expect(!told.isAhead(of: row((now - 1) << 16), 1, atNanoseconds: 11_000_000), "it is forgotten")
+        told.noteEmptied(version: .max, atNanoseconds: 12_000_000)
+        #expect(told.isAhead(of: row(.max - 1), 1, atNanoseconds: 12_000_000))
+    }
 }

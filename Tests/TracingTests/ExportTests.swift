@@ -82,7 +82,7 @@ struct ExportTests {
 
     @Test func saysWhatIsWrongAndShowsNoSecret() throws {
         let flags: [SettingsSchema.Flag] = [
-            ("tracing-endpoint", "collector:4318"), ("tracing-ratio", "2"), ("tracing-headers", "sesame"),
+            ("tracing-endpoint", "me:sesame@collector:4318"), ("tracing-ratio", "2"), ("tracing-headers", "sesame"),
         ]
         let problems = try Self.configuration([:], flags).problems
         #expect(problems.count == 3 && !problems.joined().contains("sesame"))

@@ -12,17 +12,61 @@
 {{- add (div (include "martlet.bytes" .Values.storage.blockCache | int64) 1048576) 496 -}}
 {{- else if eq .Values.storage.backend "postgres" -}}
 {{- add (mul (int64 .Values.node.threads) 64) 64 -}}
+{{- else if eq .Values.storage.backend "region" -}}
+{{- add (mul (int64 .Values.node.threads) 64) 64 -}}
 {{- else -}}
 0
 {{- end -}}
 {{- end -}}
 
-{{/* MiB requested: 1.2 of the cache, 100, 4 KiB for each connection, and the store. */}}
+{{/* How keys are spread over nodes that agree on whose a key is; empty where none do. */}}
+{{- define "martlet.owners" -}}
+{{- or .Values.storage.postgres.owners .Values.storage.region.owners -}}
+{{- end -}}
+
+{{/* MiB that the way through Kafka takes at most: what waits for brokers, and what they sent. */}}
+{{- define "martlet.node.kafkaMiB" -}}
+{{- if include "martlet.kafka.used" . -}}96{{- else -}}0{{- end -}}
+{{- end -}}
+
+{{/* A variable whose value is a Secret's. Call with (list variable secret key). */}}
+{{- define "martlet.secretVariable" -}}
+- name: {{ index . 0 }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ index . 1 }}
+      key: {{ index . 2 }}
+{{ end -}}
+
+{{/* The node's settings that are secrets, as variables. */}}
+{{- define "martlet.node.secrets" -}}
+{{- if eq .Values.storage.backend "postgres" -}}
+{{- $database := .Values.storage.postgres -}}
+{{- include "martlet.secretVariable" (list "MARTLET_STORAGE_URL" $database.existingSecret $database.existingSecretKey) -}}
+{{- end -}}
+{{- if .Values.regions.name -}}
+{{- with .Values.storage.region.standby -}}
+{{- if .existingSecret -}}
+{{- include "martlet.secretVariable" (list "MARTLET_STORAGE_STANDBY_URL" .existingSecret .existingSecretKey) -}}
+{{- end -}}
+{{- end -}}
+{{- $kafka := .Values.regions.kafka -}}
+{{- $usesKafka := include "martlet.kafka.used" . -}}
+{{- if and $usesKafka (hasPrefix "sasl" $kafka.security) -}}
+{{- include "martlet.secretVariable" (list "MARTLET_STREAM_KAFKA_PASSWORD" $kafka.login.existingSecret $kafka.login.existingSecretKey) -}}
+{{- end -}}
+{{- if and $usesKafka $kafka.registry.url $kafka.registry.username (eq (include "martlet.region.role" .) "home") -}}
+{{- include "martlet.secretVariable" (list "MARTLET_STREAM_KAFKA_REGISTRY_PASSWORD" $kafka.registry.existingSecret $kafka.registry.existingSecretKey) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* MiB requested: 1.2 of the cache, 100, 4 KiB for each connection, the store, and the way through Kafka. */}}
 {{- define "martlet.node.requestMiB" -}}
 {{- $cache := include "martlet.bytes" .Values.node.memory | int64 -}}
 {{- $twelfths := div (add (mul $cache 12) 10485759) 10485760 -}}
 {{- $connections := div (int64 .Values.node.connections.limit) 256 -}}
-{{- add $twelfths 100 $connections (include "martlet.node.storeMiB" . | int64) -}}
+{{- add $twelfths 100 $connections (include "martlet.node.storeMiB" . | int64) (include "martlet.node.kafkaMiB" . | int64) -}}
 {{- end -}}
 
 {{/* MiB at most: 1.5 of the cache, but at least 128 more than requested. */}}
@@ -55,7 +99,7 @@ limits:
 {{- $config := deepCopy $node.config -}}
 {{- $own := list "listen" "port" "udp" "unix" "admin" "adminTokenFile" "auth" "tls" "storage" "pools" "daemon" "pidfile" }}
 {{- $own = concat $own (list "user" "cluster" "members" "memory" "threads" "connections" "items" "log") -}}
-{{- $own = concat $own (list "drainDelay" "drainTimeout" "region" "regions" "stream" "tracing") -}}
+{{- $own = concat $own (list "drainDelay" "drainTimeout" "region" "regions" "stream" "tracing" "ownership") -}}
 {{- range $key := keys $config -}}
 {{- if has (first (splitList "." $key)) $own -}}
 {{- fail (printf "node.config.%s: the chart has a value of its own for this" $key) -}}
@@ -94,6 +138,13 @@ limits:
 {{- $_ := set $storage "readers" (int64 .Values.storage.readers) -}}
 {{- else if eq .Values.storage.backend "postgres" -}}
 {{- $_ := set $storage "connections" (int64 .Values.storage.postgres.connections) -}}
+{{- with .Values.storage.postgres.owners -}}{{- $_ := set $config "ownership" (dict "hash" .) -}}{{- end -}}
+{{- else if eq .Values.storage.backend "region" -}}
+{{- $_ := set $storage "tls" .Values.storage.region.tls -}}
+{{- with .Values.storage.region.tlsName -}}{{- $_ := set $storage "tlsName" . -}}{{- end -}}
+{{- with .Values.storage.region.owners -}}
+{{- $_ := set $config "ownership" (dict "hash" . "authority" $.Values.storage.region.authority) -}}
+{{- end -}}
 {{- end -}}
 {{- $_ := set $config "storage" $storage -}}
 {{- if .Values.tls.enabled -}}

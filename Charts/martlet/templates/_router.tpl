@@ -25,9 +25,31 @@ limits:
 {{- $host := printf "%s-%d.%s-headless.%s.svc.%s" $name $ordinal $name $.Release.Namespace $.Values.clusterDomain -}}
 {{- $servers = append $servers (printf "%s:11211" $host) -}}
 {{- end -}}
-{{- $config := dict "servers" $servers "hash" .Values.router.hash -}}
+{{- $watched := eq .Values.router.discovery "kubernetes" -}}
+{{- $source := printf "k8s:///%s/%s-ready:memcached" .Release.Namespace $name -}}
+{{- $config := dict -}}
+{{- $owners := include "martlet.owners" . -}}
+{{- if $owners -}}
+{{- /* The nodes say who owns a key; the hash only has to guess as they do. */ -}}
+{{- $pool := dict "hash" $owners "followOwners" true -}}
+{{- if $watched -}}{{- $_ := set $pool "members" $source -}}{{- else -}}{{- $_ := set $pool "servers" $servers -}}{{- end -}}
+{{- $_ := set $config "pools" (dict "nodes" $pool) -}}
+{{- $_ := set $config "route" "nodes" -}}
+{{- else -}}
+{{- $_ := set $config "servers" (ternary (list $source) $servers $watched) -}}
+{{- $_ := set $config "hash" .Values.router.hash -}}
 {{- with .Values.router.hashTag -}}{{- $_ := set $config "hashTag" . -}}{{- end -}}
+{{- end -}}
 {{- toYaml $config -}}
+{{- end -}}
+
+{{/* The account of routers that ask Kubernetes; the others' is everybody's. */}}
+{{- define "martlet.router.serviceAccountName" -}}
+{{- if eq .Values.router.discovery "kubernetes" -}}
+{{- printf "%s-router" (include "martlet.fullname" .) -}}
+{{- else -}}
+{{- include "martlet.serviceAccountName" . -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The settings that wait for a new process. */}}
@@ -35,7 +57,7 @@ limits:
 {{- $router := .Values.router -}}
 {{- $config := deepCopy $router.config -}}
 {{- $own := list "listen" "port" "admin" "threads" "servers" "hash" "hashTag" "connections" "upstream" "tls" "log" }}
-{{- $own = concat $own (list "pidfile" "user" "drainDelay" "drainTimeout" "tracing") -}}
+{{- $own = concat $own (list "pidfile" "user" "drainDelay" "drainTimeout" "tracing" "pools" "route") -}}
 {{- range $key := keys $config -}}
 {{- if has (first (splitList "." $key)) $own -}}
 {{- fail (printf "router.config.%s: the chart has a value of its own for this" $key) -}}

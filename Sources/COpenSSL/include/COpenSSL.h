@@ -34,6 +34,30 @@ static inline long martlet_tls_ask_for_name(SSL *session, const char *name) {
 // a zero byte in it), -1 behind the last, or without such a certificate.
 int martlet_tls_peer_name(SSL *session, int number, unsigned char *name, int capacity);
 
+// Whether an error of a handshake is that the peer showed no certificate.
+static inline int martlet_tls_lacks_certificate(unsigned long code) {
+    return ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE;
+}
+
+// Certificate revocation lists, one or more.
+typedef struct stack_st_X509_CRL martlet_crls;
+
+// What became of reading lists.
+static const int MARTLET_CRLS_READ = 0;
+static const int MARTLET_CRLS_UNREADABLE = 1;
+static const int MARTLET_CRLS_NONE = 2;
+static const int MARTLET_CRLS_EXPIRED = 3;
+static const int MARTLET_CRLS_EARLY = 4;
+
+// Reads all lists of a PEM file; they are the caller's, to be freed. When one cannot be read (OpenSSL's queue says why), is
+// out of date or not yet valid, or there is none, NULL, and why in `outcome`.
+martlet_crls *martlet_crls_read(const char *path, int *outcome);
+void martlet_crls_free(martlet_crls *lists);
+// Has every certificate of a chain looked up in the lists, of which each authority must have one: 1, or 0 for want of memory.
+int martlet_crls_use(SSL_CTX *context, martlet_crls *lists);
+// Whether a certificate of the chain that the peer was verified by is in one of these lists.
+int martlet_crls_revoke(martlet_crls *lists, SSL *session);
+
 static const uint64_t MARTLET_TLS_NO_RENEGOTIATION = SSL_OP_NO_RENEGOTIATION;
 static const uint64_t MARTLET_TLS_IGNORE_EOF = SSL_OP_IGNORE_UNEXPECTED_EOF;
 static const uint64_t MARTLET_TLS_KERNEL = SSL_OP_ENABLE_KTLS;

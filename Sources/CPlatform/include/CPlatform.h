@@ -119,6 +119,16 @@ static inline int martlet_unacknowledged_bytes(int fd) {
     int count = 0;
     return ioctl(fd, SIOCOUTQ, &count) == 0 ? count : -1;
 }
+
+// Columns of the terminal, or its rows; 0 when the descriptor is none.
+static inline int martlet_terminal_columns(int fd) {
+    struct winsize size;
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+static inline int martlet_terminal_rows(int fd) {
+    struct winsize size;
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_row : 0;
+}
 // The calling thread's name, cut to 15 bytes.
 static inline void martlet_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
 static inline int martlet_is_socket(unsigned mode) { return S_ISSOCK(mode); }

@@ -4,5 +4,10 @@
 
 from .server import Server, default_command, free_port, free_ports, memcached_command
 from .client import Client, Closed
+from .crew import Crew
+from .listener import Listener
+from .patience import Patience, until
 
-__all__ = ["Client", "Closed", "Server", "default_command", "free_port", "free_ports", "memcached_command"]
+__all__ = [
+    "Client", "Closed", "Crew", "Listener", "Patience", "Server", "default_command", "free_port", "free_ports",
+    "memcached_command", "until"]  # fmt: skip

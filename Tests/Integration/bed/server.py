@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from .patience import Patience
+
 ROOT = Path(__file__).resolve().parents[3]
 START_SECONDS = 20
 
@@ -114,8 +116,8 @@ class Server:
 
     def await_listening(self):
         """Returns when the address accepts; raises StartError when it never does."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
+        patience = Patience(START_SECONDS)
+        while not patience.is_over:
             try:
                 self.connect(timeout=1).close()
                 return
@@ -155,9 +157,9 @@ class Server:
 
     def says(self, text, seconds=10):
         """Whether it prints `text` within `seconds`: a thread of its own writes the log."""
-        end = time.monotonic() + seconds
+        patience = Patience(seconds)
         while text not in self.output():
-            if time.monotonic() > end:
+            if patience.is_over:
                 return False
             time.sleep(0.02)
         return True

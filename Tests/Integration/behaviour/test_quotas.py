@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from bed import Closed, free_port
+from bed import Closed, free_port, until
 from behaviour.test_auth import login
-from behaviour.test_tenants import STORE, exchange, metrics, reply, until
+from behaviour.test_tenants import STORE, exchange, metrics, reply
 from differential import binary
 
 pytestmark = pytest.mark.ours

@@ -13,7 +13,7 @@ import urllib.request
 
 import pytest
 
-from bed import Client, Closed, Server, default_command, free_port
+from bed import Client, Closed, Server, default_command, free_port, until
 from behaviour.test_auth import login
 from behaviour.test_tls import Authority
 from differential import binary
@@ -434,13 +434,6 @@ def test_sighup_takes_tenants_over_for_new_and_open_connections(start, tmp_path)
         server.signal(signal.SIGHUP)
         until(lambda: alice.ask("mg anything") == DENIED)
         assert "wait for a restart" not in server.output()
-
-
-def until(holds, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_value_on_its_way_is_judged_once(start, tmp_path):

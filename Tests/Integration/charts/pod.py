@@ -25,11 +25,12 @@ USER = 11211
 
 class Pod:
     """The pod of the rendered objects whose name is `name`; secrets are {name: {key: bytes}}, names those of Kubernetes'
-    DNS with their ports, and where they are here."""
+    DNS with their ports, and where they are here; `called` is the pod's own name."""
 
-    def __init__(self, found, name, directory, secrets=None, names=None):
+    def __init__(self, found, name, directory, secrets=None, names=None, called="cache-0"):
         [(_, _, self.spec)] = [pod for pod in pods(found) if pod[0] == name]
         self.root, self.secrets, self.names = Path(directory), secrets or {}, names or {}
+        self.called = called
         self.maps = {one["metadata"]["name"]: one for one in of_kind(found, "ConfigMap")}
         self.ports = {"11211": free_port(), "9150": free_port(), "9151": free_port(), "11212": free_port()}
         self.server = None
@@ -88,7 +89,7 @@ class Pod:
         path.chmod(mode)
 
     def variables(self, container):
-        fields = {"metadata.name": "cache-0", "metadata.namespace": "prod"}
+        fields = {"metadata.name": self.called, "metadata.namespace": "prod"}
         found = {}
         for one in container.get("env", []):
             if "value" in one:
@@ -100,6 +101,8 @@ class Pod:
             else:
                 reference = one["valueFrom"]["secretKeyRef"]
                 value = self.secrets[reference["name"]][reference["key"]].decode()
+            for name, here in self.names.items():
+                value = value.replace(name, here)
             found[one["name"]] = value
         return found
 

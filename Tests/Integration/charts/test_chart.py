@@ -3,8 +3,10 @@
 """The chart under real Helm: lint, schema, golden files, Kubernetes' own schemas, and what no schema says."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import helm_python as helm
 import kubernetes_validate
@@ -12,7 +14,7 @@ import pytest
 import yaml
 
 from .chart import (
-    CASES, CHART, FOREIGN, KUBERNETES, ROOT, containers, matches, objects, of_kind, pods, rendered,
+    CASES, CHART, FOREIGN, KUBERNETES, ROOT, containers, matches, merge, objects, of_kind, pods, rendered, values,
 )  # fmt: skip
 
 # What a node serves on its admin port: docs/metrics.md. That it does is tested in test_pod.py.
@@ -62,6 +64,11 @@ def test_what_is_kept_is_what_is_rendered(what):
     ({"storage": {"backend": "rocksdb"}, "node": {"replicas": 2}}, "/node/replicas"),
     ({"storage": {"backend": "postgres"}, "node": {"replicas": 1}}, "existingSecret"),
     ({"storage": {"backend": "postgres", "postgres": {"existingSecret": "s"}}}, "/node/replicas"),
+    ({"storage": {"postgres": {"owners": "multiProbe"}}}, "/storage/backend"),
+    ({"storage": {"backend": "postgres", "postgres": {"existingSecret": "s", "owners": "multiProbe"}},
+      "node": {"advertiseMembers": False}}, "advertiseMembers"),
+    ({"router": {"discovery": "zookeeper"}}, "/router/discovery"),
+    ({"networkPolicy": {"apiServerPorts": [0]}}, "apiServerPorts"),
     ({"storage": {"volume": {"accessModes": ["ReadWriteMany"]}}}, "accessModes"),
     ({"storage": {"url": "postgresql://u:p@h/d"}}, "url"),
     ({"tls": {"enabled": True}}, "existingSecret"),
@@ -78,6 +85,26 @@ def test_what_is_kept_is_what_is_rendered(what):
                   "name": "a"}}, "existingSecret"),
     ({"regions": {"list": [{"name": "a", "role": "home", "stream": "nowhere"}]}}, "stream"),
     ({"regions": {"mode": "mirror"}}, "mode"),
+    ({"regions": {"kafka": {"brokers": ["kafka-1"]}}}, "brokers"),
+    ({"regions": {"kafka": {"debezium": "a topic"}}}, "debezium"),
+    ({"regions": {"kafka": {"carriesStream": "no"}}}, "carriesStream"),
+    ({"regions": {"kafka": {"security": "tls"}}}, "security"),
+    ({"regions": {"kafka": {"security": "sasl_ssl", "login": {"existingSecret": "s"}}}}, "username"),
+    ({"regions": {"kafka": {"security": "sasl_ssl", "login": {"username": "u"}}}}, "existingSecret"),
+    ({"regions": {"kafka": {"login": {"password": "p"}}}}, "password"),
+    ({"regions": {"kafka": {"tls": {"clientCertificate": True}}}}, "existingSecret"),
+    ({"regions": {"kafka": {"registry": {"sameAuthority": True}}}}, "existingSecret"),
+    ({"regions": {"kafka": {"registry": {"username": "u"}}}}, "existingSecret"),
+    ({"regions": {"kafka": {"registry": {"url": "https://u:p@registry:8081"}}}}, "url"),
+    ({"storage": {"backend": "region"}}, "/regions/name"),
+    ({"storage": {"region": {"standby": {"existingSecret": "s"}}}}, "/storage/backend"),
+    ({"networkPolicy": {"kafkaPorts": []}}, "kafkaPorts"),
+    ({"storage": {"region": {"owners": "multiProbe"}}}, "/storage/backend"),
+    ({"storage": {"backend": "region", "region": {"owners": "multiProbe"}}, "regions": {"name": "a"}}, "authority"),
+    ({"storage": {"region": {"authority": "etcd://etcd:2379/a"}}}, "owners"),
+    ({"storage": {"region": {"authority": "http://etcd:2379/a"}}}, "authority"),
+    ({"storage": {"backend": "region", "region": {"owners": "multiProbe", "authority": "etcd://etcd:2379/a",
+      "standby": {"existingSecret": "s"}}}, "regions": {"name": "a"}}, "standby"),
     ({"regions": {"tls": {"certManager": {"enabled": True}}}}, "issuerRef"),
     ({"metrics": {"rules": {"slo": {"latency": "0.003"}}}}, "latency"),
     ({"metrics": {"rules": {"slo": {"objective": 1}}}}, "objective"),
@@ -94,6 +121,7 @@ def test_several_nodes_on_one_database_need_a_word():
 
 
 HOME, REPLICA = {"name": "a", "role": "home", "stream": "a.example:11212"}, {"name": "b", "role": "replica"}
+SERVES, HEIR = {**HOME, "serve": "a.example:11211"}, {**REPLICA, "stream": "b.example:11212", "serve": "b.example:11211"}
 
 
 @pytest.mark.parametrize(("name", "listed", "storage", "complaint"), [
@@ -104,6 +132,11 @@ HOME, REPLICA = {"name": "a", "role": "home", "stream": "a.example:11212"}, {"na
     ("b", [{"name": "a", "role": "home"}, REPLICA], "none", "no stream to be followed at"),
     ("a", [HOME, REPLICA], "none", "the home region takes the writes"),
     ("b", [HOME, REPLICA], "rocksdb", "a replica needs storage.backend none"),
+    ("b", [HOME, REPLICA], "region", "does not say where it serves"),
+    ("a", [SERVES, REPLICA], "region", "cannot have itself for a store"),
+    ("a", [SERVES, HEIR], "rocksdb", "may take home's database over: that is a PostgreSQL"),
+    ("b", [HOME, HEIR], "none", "a has a stream, and may be home; it does not say where it serves"),
+    ("b", [SERVES, {**REPLICA, "stream": "b.example:11212"}], "none", "b has a stream, and may be home"),
 ])  # fmt: skip
 def test_regions_that_cannot_be_are_refused(name, listed, storage, complaint):
     with pytest.raises(helm.HelmError, match=complaint):
@@ -111,10 +144,68 @@ def test_regions_that_cannot_be_are_refused(name, listed, storage, complaint):
                   "storage": {"backend": storage}})  # fmt: skip
 
 
+def test_a_standby_is_for_a_region_that_can_be_followed():
+    regions = {"name": "b", "list": [SERVES, HEIR], "tls": {"existingSecret": "s"}}
+    storage = {"backend": "region", "region": {"standby": {"existingSecret": "s"}}}
+    assert rendered({"regions": regions, "storage": storage})
+    with pytest.raises(helm.HelmError, match="b needs a stream in regions.list"):
+        rendered({"regions": {**regions, "list": [SERVES, REPLICA]}, "storage": storage})
+    with pytest.raises(helm.HelmError, match="only the home region has a stream"):
+        rendered({"regions": {**regions, "kafka": {"brokers": ["k:9093"]}}, "storage": storage})
+
+
 def test_a_stream_lets_several_nodes_share_a_database():
     settings = {"storage": {"backend": "postgres", "postgres": {"existingSecret": "s"}}, "node": {"replicas": 3},
                 "regions": {"name": "a", "list": [HOME, REPLICA], "tls": {"existingSecret": "s"}}}  # fmt: skip
     assert rendered(settings)
+
+
+def test_owners_let_several_nodes_share_a_database():
+    """Nodes say who they are and reach each other; routers ask whom they name."""
+    found = objects("fleet")
+    [stateful] = of_kind(found, "StatefulSet")
+    assert stateful["spec"]["replicas"] == 3
+    variables = {one["name"]: one.get("value") for one in stateful["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert variables["MARTLET_REGISTER_ADDRESS"] == (
+        "$(POD_NAME).cache-martlet-headless.prod.svc.cluster.local:11211")
+    texts = {name: yaml.safe_load(text) for one in of_kind(found, "ConfigMap") for name, text in one.get("data", {}).items()}
+    assert texts["node.yaml"]["ownership"] == {"hash": "multiProbe"}
+    assert texts["router.yaml"]["pools"]["nodes"]["followOwners"] and texts["router.yaml"]["route"] == "nodes"
+    [policy] = [one for one in of_kind(found, "NetworkPolicy") if one["metadata"]["name"] == "cache-martlet-node"]
+    for rules, side in ((policy["spec"]["ingress"], "from"), (policy["spec"]["egress"], "to")):
+        peers = [peer for rule in rules if {"port": "memcached", "protocol": "TCP"} in rule["ports"]
+                 or {"port": 11211, "protocol": "TCP"} in rule["ports"] for peer in rule.get(side, [])]  # fmt: skip
+        assert "node" in {peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in peers}
+
+
+def test_owners_of_a_replica_region_reach_each_other_and_etcd():
+    found = objects("region-me-south")
+    texts = {name: yaml.safe_load(text) for one in of_kind(found, "ConfigMap") for name, text in one.get("data", {}).items()}
+    authority = "etcd://etcd.prod.svc.cluster.local:2379/martlet/me-south"
+    assert texts["node.yaml"]["ownership"] == {"hash": "multiProbe", "authority": authority}
+    assert texts["router.yaml"]["pools"]["nodes"]["followOwners"] and texts["router.yaml"]["route"] == "nodes"
+    [policy] = [one for one in of_kind(found, "NetworkPolicy") if one["metadata"]["name"] == "cache-martlet-node"]
+    egress = {rule["ports"][0]["port"]: rule["to"] for rule in policy["spec"]["egress"] if "to" in rule}
+    assert egress[2379] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "etcd"}}}]
+    assert egress[11211][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "node"
+
+
+def test_routers_that_watch_may_do_that_and_nothing_else():
+    """They list and watch EndpointSlices of their own namespace; nobody else has a token."""
+    found = objects("fleet")
+    [role], [binding] = of_kind(found, "Role"), of_kind(found, "RoleBinding")
+    assert role["rules"] == [
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]}]
+    [router] = of_kind(found, "Deployment")
+    account = router["spec"]["template"]["spec"]["serviceAccountName"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "prod"}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert {spec["serviceAccountName"] for name, _, spec in pods(found) if name == "cache-martlet"} == {"cache-martlet"}
+    [ready] = [one["spec"] for one in of_kind(found, "Service") if one["metadata"]["name"] == "cache-martlet-ready"]
+    assert ready["clusterIP"] == "None" and "publishNotReadyAddresses" not in ready, "who is not ready is not asked"
+    [policy] = [one for one in of_kind(found, "NetworkPolicy") if one["metadata"]["name"] == "cache-martlet-router"]
+    assert {"ports": [{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"}],
+            "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}]} in policy["spec"]["egress"]  # fmt: skip
 
 
 def test_regions_meet_at_one_port():
@@ -132,6 +223,108 @@ def test_regions_meet_at_one_port():
         assert "stream" not in json.dumps(policy["spec"]["ingress"])
         _, egress = policy["spec"]["egress"]
         assert egress == {"ports": [{"port": 11212, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "10.10.0.0/16"}}]}
+
+
+def test_a_region_that_may_be_home_is_reached_as_home_is():
+    """Its stream has a port, a Service and a rule; both regions reach each other and their databases."""
+    for case, others in (("region-us-west", "10.10.0.0/16"), ("region-us-central", "10.40.0.0/16")):
+        found = objects(case)
+        [service] = [one for one in of_kind(found, "Service") if one["metadata"]["name"] == "cache-martlet-stream"]
+        assert service["spec"]["ports"] == [{"name": "stream", "port": 11212, "targetPort": "stream"}]
+        [policy] = [one for one in of_kind(found, "NetworkPolicy") if one["metadata"]["name"] == "cache-martlet-node"]
+        peers = [{"ipBlock": {"cidr": others}}]
+        assert {"ports": [{"port": "stream", "protocol": "TCP"}], "from": peers} in policy["spec"]["ingress"]
+        ports = [{"port": 11212, "protocol": "TCP"}, {"port": 11211, "protocol": "TCP"}]
+        assert {"ports": ports, "to": peers} in policy["spec"]["egress"]
+        assert [rule for rule in policy["spec"]["egress"] if rule["ports"] == [{"port": 5432, "protocol": "TCP"}]]
+        [text] = [one["data"]["node.yaml"] for one in of_kind(found, "ConfigMap") if "node.yaml" in one.get("data", {})]
+        settings = yaml.safe_load(text)
+        assert settings["stream"]["listen"] == "0.0.0.0:11212" and settings["stream"]["retention"] == "1h"
+        assert "url" not in settings["storage"] and "standbyURL" not in settings["storage"]
+
+
+def test_what_goes_through_kafka_reaches_brokers_and_registry():
+    for case, ports in (("kafka-home", [9093, 8081]), ("kafka-replica", [9093])):
+        found = objects(case)
+        [policy] = [one for one in of_kind(found, "NetworkPolicy") if one["metadata"]["name"] == "cache-martlet-node"]
+        assert {"ports": [{"port": port, "protocol": "TCP"} for port in ports],
+                "to": [{"ipBlock": {"cidr": "10.50.0.0/16"}}]} in policy["spec"]["egress"]  # fmt: skip
+        [text] = [one["data"]["node.yaml"] for one in of_kind(found, "ConfigMap") if "node.yaml" in one.get("data", {})]
+        kafka = yaml.safe_load(text)["stream"]["kafka"]
+        assert ("registry" in kafka) == ("stateTopic" in kafka) == (case == "kafka-home")
+        assert not {"password", "keyPassword", "registryPassword"} & set(kafka)
+        [(_, _, spec)] = [pod for pod in pods(found) if pod[0] == "cache-martlet"]
+        assert {"name": "kafka", "secret": {"secretName": "kafka", "defaultMode": 0o440}} in spec["volumes"]
+
+
+def test_a_debezium_connectors_topic_is_read_at_home_and_carries_nothing():
+    found = objects("debezium")
+    [text] = [one["data"]["node.yaml"] for one in of_kind(found, "ConfigMap") if "node.yaml" in one.get("data", {})]
+    stream = yaml.safe_load(text)["stream"]
+    assert stream["kafka"] == {
+        "brokers": ["kafka-1.example.internal:9093"], "security": "ssl", "ca": "/etc/martlet/kafka/ca.crt", "debezium": "pg.public.martlet_kv",
+        "registry": "https://registry.example.internal:8081", "registryCa": "/etc/martlet/kafka/ca.crt"}  # fmt: skip
+    assert "transport" not in stream
+    [policy] = [one for one in of_kind(found, "NetworkPolicy") if one["metadata"]["name"] == "cache-martlet-node"]
+    assert {"ports": [{"port": 9093, "protocol": "TCP"}, {"port": 8081, "protocol": "TCP"}],
+            "to": [{"ipBlock": {"cidr": "10.50.0.0/16"}}]} in policy["spec"]["egress"]  # fmt: skip
+    [rules] = of_kind(found, "PrometheusRule")
+    groups = {group["name"] for group in rules["spec"]["groups"]}
+    assert "martlet.debezium" in groups and "martlet.kafka" not in groups
+    # With the stream on the same brokers, and in the other region, which does not read it.
+    both = rendered(merge(values("debezium"), {"regions": {"kafka": {"carriesStream": True, "stateTopic": "s"}}}))
+    [text] = [one["data"]["node.yaml"] for one in of_kind(both, "ConfigMap") if "node.yaml" in one.get("data", {})]
+    kafka = yaml.safe_load(text)["stream"]["kafka"]
+    assert kafka["debezium"] == "pg.public.martlet_kv" and kafka["stateTopic"] == "s" and kafka["clockSkew"] == "250ms"
+    other = merge(values("debezium"), {"regions": {"name": "south"}, "storage": {"backend": "none"}})
+    [text] = [one["data"]["node.yaml"] for one in of_kind(rendered(other), "ConfigMap") if "node.yaml" in one.get("data", {})]
+    assert "kafka" not in yaml.safe_load(text)["stream"]
+    assert not [one for one in rendered(other) if "martlet.debezium" in json.dumps(one)]
+
+
+@pytest.mark.parametrize(("change", "complaint"), [
+    ({"regions": {"kafka": {"brokers": []}}}, "at regions.kafka.brokers, and there are none"),
+    ({"storage": {"backend": "rocksdb"}, "node": {"replicas": 1}}, "storage.backend is not postgres"),
+    ({"regions": {"kafka": {"stateTopic": "s"}}}, "carriesStream is false, and nobody writes it"),
+])  # fmt: skip
+def test_a_debezium_connectors_topic_that_cannot_be_read_is_refused(change, complaint):
+    with pytest.raises(helm.HelmError, match=complaint):
+        rendered(merge(values("debezium"), change))
+
+
+@pytest.mark.parametrize("kept", [(Path(__file__).parent / "earlier-values.yaml").read_text(), "{}"], ids=["earlier", "none"])
+def test_values_of_an_earlier_release_can_be_reused(kept, tmp_path):
+    """`helm upgrade --reuse-values` has the defaults of the release before, which knew fewer settings, in place of the chart's."""
+    chart = tmp_path / "martlet"
+    shutil.copytree(CHART, chart)
+    (chart / "values.yaml").write_text(kept)
+    for case in ("cache", "debezium", "kafka-home", "region-me-south", "region-us-west", "router-daemonset"):
+        with helm.Chart.load(str(chart)) as old, helm.Chart.load(str(CHART)) as new:
+            assert old.render(values(case), name="cache", namespace="prod") == new.render(values(case), name="cache", namespace="prod")
+
+
+def test_settings_that_are_there_are_not_replaced_by_defaults():
+    """Also where they are false, nothing, or empty."""
+    changes = {"networkPolicy": {"enabled": False}, "node": {"items": {"evict": False}, "drain": {"delaySeconds": 0}, "podLabels": {"a": ""}}}
+    found = rendered(changes)
+    assert not of_kind(found, "NetworkPolicy")
+    [text] = [one["data"]["node.yaml"] for one in of_kind(found, "ConfigMap") if "node.yaml" in one.get("data", {})]
+    assert yaml.safe_load(text)["items"]["evict"] is False and yaml.safe_load(text)["drainDelay"] == "0s"
+
+
+def test_each_template_begins_with_the_defaults():
+    for path in [*(CHART / "templates").glob("*.yaml"), *(CHART / "templates/tests").glob("*.yaml"), CHART / "templates/NOTES.txt"]:
+        assert path.read_text().startswith('{{- include "martlet.defaults" . }}\n'), path.name
+
+
+def test_certificates_for_brokers_are_set_where_they_are_asked_over_tls():
+    for security, has in (("sasl_ssl", True), ("sasl_plaintext", False)):
+        # The secret is there for the registry, too.
+        found = rendered(merge(values("kafka-home"), {"regions": {"kafka": {"security": security}}}))
+        [text] = [one["data"]["node.yaml"] for one in of_kind(found, "ConfigMap") if "node.yaml" in one.get("data", {})]
+        kafka = yaml.safe_load(text)["stream"]["kafka"]
+        assert {"ca", "certificate", "key"} & set(kafka) == ({"ca", "certificate", "key"} if has else set())
+        assert kafka["registryCa"] == "/etc/martlet/kafka/ca.crt"
 
 
 def test_settings_that_the_chart_makes_cannot_be_made_twice():
@@ -244,7 +437,8 @@ def test_disruption_budgets(case):
 def test_pods_are_restricted(case):
     """Pod Security Standards, profile restricted, and some more."""
     for name, _, spec in pods(objects(case)):
-        assert spec["automountServiceAccountToken"] is False, name
+        watches = case == "fleet" and name == "cache-martlet-router"
+        assert spec["automountServiceAccountToken"] is watches, name
         assert spec["enableServiceLinks"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
         assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] > 0
@@ -268,7 +462,7 @@ def test_references_lead_somewhere(case):
     for _, _, spec in pods(found):
         assert {volume["configMap"]["name"] for volume in spec.get("volumes", []) if "configMap" in volume} <= maps
         assert spec.get("serviceAccountName", "default") in accounts
-    assert not of_kind(found, "Role") and not of_kind(found, "ClusterRole"), "nodes ask Kubernetes nothing"
+    assert not of_kind(found, "ClusterRole") and len(of_kind(found, "Role")) == (case == "fleet"), "nodes ask nothing"
 
 
 @every_case

@@ -3,6 +3,7 @@
 """The rendered pods, run: probes answer, helm's tests pass, memory stays within its request, and how a pod ends."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -15,9 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from bed import Client, Closed
+from bed import Client, Closed, default_command
 from bed.server import StartError
+from discovery import kubernetes
+from discovery.etcd import Etcd
 from storage import database
+from storage.database import Database
+from streams.brokers import Brokers
 
 from .chart import merge, objects, of_kind, rendered, values
 from .pod import Pod
@@ -279,6 +284,112 @@ def test_routers_speak_tls_on_both_sides(folder, certificate):
         assert len(nodes) == 2
 
 
+def test_nodes_that_share_a_database_behind_routers_that_watch():
+    """Three nodes with owners on one PostgreSQL, and a router that finds them by EndpointSlices."""
+    server = database.shared()
+    server.sql("CREATE DATABASE fleet")
+    found = objects("fleet")
+    names = [f"cache-martlet-{number}.cache-martlet-headless.prod.svc.cluster.local:11211" for number in range(3)]
+    secrets = {"database": {"url": server.url("fleet").encode()}}
+    try:
+        with contextlib.ExitStack() as stack, kubernetes.Server(token=None) as api:
+            pods = [Pod(found, "cache-martlet", make(stack), secrets, called=f"cache-martlet-{number}")
+                    for number in range(3)]  # fmt: skip
+            places = {name: f"127.0.0.1:{pod.ports['11211']}" for name, pod in zip(names, pods)}
+            assert pods[0].run("storage-init")[0] == 0
+            for pod in pods:
+                pod.names = places
+                # It starts where it is ready: it serves before it has its lease.
+                stack.enter_context(pod)
+            # A slice has one port for all its addresses: each node is a slice of its own here.
+            for number, pod in enumerate(pods):
+                api.put(f"s{number}", kubernetes.endpoint("127.0.0.1", f"cache-martlet-{number}"))
+                api.slices[f"s{number}"]["ports"][0]["port"] = int(pod.ports["11211"])
+            router = stack.enter_context(Pod(
+                found, "cache-martlet-router", make(stack),
+                names={"k8s:///prod/cache-martlet-ready": f"k8s+http://{api.base}/prod/cache-martlet-ready"}))
+            within(20, lambda: "servers:3" in router.client().stats("pools")["nodes"])
+            within(20, lambda: all(pod.client().stats("storage")["ring_members"].count(",") == 2 for pod in pods))
+            assert api.requests[0][1]["labelSelector"] == "kubernetes.io/service-name=cache-martlet-ready"
+            with router.client() as client:
+                within(10, lambda: client.set("first", "v") == "STORED")
+                for number in range(100):
+                    assert client.set(f"key-{number}", str(number)) == "STORED"
+                for number in range(100):
+                    assert client.get(f"key-{number}") == str(number).encode()
+            # Asked of any node, the answer is the owner's.
+            for pod in pods:
+                with pod.client() as client:
+                    assert all(client.get(f"key-{number}") == str(number).encode() for number in range(100))
+            assert server.sql("SELECT count(*) FROM martlet_kv WHERE k LIKE 'key-%'", "fleet") == "100"
+    finally:
+        server.sql("DROP DATABASE fleet WITH (FORCE)")
+
+
+def test_a_replica_that_reads_and_writes_at_home(folder):
+    """storage.backend region: what is written at the replica is home's, and what is written at home is read there."""
+    with contextlib.ExitStack() as stack:
+        certify = stack.enter_context(authority())
+        home = objects("region-us-east")
+        [certificate] = of_kind(home, "Certificate")
+        # The home region knows this replica, too.
+        settings = merge(values("region-us-east"), {"regions": {"list": [
+            {"name": "us-east", "role": "home", "stream": "cache-us-east.example.internal:11212",
+             "serve": "cache-us-east.example.internal:11211"}, {"name": "sa-east", "role": "replica"}]}})  # fmt: skip
+        first = stack.enter_context(Pod(rendered(settings), "cache-martlet", make(stack),
+                                        {"cache-martlet-stream": certify(certificate["spec"])}))  # fmt: skip
+        places = {"cache-us-east.example.internal:11212": f"127.0.0.1:{first.ports['11212']}",
+                  "cache-us-east.example.internal:11211": f"127.0.0.1:{first.ports['11211']}"}  # fmt: skip
+        # On loopback nobody listens in.
+        plain = merge(values("region-sa-east"), {"storage": {"region": {"tls": False, "tlsName": ""}}})
+        secrets = {"region-sa-east": certify({"commonName": "sa-east", "dnsNames": ["sa-east"]})}
+        replica = stack.enter_context(Pod(rendered(plain), "cache-martlet", make(stack), secrets, places))
+        source, far = first.client(), replica.client()
+        within(20, lambda: far.stats("stream")["trusted"] == "yes")
+        assert source.set("k", "home") == "STORED"
+        within(10, lambda: far.get("k") == b"home")
+        assert far.set("k", "far") == "STORED"
+        assert source.get("k") == far.get("k") == b"far"
+
+
+def test_nodes_of_a_replica_region_agree_in_etcd(folder):
+    """Two nodes with owners, and a router: whoever was told of a write reads it, at whatever node."""
+    with contextlib.ExitStack() as stack:
+        etcd = Etcd(folder / "etcd")
+        etcd.start()
+        stack.callback(etcd.stop)
+        certify = stack.enter_context(authority())
+        settings = merge(values("region-us-east"), {"regions": {
+            "list": values("region-me-south")["regions"]["list"], "tls": {
+                "certManager": {"enabled": False}, "existingSecret": "region-us-east"}}})  # fmt: skip
+        home = stack.enter_context(Pod(
+            rendered(settings), "cache-martlet", make(stack),
+            {"region-us-east": certify({"commonName": "us-east", "dnsNames": ["us-east"]})}))  # fmt: skip
+        # On loopback nobody speaks TLS to what serves.
+        found = rendered(merge(values("region-me-south"), {"storage": {"region": {"tls": False, "tlsName": ""}}}))
+        secrets = {"region-me-south": certify({"commonName": "me-south", "dnsNames": ["me-south"]})}
+        pods = [Pod(found, "cache-martlet", make(stack), secrets, called=f"cache-martlet-{number}") for number in range(2)]
+        places = {f"cache-us-east.example.internal:{port}": f"127.0.0.1:{home.ports[port]}" for port in ("11211", "11212")}
+        places["etcd.prod.svc.cluster.local:2379"] = f"127.0.0.1:{etcd.port}"
+        for number, pod in enumerate(pods):
+            name = f"cache-martlet-{number}.cache-martlet-headless.prod.svc.cluster.local:11211"
+            places[name] = f"127.0.0.1:{pod.ports['11211']}"
+        for pod in pods:
+            pod.names = places
+            stack.enter_context(pod)
+        router = stack.enter_context(Pod(found, "cache-martlet-router", make(stack), names=places))
+        within(20, lambda: all(pod.client().stats("storage")["ring_members"].count(",") == 1 for pod in pods))
+        with router.client() as client:
+            within(20, lambda: client.set("first", "v") == "STORED")
+            for number in range(100):
+                assert client.set(f"key-{number}", str(number)) == "STORED"
+        for pod in pods:
+            with pod.client() as client:
+                assert all(client.get(f"key-{number}") == str(number).encode() for number in range(100))
+        with home.client() as client:
+            assert client.get("key-99") == b"99"
+
+
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM], ids=["USR1", "TERM"])
 def test_a_router_ends_without_losing_a_request_that_was_sent(number):
     with fleet("router") as (router, _):
@@ -383,6 +494,120 @@ def test_regions_follow_the_home_region():
         within(10, lambda: dropped.get("k") is None)
         within(10, lambda: replaced.get("k") == b"new")
         assert first.probe("readinessProbe") == west.probe("readinessProbe") == 200
+
+
+@contextlib.contextmanager
+def regions_by_kafka():
+    """A node of each of two regions between which brokers stand, as their values render them; the brokers have no TLS and no
+    login, and home no registry."""
+    with contextlib.ExitStack() as stack:
+        brokers = Brokers(("inv.main", "state.main"))
+        stack.callback(brokers.close)
+        certify = stack.enter_context(authority())
+        plain = {"regions": {"kafka": {"brokers": brokers.addresses.split(","), "security": "plaintext", "registry": {
+            "url": "", "username": "", "sameAuthority": False}, "tls": {"existingSecret": "", "clientCertificate": False}}}}
+        pods, names = [], {}
+        for case, region in (("kafka-home", "north"), ("kafka-replica", "south")):
+            secrets = {f"region-{region}": certify({"commonName": region, "dnsNames": [region]})}
+            found = rendered(merge(values(case), plain))
+            pods.append(stack.enter_context(Pod(found, "cache-martlet", make(stack), secrets, names)))
+            names = {"cache-north.example.internal:11212": f"127.0.0.1:{pods[0].ports['11212']}"}
+        within(20, lambda: pods[1].client().stats("stream")["trusted"] == "yes")
+        yield pods
+
+
+def test_regions_follow_the_home_region_through_kafka():
+    with regions_by_kafka() as (first, second):
+        source, copies = first.client(), second.client()
+        assert source.set("k", "old") == copies.set("k", "old") == "STORED"
+        assert source.set("k", "new") == "STORED"
+        within(10, lambda: copies.get("k") is None)
+        assert copies.stats("stream")["transport"] == "kafka"
+        within(10, lambda: source.stats("stream")["kafka_state_published"] != "0")
+        assert first.probe("readinessProbe") == second.probe("readinessProbe") == 200
+
+
+@contextlib.contextmanager
+def home_with_debezium():
+    """A node on a PostgreSQL that reads a Debezium connector's topic; its brokers have no TLS, and there is no registry."""
+    with contextlib.ExitStack() as stack:
+        brokers = Brokers(("pg.public.martlet_kv",), partitions=1)
+        stack.callback(brokers.close)
+        server = Database()
+        stack.callback(server.remove)
+        certify = stack.enter_context(authority())
+        plain = {"regions": {"kafka": {"brokers": brokers.addresses.split(","), "security": "plaintext",
+                                       "registry": {"url": "", "sameAuthority": False}, "tls": {"existingSecret": ""}}}}  # fmt: skip
+        secrets = {"database": {"url": server.fresh("realm").encode()},
+                   "region-north": certify({"commonName": "north", "dnsNames": ["north"]})}  # fmt: skip
+        pod = Pod(rendered(merge(values("debezium"), plain)), "cache-martlet", make(stack), secrets)
+        stack.enter_context(pod)
+        within(20, lambda: pod.client().stats("stream")["debezium_reads"] == "yes")
+        yield pod
+
+
+def test_a_home_region_reads_a_debezium_connectors_topic():
+    with home_with_debezium() as pod:
+        assert pod.client().stats("stream")["debezium_topic"] == "pg.public.martlet_kv"
+        assert pod.client().set("k", "v") == "STORED" and pod.probe("readinessProbe") == 200
+
+
+@pytest.mark.parametrize("case", ["debezium", "kafka-home", "kafka-replica", "region-us-west", "region-us-central", "region-me-south"])
+def test_the_settings_of_regions_are_right(folder, case):
+    """What helm's test runs in the pod, with the variables that the Secrets fill."""
+    secrets = {"kafka-login": {"password": b"secret-1", "registry": b"secret-2"}, "database": {"url": b"postgresql://h/d"},
+               "standby": {"url": b"postgresql://u:secret-3@h/d"}}  # fmt: skip
+    code, said = Pod(objects(case), "cache-martlet-test", folder, secrets).run("settings")
+    assert code == 0 and "the configuration is valid" in said, said
+    assert "secret-" not in said
+
+
+def test_a_region_with_a_standby_becomes_home(folder):
+    """As the values of both regions render them: the one is fenced, the other takes the writes."""
+    with contextlib.ExitStack() as stack:
+        first = Database()
+        stack.callback(first.remove)
+        url = first.fresh("realm")
+        second = Database(primary=first)
+        stack.callback(second.remove)
+        name = url.rsplit("/", 1)[1]
+        certify = stack.enter_context(authority())
+        # On loopback nobody speaks TLS to what serves.
+        changes = {"tls": {"enabled": False}, "storage": {"region": {"tls": False, "tlsName": ""}}}
+        secret = {"martlet-admin": {"token": TOKEN}}
+        home = {**secret, "database": {"url": url.encode()},
+                "region-us-central": certify({"commonName": "us-central", "dnsNames": ["us-central"]})}  # fmt: skip
+        other = {**secret, "standby": {"url": second.url(name).encode()},
+                 "region-us-west": certify({"commonName": "us-west", "dnsNames": ["us-west"]})}  # fmt: skip
+        central = Pod(rendered(merge(values("region-us-central"), {"tls": {"enabled": False}})), "cache-martlet",
+                      make(stack), home)  # fmt: skip
+        west = Pod(rendered(merge(values("region-us-west"), changes)), "cache-martlet", make(stack), other)
+        for pod in (central, west):
+            pod.names = {f"{place}-{region}.example.internal:{port}": f"127.0.0.1:{one.ports[port]}"
+                         for region, one in (("us-central", central), ("us-west", west))
+                         for place, port in (("stream", "11212"), ("cache", "11211"))}  # fmt: skip
+        stack.enter_context(central)
+        stack.enter_context(west)
+        within(20, lambda: west.client().stats("stream")["trusted"] == "yes")
+        with central.client() as client, west.client() as far:
+            for number in range(100):
+                assert client.set(f"k{number}", str(number)) == "STORED"
+            within(10, lambda: far.get("k99") == b"99")
+            assert json.loads(west.get("/region")[1])["database"]["state"] == "standby"
+            (folder / "token").write_bytes(TOKEN)
+            done = subprocess.run(
+                [Path(default_command().split()[0]).with_name("martletctl"), "region", "promote", "us-west", "--json",
+                 f"--node=http://127.0.0.1:{west.admin}", f"--token-file={folder / 'token'}"],
+                capture_output=True, text=True, timeout=100, check=False)  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            report = json.loads(done.stdout)
+            assert report["home"] == "us-west" and report["lossless"] is True
+            within(20, lambda: far.set("after", "west") == "STORED")
+            assert all(far.get(f"k{number}") == str(number).encode() for number in range(100))
+            assert second.sql("SELECT count(*) FROM martlet_kv WHERE k = 'after'", name) == "1"
+            within(20, lambda: json.loads(central.get("/region")[1])["home"] == "us-west")
+        for pod, said in ((west, "this region is home"), (central, "another region is to be home: writes are refused")):
+            assert said in {event["msg"] for event in json.loads(pod.get("/events")[1])["events"]}
 
 
 def test_a_region_with_anothers_certificate_is_not_followed():

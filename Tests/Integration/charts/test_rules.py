@@ -15,9 +15,9 @@ import yaml
 
 from storage.node import Node
 
-from .chart import CHART, ROOT, objects, of_kind, rendered
+from .chart import CASES, CHART, ROOT, objects, of_kind, rendered
 from .pod import Pod
-from .test_pod import TOKEN, fleet, regions, talk, within
+from .test_pod import TOKEN, fleet, home_with_debezium, regions, regions_by_kafka, talk, within
 
 pytestmark = pytest.mark.ours
 
@@ -29,6 +29,7 @@ WORDS = {
     "min", "le", "unless", "on", "ignoring",
 }  # fmt: skip
 NODE = 'job="martlet",instance="a"'
+CASES_WITH_RULES = [case for case in CASES if of_kind(objects(case), "PrometheusRule")]
 
 
 def promtool(*arguments):
@@ -45,7 +46,7 @@ def alerts():
     return {rule["alert"]: rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
 
 
-@pytest.mark.parametrize("case", ["embedded", "postgres", "router", "region-us-east", "region-eu-west"])
+@pytest.mark.parametrize("case", CASES_WITH_RULES)
 def test_prometheus_takes_the_rules_of_the_chart(case, tmp_path):
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump({"groups": groups(case)}))
@@ -59,7 +60,7 @@ def test_prometheus_takes_the_plain_rules():
 
 
 def test_alerts_are_complete():
-    for case in ("embedded", "postgres", "router", "region-us-east"):
+    for case in CASES_WITH_RULES:
         for group in groups(case):
             for rule in group["rules"]:
                 assert rule["labels"]["severity"] in ("info", "warning", "critical")
@@ -72,7 +73,8 @@ def test_alerts_are_complete():
                     assert part in text, (page, part)
     there = {path.stem for path in (ROOT / "docs/runbooks").glob("martlet-*.md")}
     known = {rule["annotations"]["runbook"].rsplit("/", 1)[1].removesuffix(".md")
-             for group in groups("region-us-east") + groups("router") for rule in group["rules"]}  # fmt: skip
+             for group in groups("region-us-east") + groups("router") + groups("kafka-home") + groups("debezium")
+             for rule in group["rules"]}  # fmt: skip
     assert there == known, "a runbook for each alert, an alert for each runbook"
 
 
@@ -103,7 +105,7 @@ def router(name, values, labels=""):
 
 SERVER = 'server="cache-0:11211"'
 STORAGE = "martlet_storage_"
-CASES = {
+ALERTS = {
     "MartletNodeDown": ([node("up", "0x10")], 5, [node("up", "1x10")]),
     "MartletNoNodes": ([("up{job=\"other\"}", "1x20")], 10, [node("up", "0x20")]),
     "MartletNodeRestarts": ([node("process_start_time_seconds", "1x9 2x9 3x9 4x30")], 40,
@@ -115,11 +117,19 @@ CASES = {
                                    [node("memcached_connections_rejected_total", "7x20")]),
     "MartletSlowReaders": ([node("martlet_reactor_slow_readers_total", "0+1x20")], 15,
                            [node("martlet_reactor_slow_readers_total", "3x20")]),
+    "MartletShedding": (
+        [node("martlet_shed_ratio", "0x20", 'reactor="0"'), node("martlet_shed_ratio", "0.3x20", 'reactor="1"')], 10,
+        [node("martlet_shed_ratio", "0.3x3 0x20", 'reactor="1"'), node("martlet_shed_ratio", "0.04x20", 'reactor="0"')]),
     "MartletTLSHandshakesFail": ([node("martlet_reactor_tls_handshake_errors_total", "0+60x30")], 20,
                                  [node("martlet_reactor_tls_handshake_errors_total", "0+1x30")]),
     "MartletVersionsDiffer": (
         [node("martlet_build_info", "1x90", 'version="1"'), node("martlet_build_info", "1x90", 'version="2"')], 80,
         [node("martlet_build_info", "1x90", 'version="1"'), node("martlet_build_info", "1x20", 'version="2"')]),
+    "MartletConfigurationDrift": (
+        [node("martlet_config_info", "1x60", 'digest="1"'), node("martlet_config_info", "1x60", 'digest="2"')], 45,
+        [node("martlet_config_info", "1x60", 'digest="1"'), node("martlet_config_info", "1x15", 'digest="2"')]),
+    "MartletConfigurationPending": ([node("martlet_config_pending", "1x30")], 20,
+                                    [node("martlet_config_pending", "1x5 0x30")]),
     "MartletHitRatioLow": (gets(300, 700), 60, gets(700, 300)),
     "MartletCacheTooSmall": (
         [node("martlet_engine_ghost_hits_total", "0+20x120"), node("memcached_items_total", "0+100x120")], 110,
@@ -155,23 +165,64 @@ CASES = {
     "MartletStreamConsumerBehind": (
         [node("martlet_stream_consumer_backlog", "20000x30", 'region="eu-west",consumer="b"')], 20,
         [node("martlet_stream_consumer_backlog", "20000x5 10x30", 'region="eu-west",consumer="b"')]),
+    "MartletStreamInconsistent": (
+        [node("martlet_consistency_looks_total", "0x5 1x20", 'after="10s",seen="stale"')], 10,
+        [node("martlet_consistency_looks_total", "0x5 1x20", 'after="1s",seen="stale"'),
+         node("martlet_consistency_looks_total", "3x30", 'after="60s",seen="stale"'),
+         node("martlet_consistency_looks_total", "0+5x30", 'after="60s",seen="current"')]),
     "MartletStreamOutboxFull": ([node(STORAGE + "rocksdb_outbox_bytes", f"{15 << 28}x20")], 15,
                                 [node(STORAGE + "rocksdb_outbox_bytes", f"{1 << 30}x20")]),
+    "MartletPromotionsDiffer": (
+        [node("martlet_stream_promotion", "1x20"), ('martlet_stream_promotion{job="martlet",instance="b"}', "0x20")], 10,
+        [node("martlet_stream_promotion", "0x5 1x20"),
+         ('martlet_stream_promotion{job="martlet",instance="b"}', "0x7 1x20")]),
+    "MartletKafkaNotPublishing": (
+        [node("martlet_stream_kafka_publishing", "0x10", 'topic="inv.main"'),
+         node("martlet_stream_kafka_publishing", "1x10", 'topic="state"')], 5,
+        [node("martlet_stream_kafka_publishing", "0x10", 'topic="inv.main"'),
+         ('martlet_stream_kafka_publishing{job="martlet",instance="b",topic="inv.main"}', "1x10")]),
+    "MartletKafkaBehind": ([node("martlet_stream_kafka_behind", "20000x30")], 20,
+                           [node("martlet_stream_kafka_backlog", "20000x5 10x30", 'topic="inv.main"')]),
+    "MartletKafkaMessagesGone": (
+        [node("martlet_stream_kafka_overruns_total", "0x5 1x20"),
+         node("martlet_stream_kafka_lost_total", "7x30", 'topic="inv.main"')], 10,
+        [node("martlet_stream_kafka_overruns_total", "1x20"), node("martlet_stream_kafka_rejoins_total", "2x30")]),
+    "MartletKafkaClocksDiffer": ([node("martlet_stream_kafka_skewed_total", "0x5 1x20")], 10,
+                                 [node("martlet_stream_kafka_skewed_total", "3x30")]),
+    "MartletDebeziumStalled": (
+        # One fails from the start, the other later: nobody reads.
+        [node("martlet_stream_debezium_stalled_seconds", "0+60x20"),
+         ('martlet_stream_debezium_stalled_seconds{job="martlet",instance="b"}', "0x5 60+60x20")], 10,
+        # Another one reads.
+        [node("martlet_stream_debezium_stalled_seconds", "0+60x20"),
+         ('martlet_stream_debezium_stalled_seconds{job="martlet",instance="b"}', "0x20")]),
+    "MartletDebeziumBehind": ([node("martlet_stream_debezium_behind", "20000x30")], 20,
+                              [node("martlet_stream_debezium_behind", "20000x5 10x30")]),
+    "MartletDebeziumMessagesLost": (
+        [node("martlet_stream_debezium_overruns_total", "0x5 1x20"), node("martlet_stream_debezium_damaged_total", "7x30")], 10,
+        [node("martlet_stream_debezium_overruns_total", "1x20"), node("martlet_stream_debezium_damaged_total", "2x30")]),
     "MartletRouterDown": ([router("up", "0x10")], 5, [router("up", "1x10")]),
     "MartletServerUnreachable": ([router("martlet_router_server_up", "0x10", SERVER)], 5,
                                  [router("martlet_router_server_up", "1x10", SERVER)]),
     "MartletServerFailures": (
         [router("martlet_router_server_failures_total", "0+60x20", SERVER + ',reason="timeout"')], 15,
         [router("martlet_router_server_failures_total", "0+1x20", SERVER + ',reason="timeout"')]),
+    "MartletRouterConfigurationDrift": (
+        [router("martlet_router_config_info", "1x60", 'digest="1"'),
+         router("martlet_router_config_info", "1x60", 'digest="2"')], 45,
+        [router("martlet_router_config_info", "1x60", 'digest="1"'),
+         router("martlet_router_config_info", "1x15", 'digest="2"')]),
+    "MartletRouterConfigurationPending": ([router("martlet_router_config_pending", "1x30")], 20,
+                                          [router("martlet_router_config_pending", "1x5 0x30")]),
     "MartletRouterRejectsClients": ([router("martlet_router_connections_rejected_total", "0+1x20")], 10,
                                     [router("martlet_router_connections_rejected_total", "5x20")]),
 }  # fmt: skip
 
 
 def test_each_alert_fires_when_it_should(tmp_path):
-    assert set(CASES) == set(alerts()), "each alert has a test"
+    assert set(ALERTS) == set(alerts()), "each alert has a test"
     files = []
-    for name, (bad, minutes, good) in CASES.items():
+    for name, (bad, minutes, good) in ALERTS.items():
         tests = []
         expression = f'count(ALERTS{{alertname="{name}",alertstate="firing"}})'
         for series, expected in ((bad, [{"labels": "{}", "value": 1}]), (good, [])):
@@ -184,6 +235,48 @@ def test_each_alert_fires_when_it_should(tmp_path):
         rules.write_text(yaml.safe_dump({"groups": [{"name": name, "rules": [alerts()[name]]}]}))
         path.write_text(yaml.safe_dump({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": tests}))
         files.append(path)
+    code, said = promtool("test", "rules", *files)
+    assert code == 0, said
+
+
+def test_clusters_under_one_job_neither_raise_nor_hide_each_others_alerts(tmp_path):
+    """A label tells them apart: each has as many promotions, and one configuration, and so on, of its own."""
+    def both(name, first, second, labels="", job="martlet"):
+        more = f",{labels}" if labels else ""
+        return [(f'{name}{{job="{job}",cluster="{cluster}",instance="{cluster}{number}"{more}}}', values)
+                for cluster, values in (("a", first), ("b", second)) for number in (1, 2)]  # fmt: skip
+
+    late = 'le="0.0032",command="get"'
+    quiet = {
+        "MartletPromotionsDiffer": both("martlet_stream_promotion", "1x500", "0x500"),
+        "MartletVersionsDiffer": both("martlet_build_info", "1x500", "_x500", 'version="1"')
+        + both("martlet_build_info", "_x500", "1x500", 'version="2"'),
+        "MartletConfigurationDrift": both("martlet_config_info", "1x500", "_x500", 'digest="1"')
+        + both("martlet_config_info", "_x500", "1x500", 'digest="2"'),
+        "MartletRouterConfigurationDrift": both("martlet_router_config_info", "1x500", "_x500", 'digest="1"', "martlet-router")
+        + both("martlet_router_config_info", "_x500", "1x500", 'digest="2"', "martlet-router"),
+    }
+    loud = {
+        "MartletPromotionsDiffer": [*both("martlet_stream_promotion", "1x500", "0x500"),
+                                    ('martlet_stream_promotion{job="martlet",cluster="b",instance="b3"}', "1x500")],
+        "MartletKafkaNotPublishing": both("martlet_stream_kafka_publishing", "1x500", "0x500", 'topic="inv.main"'),
+        "MartletDebeziumStalled": both("martlet_stream_debezium_stalled_seconds", "0x500", "0+60x500"),
+        "MartletServerUnreachable": both("martlet_router_server_up", "1x500", "0x500", SERVER, "martlet-router"),
+        "MartletHitRatioLow": both("memcached_commands_total", "0+9000x500", "0+300x500", 'command="get",status="hit"')
+        + both("memcached_commands_total", "0+10x500", "0+700x500", 'command="get",status="miss"'),
+        "MartletLatencyBudgetFast": both("martlet_command_duration_seconds_bucket", "0+90000x500", "0+90x500", late)
+        + both("martlet_command_duration_seconds_count", "0+90000x500", "0+100x500", 'command="get"'),
+    }
+    files = []
+    for kind, expected in ((quiet, []), (loud, [{"labels": '{cluster="b"}', "value": 1}])):
+        for name, series in kind.items():
+            rules, path = tmp_path / f"{len(files)}.rules.yaml", tmp_path / f"{len(files)}.yaml"
+            rules.write_text(yaml.safe_dump({"groups": [{"name": name, "rules": [alerts()[name]]}]}))
+            test = {"interval": "1m", "input_series": [{"series": one, "values": values} for one, values in series],
+                    "promql_expr_test": [{"expr": f'count by (cluster) (ALERTS{{alertname="{name}",alertstate="firing"}})',
+                                          "eval_time": "65m", "exp_samples": expected}]}  # fmt: skip
+            path.write_text(yaml.safe_dump({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": [test]}))
+            files.append(path)
     code, said = promtool("test", "rules", *files)
     assert code == 0, said
 
@@ -210,7 +303,8 @@ def test_memory_near_the_limit_of_the_container(tmp_path):
 
 @pytest.fixture(scope="module")
 def exported():
-    """Every series that live nodes with an embedded store and a PostgreSQL and a live router export: [(name, labels)]."""
+    """Every series that live nodes with an embedded store and a PostgreSQL, regions with and without Kafka, and a live router
+    export: [(name, labels)]."""
     place = Path(tempfile.mkdtemp(prefix="martlet-pod-"))
     with Pod(objects("embedded"), "cache-martlet", place, {"martlet-admin": {"token": TOKEN}}) as pod:
         with pod.client() as client:
@@ -230,6 +324,10 @@ def exported():
     with regions() as (home, follower, _):
         within(20, lambda: "martlet_stream_consumer_backlog{" in home.get("/metrics")[1])
         text += home.get("/metrics")[1] + follower.get("/metrics")[1]
+    with regions_by_kafka() as (home, follower):
+        text += home.get("/metrics")[1] + follower.get("/metrics")[1]
+    with home_with_debezium() as home:
+        text += home.get("/metrics")[1]
     series = []
     for row in text.splitlines():
         if match := re.match(r"([a-z][\w:]*)(?:\{(.*)\})? ", row):
@@ -260,7 +358,7 @@ def test_the_lint_sees_faults(exported):
 
 
 def test_alerts_ask_for_what_nodes_export(exported):
-    for group in groups("embedded") + groups("router") + groups("region-us-east"):
+    for group in groups("embedded") + groups("router") + groups("region-us-east") + groups("kafka-home") + groups("debezium"):
         for rule in group["rules"]:
             assert not unknown(rule["expr"], exported), rule["alert"]
 

@@ -5,6 +5,7 @@
 import json
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from bed import Server, free_port
+from discovery import dns
 
-from .probe import Misbehaving, Probe, address, hurry, run
+from .probe import Misbehaving, Probe, address, command, hurry, run
 
 ROOT = Path(__file__).resolve().parents[3]
 # How much later than its deadline a call may end on a busy machine, in microseconds.
@@ -84,6 +86,79 @@ def test_the_example_of_the_documentation(nodes):
     assert re.fullmatch(r"hello Ada7 \d+\n", run("example", nodes))
 
 
+def built_modules():
+    """The compiler's arguments for programs that import MartletClient as it was built beside the server."""
+    modules = (Path(command()).parent / "Modules").resolve()
+    if shutil.which("swiftc") is None or not (modules / "MartletClient.swiftmodule").exists():
+        pytest.skip("no compiler, or no modules")
+    maps = [one for name in ("module.modulemap", "include/module.modulemap") for one in (ROOT / "Sources").glob("C*/" + name)]
+    maps += modules.parent.glob("C*.build/module.modulemap")
+    flags = ["-swift-version", "6", "-parse-as-library", "-I", modules]
+    for one in maps:
+        flags += ["-Xcc", f"-fmodule-map-file={one}"]
+    for one in (ROOT / "Sources").glob("C*/include"):
+        flags += ["-I", one]
+    found = subprocess.run(
+        ["pkg-config", "--cflags", "libcurl", "liblz4", "libpq"], capture_output=True, text=True, check=False).stdout.split()
+    return [str(flag) for flag in flags] + found
+
+
+CATALOGUE = ROOT / "Sources/MartletClient/MartletClient.docc"
+STANDINS = """
+func loadName(_ user: Int) async throws -> String { "Ada" }
+func storeName(_ user: Int, _ name: String) async throws {}
+struct Database { func name(of user: Int) async throws -> String { "Ada" } }
+let database = Database()
+"""
+
+
+def shown_programs():
+    """What is shown to readers besides the example that is run: the tutorial's steps and the pages' pieces."""
+    for step in sorted((CATALOGUE / "Resources").glob("*.swift")):
+        yield step.name, step.read_text()
+    start = re.search(r"```swift\n(.*?)```", (CATALOGUE / "GettingStarted.md").read_text(), re.S).group(1)
+    yield "GettingStarted", f"import MartletClient\nfunc start() async throws {{\n{start}_ = name\n}}\n"
+    pieces = re.findall(r"```swift\n(.*?)```", (ROOT / "docs/client.md").read_text(), re.S)
+    for number, piece in enumerate(pieces[1:]):
+        yield f"client-{number}", "import MartletClient\n" + piece
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("name, text", list(shown_programs()), ids=lambda value: value if len(value) < 20 else "")
+def test_what_the_documentation_shows_compiles(tmp_path, name, text):
+    (tmp_path / "Shown.swift").write_text(text)
+    (tmp_path / "StandIns.swift").write_text(STANDINS)
+    done = subprocess.run(
+        ["swiftc", "-typecheck", *built_modules(), "Shown.swift", "StandIns.swift"], capture_output=True, text=True, check=False,
+        cwd=tmp_path)
+    assert done.returncode == 0 and "error:" not in done.stderr, done.stderr
+
+
+@pytest.mark.ours
+def test_the_tutorial_is_whole(tmp_path):
+    """Every step's file is there, and every name that the catalogue links is one of the library's."""
+    flags = built_modules()
+    if shutil.which("docc") is None or shutil.which("swift-symbolgraph-extract") is None:
+        pytest.skip("no docc")
+    triple = subprocess.run(["swiftc", "-print-target-info"], capture_output=True, text=True, check=True).stdout
+    target = json.loads(triple)["target"]["unversionedTriple"]
+    graphs = tmp_path / "graphs"
+    graphs.mkdir()
+    flags = [flag for flag in flags if flag not in ("-parse-as-library",)]
+    subprocess.run(
+        ["swift-symbolgraph-extract", "-module-name", "MartletClient", "-target", target, "-output-dir", str(graphs), *flags],
+        capture_output=True, check=True)
+    done = subprocess.run(
+        ["docc", "convert", str(CATALOGUE), "--fallback-display-name", "MartletClient", "--fallback-bundle-identifier",
+         "MartletClient", "--additional-symbol-graph-dir", str(graphs), "--output-path", str(tmp_path / "out")],
+        capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "warning:" not in done.stderr + done.stdout, done.stderr + done.stdout
+    tutorial = json.loads(next((tmp_path / "out").rglob("look-aside.json")).read_text())
+    assert len([one for one in tutorial["references"].values() if one.get("type") == "file"]) == 4
+    steps = set(re.findall(r"file: (\S+)\)", (CATALOGUE / "Look-aside.tutorial").read_text()))
+    assert steps == {one.name for one in (CATALOGUE / "Resources").glob("*.swift")}
+
+
 def load(servers, *options, milliseconds=2000):
     # Each task rests between its calls, so that going before others costs them little.
     return Probe("load", servers, "--milliseconds", milliseconds, "--tasks", 24, "--pause", 1, "--timeout", 300,
@@ -141,6 +216,52 @@ def test_a_node_that_is_killed_and_comes_back(start):
     outcomes = result["servers"][names[0]]
     assert sum(outcomes["errors"].values()) > 0
     assert outcomes["calls"] - sum(outcomes["errors"].values()) > 500, "it was used again"
+
+
+def test_a_dead_node_costs_the_others_nothing(start):
+    """The same load without and with a node that swallows everything: the others' calls are as many, and as fast."""
+    servers = [start("-m 64 -t 1") for _ in range(3)]
+    names = [address(server) for server in servers]
+    for server in servers:
+        hurry(server.pid)
+    tries = []
+    for _ in range(3):
+        healthy = load(names, milliseconds=1500).json()["servers"]
+        servers[0].signal(signal.SIGSTOP)
+        try:
+            result = load(names, milliseconds=1500).json()
+        finally:
+            servers[0].signal(signal.SIGCONT)
+        judge(result, names[0])
+        ours = [(result["servers"][name], healthy[name]) for name in names[1:]]
+        tries.append([(one["calls"] / other["calls"], one["p50"] / other["p50"], one["p99"] / other["p99"]) for one, other in ours])
+        # The machine is shared: of calls that take a fraction of a millisecond, the quantiles vary by themselves.
+        if all(calls > 0.9 and middle < 1.5 and most < 3 for calls, middle, most in tries[-1]):
+            return
+    pytest.fail(f"calls, p50 and p99 beside a healthy fleet's: {tries}")
+
+
+@pytest.mark.parametrize("mode, error", [
+    ("stall", "deadlineExceeded"), ("close", "connectionLost"), ("nonsense", "nonsense"), ("busy", "busy"),
+])
+def test_calls_end_by_their_deadline_while_a_server_comes_and_goes(mode, error):
+    """A server that does well, then badly, then well: with all attempts, no call takes longer than its 300 ms."""
+    with Misbehaving() as server, Misbehaving() as other:
+        names = [address(server), address(other)]
+        probe = load(names, milliseconds=4000)
+        probe.ready()
+        time.sleep(1)
+        server.mode = mode
+        time.sleep(1)
+        server.mode = "answer"
+        result = probe.json()
+    bad, good = (result["servers"][name] for name in names)
+    assert bad["max"] < 300_000 + GRACE and good["max"] < 300_000 + GRACE, result
+    assert good["errors"] == {}, result
+    # A silent connection is a lost one; whoever is busy is alive, and gets fewer requests instead of none.
+    assert set(bad["errors"]) <= {error, "circuitOpen", "overloaded", "unavailable", "connectionLost"}, result
+    assert bad["errors"].get("busy" if mode == "busy" else "circuitOpen", 0) > 0, result
+    assert bad["calls"] - sum(bad["errors"].values()) > 500, "it was used again"
 
 
 def test_retries_stay_in_their_budget():
@@ -279,6 +400,44 @@ def test_members_are_discovered(nodes, tmp_path):
     assert said.startswith("ok 3 servers")
 
 
+@pytest.mark.ours
+@pytest.mark.parametrize("source, host", [
+    ("dnssrv+_memcached._tcp.cache.example", "127.0.0.77"), ("dns+cache.example:11311", "127.0.0.78"),
+])
+def test_members_are_found_by_dns(tmp_path, source, host):
+    """By the system's resolver, in a place where that is the test's; a member that comes is there soon."""
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text(f"nameserver {host}\noptions timeout:1\n")
+    apart = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf || exit 77; exec "$@"', resolver]
+    try:
+        server = dns.Server(host, 53)
+    except OSError:
+        pytest.skip("no right to the port of DNS")
+    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounts are not allowed here")
+
+    def tell(count):
+        hosts = [f"127.0.0.{number + 2}" for number in range(count)]
+        server.address_of("cache.example", *hosts)
+        server.services("_memcached._tcp.cache.example", *[(f"n{number}.cache.example", 11311) for number in range(count)])
+        for number, host in enumerate(hosts):
+            server.address_of(f"n{number}.cache.example", host)
+        return hosts
+
+    with server:
+        tell(2)
+        line = [*apart, command(), "owners", "--source", source, "--rounds", "16", "--pause", "500", "--timeout", "5000"]
+        probe = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(2)
+        hosts = tell(3)
+        out, err = probe.communicate(timeout=60)
+    assert probe.returncode == 0, out + err
+    rounds = [json.loads(line) for line in out.splitlines()]
+    assert len(rounds[0]["servers"]) == 2 and len(rounds[-1]["servers"]) == 3, rounds
+    # A service is named by its target, an address by itself.
+    assert any("11311" in name and (hosts[2] in name or "n2.cache.example" in name) for name in rounds[-1]["servers"]), rounds[-1]
+
+
 def test_nobody_is_found(tmp_path):
     probe = Probe("commands", (), "--source", f"file:{tmp_path}/nowhere", "--timeout", 200)
     out, _ = probe.process.communicate(timeout=30)
@@ -286,10 +445,10 @@ def test_nobody_is_found(tmp_path):
 
 
 def test_speed_on_one_core(start):
-    """What a get costs, as gets a second of processor time; the best of a few runs, because the machine is shared."""
+    """What a get costs, as gets a second of processor time; the best of several runs, because the machine is shared."""
     server = start("-m 64 -t 1")
     options = ("--own", "--milliseconds", 500, "--timeout", 10_000)
     results = []
-    while len(results) < 6 and max(results, default=0) < 120_000:
-        results.append(Probe("speed", [address(server)], *options).json()["perCPUSecond"])
-    assert max(results) >= 120_000, results
+    while len(results) < 10 and max(results, default=0) < 300_000:
+        results.append(Probe("speed", [address(server)], *options, punctual=True).json()["perCPUSecond"])
+    assert max(results) >= 300_000, results

@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 
 from . import replies
 from .pair import Transcript
-from .rules import MALFORMED, PADDING, REBUILT, allowed, old_and_malformed, rebuilt, unpadded
+from .rules import (
+    LARGE,
+    MALFORMED,
+    NEWEST,
+    PADDING,
+    REBUILT,
+    allowed,
+    counts_large_numbers,
+    old_and_malformed,
+    rebuilt,
+    unpadded,
+)
 from .streams import show
 
 
@@ -127,6 +138,14 @@ class Judge:
         ((a, b),) = joined(steps)
         if rebuilt(stream, len(stream.commands) - 1, a, b):
             return Verdict("allowed", [REBUILT.name])
+        # What memcached finds behind a large number differs with where the item lies: it may not come back one by one.
+        unexplained = not verdict.detail and a.closed == b.closed and not (a.hung or b.hung)
+        if (
+            unexplained
+            and self.version < NEWEST
+            and counts_large_numbers(stream, len(stream.commands) - 1, a.data + b.data)
+        ):
+            return Verdict("allowed", [LARGE.name])
         # Not explained by one command: does it happen again?
         for _ in range(2):
             again = self.pair.play(stream)

@@ -17,15 +17,15 @@ class Server:
     """Answers for the names in `records`: {(name, type): [(ttl, data)]}; `fails` makes every answer SERVFAIL, and
     `failing` those about these types. `glue` are addresses of name servers that are sent along."""
 
-    def __init__(self):
+    def __init__(self, host="127.0.0.1", port=0):
         self.records = {}
         self.fails = False
         self.failing = set()
         self.glue = []
         self.questions = []
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self.socket.getsockname()[1]
+        self.socket.bind((host, port))
+        self.address = "%s:%d" % self.socket.getsockname()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -46,9 +46,9 @@ class Server:
         while True:
             try:
                 message, peer = self.socket.recvfrom(4096)
+                self.socket.sendto(self.answer(message), peer)
             except OSError:
                 return
-            self.socket.sendto(self.answer(message), peer)
 
     def answer(self, message):
         labels, place = [], 12

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bed import free_port
+from bed import free_port, until
 
 from . import dns, kubernetes
 from .etcd import Etcd
@@ -308,10 +308,7 @@ def asked(server):
 
 
 def eventually(function, expected, timeout=20):
-    end = time.monotonic() + timeout
-    while function() != expected:
-        assert time.monotonic() < end, function()
-        time.sleep(0.1)
+    until(lambda: function() == expected, timeout, function, pause=0.1)
 
 
 def test_nobody_is_sent_to_this_machine_before_the_members_are_known(start):

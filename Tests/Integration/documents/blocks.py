@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The documentation's blocks of commands and settings, and a place to run them in.
 
-A block of commands whose first line is `# needs …` says why it cannot be run here. Blocks for those who change Martlet
-(`make`, `swift`, programs of the repository) are checked for what they name. All others are run as they stand: in a
-network of their own, where the documentation's ports are free, and with directories of the system's that are empty.
+A block of commands whose first line is `# needs …` says why it cannot be run here; where it needs a running node only, or a
+node of a region, it gets one. Blocks for those who change Martlet (`make`, `swift`, programs of the repository) are checked for
+what they name. All others are run as they stand: in a network of their own, where the documentation's ports are free, and with
+directories of the system's that are empty.
 """
 
 import os
@@ -51,6 +52,11 @@ class Block:
         return self.text.startswith("# needs ")
 
     @property
+    def is_served(self):
+        """Whether all that it needs is a node."""
+        return self.text.startswith(("# needs a running node\n", "# needs a running node of a region\n"))
+
+    @property
     def is_development(self):
         return all(DEVELOPMENT.match(line) for line in self.lines)
 
@@ -82,6 +88,15 @@ end() { for one in $servers; do kill -9 "$one" 2>/dev/null || true; wait "$one" 
 trap end EXIT
 servers=
 """
+
+
+# Of a node of the home region; of a router, where a block asks for its admin port.
+REGION = """region: us-east
+regions: [{name: us-east, role: home, stream: "127.0.0.1:11212"}, {name: eu-west, role: replica}]
+stream: {listen: "127.0.0.1:11212"}
+"""
+ROUTED = ("port=11311; serve martlet-server -p 11311 -m 64 >/dev/null 2>&1\n"
+          "port=11211; serve martlet-router --servers 127.0.0.1:11311 >/dev/null 2>&1\n")  # fmt: skip
 
 
 def script(block):
@@ -119,8 +134,12 @@ def run(block, place):
     own = "martlet-router " in block.text or re.search(
         r"martlet-server (?!.*--check-config)(?!.*-p \d)(?!.*cache\.yaml)", block.text)
     text = PRELUDE
-    if not own:
-        text += ("port=11211; serve martlet-server --storage-backend rocksdb --storage-path data -m 64 >/dev/null 2>&1\n"
+    if ":9151/" in block.text:
+        text += ROUTED
+    elif not own:
+        (place / "region.yaml").write_text(REGION if "of a region" in block.text.split("\n")[0] else "{}")
+        text += ("port=11211; serve martlet-server --storage-backend rocksdb --storage-path data -m 64 "
+                 "--config region.yaml >/dev/null 2>&1\n"
                  "printf 'set greeting 0 0 5 noreply\\r\\nhello\\r\\nquit\\r\\n' | nc 127.0.0.1 11211\n")  # fmt: skip
     rights = [] if os.geteuid() == 0 else ["--map-root-user"]
     done = subprocess.run(

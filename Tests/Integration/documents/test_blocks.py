@@ -18,11 +18,12 @@ pytestmark = pytest.mark.ours
 
 COMMANDS = [block for block in blocks() if block.language == "sh"]
 RUN = [block for block in COMMANDS if not block.is_marked and not block.is_development]
+SERVED = [block for block in COMMANDS if block.is_served]
 SETTINGS = [block for block in blocks() if block.language == "yaml"]
 
 
 def test_there_are_blocks():
-    assert len(COMMANDS) > 30 and len(RUN) > 8 and len(SETTINGS) > 6
+    assert len(COMMANDS) > 30 and len(RUN) > 8 and len(SETTINGS) > 6 and len(SERVED) > 25
     unknown = {block.language for block in blocks()} - {"sh", "yaml", "", "ini", "json", "swift", "text", "promql", "sql"}
     assert not unknown
 
@@ -34,6 +35,17 @@ def test_commands_run(block, tmp_path):
     assert "ERROR" not in said.replace("SERVER_ERROR_", ""), said
     if block.answer is not None and "nc " in block.text:
         assert said.replace("\r", "").strip() == block.answer.strip()
+
+
+@pytest.mark.parametrize("block", SERVED, ids=str)
+def test_commands_run_at_a_node(block, tmp_path):
+    """What runbooks tell to look at is there: each name that a grep of theirs wants."""
+    code, said, complaints = run(block, tmp_path)
+    assert code == 0, f"{script(block)}\n{code}: {said[-2000:]}{complaints[-2000:]}"
+    assert said.strip() and "ERROR" not in said.replace("SERVER_ERROR_", ""), said
+    for pattern in re.findall(r"grep -E '([^'()]+)'", block.text):
+        for name in pattern.split("|"):
+            assert name in said, name
 
 
 def test_a_wrong_command_is_seen(tmp_path):

@@ -5,12 +5,15 @@
 import html.parser
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from . import symbols
 from .blocks import ROOT
+from .symbols import dead_links
 
 OUTSIDE = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Charts/martlet/README.md", "Tests/Integration/README.md",
            "Tests/Fuzz/README.md"]  # fmt: skip
@@ -106,3 +109,40 @@ def test_links_of_other_documents(name):
         assert found.exists(), target
         if anchor:
             assert anchor in {slug(line.lstrip("#")) for line in found.read_text().splitlines() if line.startswith("#")}
+
+
+def test_links_of_comments_lead_to_what_modules_show():
+    """In every module; DocC itself reads one below."""
+    assert not [link for path in sorted((ROOT / "Sources").iterdir()) for link in dead_links(path.name)]
+
+
+def test_a_link_of_a_comment_that_leads_nowhere_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(symbols, "ROOT", tmp_path)
+    (tmp_path / "Sources/Sample").mkdir(parents=True)
+    (tmp_path / "Sources/Sample/Sample.swift").write_text("""
+    /// Shown: ``Sample/one(of:_:)``, ``Kind/first``, ``Sample``. Not so: ``Sample/two``, ``one(_:)``, ``Hidden``.
+    package struct Sample {
+        package func one(of first: [Int: String], _ second: (Int, Int)) {}
+        func two() {}
+        /// Nobody reads this: ``nothing``.
+        struct Hidden {}
+    }
+    package enum Kind {
+        /// ``Gone``.
+        case first, second(Int)
+    }
+    """)
+    assert [link.rsplit(" ", 1)[1] for link in dead_links("Sample")] == ["Sample/two", "one(_:)", "Hidden", "Gone"]
+
+
+# A compiler has to read a module: seconds, but for a machine that compiles other things too.
+@pytest.mark.timeout(900)
+def test_a_module_documents_itself(tmp_path):
+    """As DocC, of what the build left: a link in a comment that leads nowhere fails."""
+    if not (ROOT / ".build/release/Modules/Telemetry.swiftmodule").exists() or shutil.which("docc") is None:
+        pytest.skip("there is no release build of this repository to document")
+    done = subprocess.run([ROOT / "Scripts/api-docs", "--output", tmp_path, "Telemetry"], capture_output=True, text=True,
+                          timeout=840, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = {path.stem for path in (tmp_path / "Telemetry.doccarchive/data/documentation/telemetry").iterdir()}
+    assert {"log", "exposition", "exemplarcells", "eventlog"} <= pages

@@ -15,13 +15,17 @@ TOKEN = "a token that nobody else knows"
 
 
 class Agent:
-    """One agent: `address`, and after `stop` what it said. Nobody's, it reads no file that is root's alone."""
+    """One agent at `host`: `address`, and after `stop` what it said. Nobody's, it reads no file that is root's alone. Its clocks
+    may be `ahead` of this machine's by so many seconds, as another machine's are."""
 
-    def __init__(self, token=TOKEN, arguments=(), is_nobody=False):
+    def __init__(self, token=TOKEN, arguments=(), is_nobody=False, host="127.0.0.1", ahead=0):
         self.out = tempfile.TemporaryFile()
+        self.is_apart = ahead != 0
+        apart = ["unshare", "--time", "--monotonic", str(ahead), "--boottime", str(ahead), "--fork"] if ahead else []
         self.process = subprocess.Popen(
-            [command(), "agent", "--listen", "127.0.0.1:0", "--threads", "1", *arguments], stdout=subprocess.PIPE, stderr=self.out,
-            stdin=subprocess.DEVNULL, env=environment(token), preexec_fn=become_nobody if is_nobody else None)
+            [*apart, command(), "agent", "--listen", f"{host}:0", "--threads", "1", *arguments], stdout=subprocess.PIPE,
+            stderr=self.out, stdin=subprocess.DEVNULL, env=environment(token), start_new_session=self.is_apart,
+            preexec_fn=become_nobody if is_nobody else None)
         line = self.process.stdout.readline().decode()
         found = re.search(r"waiting for tests at (\S+:\d+), ", line)
         assert found, (line, self.process.poll())
@@ -30,7 +34,7 @@ class Agent:
 
     def stop(self, signal_number=signal.SIGTERM):
         """Ends it; its exit code."""
-        self.process.send_signal(signal_number)
+        self.send(signal_number)
         self.said += self.process.stdout.read().decode()
         self.process.stdout.close()
         code = self.process.wait(20)
@@ -38,12 +42,19 @@ class Agent:
         self.said += self.out.read().decode()
         return code
 
+    def send(self, number):
+        """A signal to the agent, and to what holds it in a namespace of its own."""
+        if self.is_apart:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
+
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         if self.process.poll() is None:
-            self.process.kill()
+            self.send(signal.SIGKILL)
             self.process.wait()
         self.process.stdout.close()
 

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 
@@ -70,6 +71,61 @@ def test_agents_hold_the_rate_together(agents, address, arrival):
     assert abs(done.figure("iterations", "rate") / (alone / 4) - 1) < 0.005, done
     assert re.search(r"INFO 2 agents, clocks known to within ±[\d.]+ ms", done.out), done
     assert f"execution: 2 agents ({agents[0].address}, {agents[1].address})" in done.out
+
+
+@pytest.fixture
+def apart():
+    """Two agents with addresses and clocks of their own, as two machines have them: an hour and two days ahead of this one's."""
+    held = subprocess.run(
+        ["unshare", "--time", "--monotonic", "9", "--fork", "true"], capture_output=True, check=False)
+    if held.returncode:
+        pytest.skip("no namespaces of time here")
+    with Agent(host="127.0.0.2", ahead=3600) as one, Agent(host="127.0.0.3", ahead=172_800) as other:
+        yield [one, other]
+
+
+def test_machines_whose_clocks_differ_start_at_once(apart):
+    """Arrival n is due n/50 s from the start, whichever machine makes it: the server sees them in their order and time."""
+    times = {}
+
+    def reply(words, _):
+        times[int(words[1].removeprefix("n:"))] = time.monotonic()
+        return b"END\r\n"
+
+    with Stub(reply) as stub:
+        done = run(
+            apart, stub.address, "export const options = { scenarios: { a: { executor: 'constant-arrival-rate', rate: 50, "
+            "duration: '3s', preAllocatedVUs: 4 } } };\n"
+            "export default async function () { await memcached.get(`n:${exec.scenario.iterationInTest}`); }", punctual=True)
+    assert done.code == 0, done
+    assert [agent.address.split(":")[0] for agent in apart] == ["127.0.0.2", "127.0.0.3"]
+    assert set(times) == set(range(150)), sorted(times)
+    late = sorted(times[number] - number / 50 for number in times)
+    # Relative to the middle one; a busy machine may be late with some.
+    off = [one - late[75] for one in late]
+    assert off[7] > -0.02 and off[142] < 0.02, off
+    # Both machines' halves are as far behind, which is what a skew would change.
+    halves = [sorted(times[number] - number / 50 for number in times if number % 2 == part)[37] for part in (0, 1)]
+    assert abs(halves[0] - halves[1]) < 0.005, halves
+    assert float(re.search(r"clocks known to within ±([\d.]+) ms", done.out)[1]) < 20, done
+    assert 2.5 < done.figure("iterations", "count") / done.figure("iterations", "rate") < 3.5, done
+
+
+def test_histograms_of_machines_are_merged(apart):
+    """One machine's requests take 5 ms, the other's 50: quantiles are those of all, and no mean of two."""
+    def reply(words, _):
+        time.sleep(0.05 if words[1] == "odd" else 0.005)
+        return b"END\r\n"
+
+    with Stub(reply) as stub:
+        done = run(
+            apart, stub.address, "export const options = { summaryTrendStats: ['p(30)', 'p(95)', 'count'], "
+            "scenarios: { a: { executor: 'per-vu-iterations', vus: 4, iterations: 30 } } };\n"
+            "export default async function () { await memcached.get(__VU % 2 ? 'odd' : 'even'); }")
+    assert done.code == 0, done
+    assert done.figure("memcached_req_duration", "count") == 120, done
+    assert 4.9 < done.figure("memcached_req_duration", "p(30)") < 25, done
+    assert 49.5 < done.figure("memcached_req_duration", "p(95)") < 90, done
 
 
 def test_what_agents_measure_is_what_one_machine_would(agents, address):

@@ -203,7 +203,7 @@ export default function () {
 
 @pytest.mark.parametrize("option, words", [
     ("executionSegment: '1/4:1'", "parts of equal length"),
-    ("executionSegment: '0:1/9'", "VUs are too few for 9 execution segments"), ("rps: 50", "constant-arrival-rate"),
+    ("executionSegment: '0:1/9'", "VUs are too few for 9 execution segments"), ("rps: -1", "rps: '-1' is no whole number"),
     ("paused: true", "no REST API"), ("systemTags: ['noise']", "'noise' is none of"),
 ])
 def test_options_that_cannot_be_are_refused(option, words):
@@ -284,7 +284,7 @@ def test_flags_of_k6_are_taken_and_those_without_effect_told():
 
 
 @pytest.mark.parametrize("flags, words", [
-    (["--rps", "5"], "--rps: there is no cap"), (["-p"], "--paused: there is no REST API"),
+    (["--rps", "many"], "--rps many: expected a whole number"), (["-p"], "--paused: there is no REST API"),
     (["--quiet=maybe"], "expected true or false"), (["--log-format", "xml"], "expected text, raw or json"),
     (["--log-output", "loki=http://x"], "standard error can send it to Loki"),
     (["--log-output", "file=/nowhere/x"], "/nowhere/x"),
@@ -370,6 +370,79 @@ def test_colours_are_for_terminals_that_want_them(tmp_path, environment, is_colo
 
 
 # Scripts.
+
+
+CAPPED = """import memcached from 'k6/x/memcached';
+import exec from 'k6/execution';
+%s
+export const options = { vus: 20, duration: '2s', %s };
+export default async function () { await memcached.get(`k${exec.scenario.iterationInTest}`); %s }
+"""
+
+
+@pytest.mark.parametrize("head, option, tail, arguments", [
+    ("", "rps: 100", "", []), ("", "rps: 7", "", ["--rps", "100"]),
+    ("const client = new memcached.Client({ shared: false });", "rps: 100", "await client.get('own');", ["--threads", "2"]),
+    # Scripts that sleep have a thread each.
+    ("import { sleep } from 'k6';", "rps: 100", "memcached.get('asleep'); sleep(0.01);", []),
+], ids=["option", "flag", "own connections", "asleep"])
+def test_requests_a_second_may_be_capped(head, option, tail, arguments):
+    times = []
+
+    def reply(*_):
+        times.append(time.monotonic())
+        return b"END\r\n"
+
+    with Stub(reply) as stub:
+        done = run(CAPPED % (head, option, tail), "--server", stub.address, *arguments, punctual=True)
+    assert done.code == 0, done
+    # At the end twenty users go on with what they have begun: up to two requests each.
+    assert 196 <= done.figure("memcached_reqs", "count") <= 242, done
+    gaps = sorted(after - before for before, after in zip(times, times[1:]))
+    assert abs(gaps[len(gaps) // 2] - 0.01) < 0.002 and gaps[-1] < 0.1, gaps
+    # As in k6, a request's time does not begin before the cap lets it go.
+    assert done.figure("memcached_req_duration", "med") < 8, done
+
+
+def test_a_cap_holds_for_setup_and_for_parts_of_a_test():
+    times = []
+
+    def reply(*_):
+        times.append(time.monotonic())
+        return b"END\r\n"
+
+    with Stub(reply) as stub:
+        done = run(
+            "import memcached from 'k6/x/memcached';\nexport const options = { rps: 50, vus: 2, iterations: 2 };\n"
+            "export async function setup() { await Promise.all([...Array(21).keys()].map(i => memcached.get(`s${i}`))); }\n"
+            "export default function () {}", "--server", stub.address, punctual=True)
+        assert done.code == 0 and abs(times[-1] - times[0] - 0.4) < 0.05, (done, times)
+        times.clear()
+        part = run(CAPPED % ("", "rps: 100", ""), "--server", stub.address, "--execution-segment", "0:1/2")
+    # Half of a test makes half of its requests.
+    assert part.code == 0 and 98 <= part.figure("memcached_reqs", "count") <= 115, part
+
+
+def test_a_cap_is_not_for_workloads(server):
+    done = Run("--server", f"127.0.0.1:{server.port}", file="{vus: 2, duration: 1s, rps: 5, workload: {}}")
+    assert done.code == 104 and "rps: a cap is for scripts; scenario default has a workload" in done.err, done
+    free = Run("--server", f"127.0.0.1:{server.port}", file="{vus: 2, duration: 1s, rps: 0, workload: {}}")
+    assert free.code == 0, free
+
+
+def test_typescript_is_refused_by_its_name(tmp_path):
+    (tmp_path / "types.ts").write_text("export const one: number = 1;\n")
+    main = Run("run", tmp_path / "types.ts")
+    assert main.code == 104 and "types.ts: TypeScript is not supported; give its JavaScript" in main.err, main
+    imported = Run(file="\nimport { one } from './types.ts';\n" + EMPTY, name="s.js", cwd=tmp_path)
+    assert imported.code == 107, imported
+    assert "s.js:2: the module './types.ts' is TypeScript, which is not supported" in imported.err, imported
+
+
+def test_scripts_that_sleep_have_a_limit_of_users():
+    done = run("import { sleep } from 'k6';\nexport const options = { vus: 2049, duration: '1s' };\n"
+               "export default function () { sleep(1); }")
+    assert done.code == 104 and "at most 2048, not 2049. Await a timer of k6/timers instead" in done.err, done
 
 
 def test_metadata_of_a_user_is_with_its_samples(server, tmp_path):

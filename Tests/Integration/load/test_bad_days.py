@@ -13,7 +13,7 @@ import pytest
 
 from bed import free_port
 
-from .runner import Run, command
+from .runner import Run, command, interrupt
 
 pytestmark = pytest.mark.ours
 
@@ -145,6 +145,88 @@ def test_options_that_are_wrong(text, words):
     run = Run(file=text)
     assert run.code == 104, run
     assert words in run.err
+
+
+def test_wrong_options_have_their_lines():
+    run = Run(
+        name="wrong.yaml", file="vus: 3\nduration: soon\nscenarios:\n  one:\n    executor: constant-vus\n    duration: 1s\n"
+        "    workload:\n      operations: {get: 1, gte: 2}\n      keyDistribution: zipf\n      ttl: 1500ms\n"
+        "thresholds:\n  iterations:\n    - 'count>0'\n    - 'count>>0'\nnoise: 1\n")
+    assert run.code == 104, run
+    for line, words in [
+        (2, "duration: 'soon' is no duration"), (8, "gte: there is no such operation"),
+        (9, "workload.keyDistribution"), (10, "'1500ms' is no number of whole seconds"), (14, "threshold 'count>>0'"),
+        (15, "noise: there is no such option"),
+    ]:
+        assert any(f"wrong.yaml:{line}: " in one and words in one for one in run.err.splitlines()), (line, words, run)
+
+
+def test_a_trace_that_is_wrong_has_its_line(tmp_path):
+    trace = tmp_path / "trace.csv"
+    text = "{scenarios: {a: {executor: trace-replay, preAllocatedVUs: 1, workload: {trace: %s}}}}" % trace
+    for rows, words in [
+        ("time,key,size,operation\n0,a,5,get\n0.5,b,x,get\n", "trace.csv:3:"), ("0,a,5,gte\n", "trace.csv:1:"),
+        ("0,a b,5,get\n", "trace.csv:1:"), ("", "trace.csv"),
+    ]:
+        trace.write_text(rows)
+        run = Run(file=text)
+        assert run.code == 104 and words in run.err, (rows, run)
+
+
+SCRIPT = """import memcached from 'k6/x/memcached';
+import { check } from 'k6';
+const client = new memcached.Client({ timeout: '500ms', shared: %s });
+export const options = { vus: 3, iterations: 30 };
+export default async function () {
+    try { await client.get('k'); check(true, { told: () => false }); } catch (error) {
+        check(error, { told: one => one instanceof Error && one.message.startsWith('get: ') });
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("answer, words", [
+    (None, "the server closed the connection"), (b"", "no answer within 500ms"),
+    (b"HTTP/1.1 400 Bad Request\r\n", "nonsense: 'HTTP/1.1 400 Bad Request' in answer to get"),
+    (b"VALUE k 0 3\r\nabcdefgh\r\nEND\r\n", "not memcached's protocol"), (b"x" * 70_000, "not memcached's protocol"),
+    (b"VALUE other 0 1\r\nx\r\nEND\r\n", "the value of another key, 'other'"), (b"SERVER_ERROR busy\r\n", ""),
+], ids=["closes", "stalls", "HTTP", "long value", "long line", "another key", "refuses"])
+@pytest.mark.parametrize("shared", ["true", "false"])
+def test_a_script_is_told_what_its_server_does(liar, answer, words, shared):
+    began = time.monotonic()
+    run = Run("--server", liar(lambda number: answer), file=SCRIPT % shared, name="s.js")
+    assert run.code == 0, run
+    assert run.root["checks"]["told"] == {**run.root["checks"]["told"], "passes": 30, "fails": 0}, run
+    assert words in run.err and run.metrics["memcached_req_failed"]["passes"] == 30, run
+    assert run.metrics["iterations"]["count"] == 30
+    assert time.monotonic() - began < 25
+
+
+EXECUTORS = {
+    "shared-iterations": "vus: 2, iterations: 1000000000, maxDuration: 60s", "per-vu-iterations": "vus: 2, iterations: 1000000000, maxDuration: 60s",
+    "constant-vus": "vus: 2, duration: 60s", "ramping-vus": "startVUs: 2, stages: [{duration: 60s, target: 3}]",
+    "constant-arrival-rate": "rate: 100, duration: 60s, preAllocatedVUs: 2",
+    "ramping-arrival-rate": "startRate: 100, stages: [{duration: 60s, target: 200}], preAllocatedVUs: 2",
+}
+
+
+@pytest.mark.parametrize("kind", ["workload", "script"])
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_ctrl_c_ends_every_executor_with_its_summary(server, tmp_path, executor, kind):
+    (tmp_path / "options.yaml").write_text(
+        "{scenarios: {one: {executor: %s, %s}}, thresholds: {iterations: ['count>20']}%s}"
+        % (executor, EXECUTORS[executor], ", workload: {operations: {get: 1}}" if kind == "workload" else ""))
+    (tmp_path / "s.js").write_text(
+        "import memcached from 'k6/x/memcached';\nexport default async function () { await memcached.get('k'); }\n"
+        "export function teardown() { console.log('TORN DOWN'); }\n")
+    path = ["options.yaml"] if kind == "workload" else ["s.js", "--config", "options.yaml"]
+    process = subprocess.Popen(
+        [command(), "run", *path, "--server", f"127.0.0.1:{server.port}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, cwd=tmp_path)
+    time.sleep(1.2)
+    out = interrupt(process)
+    assert process.returncode == 105, out
+    assert "TOTAL RESULTS" in out and "✓ 'count>20'" in out and ("TORN DOWN" in out) == (kind == "script"), out
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ def test_keys_are_stored_before_the_start(server, executor):
 
 
 @pytest.mark.parametrize(
-    "answer, words", [(b"", "preload: no answer for 10s"), (CLOSE, "ERRO the ")])
+    "answer, words", [
+        (b"", "preload: no answer for 10s"), (CLOSE, "ERRO the "), (b"SERVER_ERROR busy\r\n", "preload: refused for 10s")])
 def test_keys_that_cannot_be_stored_end_it(answer, words):
     began = time.monotonic()
     with Stub(lambda *_: answer) as stub:
@@ -41,6 +42,26 @@ def test_keys_that_cannot_be_stored_end_it(answer, words):
     assert run.code == 102, run
     assert words in run.err
     assert time.monotonic() - began < 30
+
+
+def test_keys_that_are_refused_at_first_are_stored_all_the_same():
+    """A server that has too much to do for two of three requests."""
+    asked, stored = [], set()
+
+    def reply(words, value):
+        if value is None:
+            return b"VALUE %s 0 1\r\nx\r\nEND\r\n" % words[1].encode() if words[1] in stored else b"END\r\n"
+        asked.append(1)
+        if len(asked) % 3:
+            return b"SERVER_ERROR 307 busy\r\n"
+        stored.add(words[1])
+        return b"STORED\r\n"
+
+    with Stub(reply) as stub:
+        run = Run(
+            "--server", stub.address, file="{vus: 3, iterations: 300, workload: {operations: {get: 1}, keys: 200, preload: true}, "
+            "thresholds: {memcached_hits: ['rate==1']}}")
+    assert run.code == 0 and len(stored) == 200, run
 
 
 def test_an_outage_is_in_the_figures():

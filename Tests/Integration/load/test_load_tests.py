@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bed import Server
+from client.probe import hurry
 
 from router.bed import Router
 from streams.test_streams import Pair
@@ -23,15 +24,29 @@ from .runner import Run
 
 pytestmark = pytest.mark.ours
 
+# What a node can serve is known: 5,000 requests a second.
+SLOW = ["--overload-test-service-time", "200us"]
 LOAD_TESTS = Path(__file__).resolve().parents[3] / "LoadTests"
 
 
 @pytest.mark.parametrize("path", sorted(LOAD_TESTS.glob("*.[jy]*")), ids=lambda path: path.name)
 def test_a_load_test_holds(path, tmp_path):
     storage = ["--storage-backend", "rocksdb", "--storage-path", str(tmp_path / "rows")]
-    with Server(storage if path.name.startswith(("write-through", "consistency")) else []) as server:
-        done = Run("run", path, "--server", f"127.0.0.1:{server.port}")
+    own = {"write-through.yaml": storage, "consistency.js": storage, "overload.yaml": [*SLOW, "-t", "1"]}
+    is_timed = path.name == "overload.yaml"
+    with Server(own.get(path.name, [])) as server:
+        # What the node can serve is known only where it has a processor.
+        if is_timed:
+            hurry(server.pid)
+        done = Run("run", path, "--server", f"127.0.0.1:{server.port}", punctual=is_timed)
     assert done.code == 0, done
+
+
+def test_overload_fails_where_nothing_is_refused():
+    """The same node without its shedding lets everybody wait: the load test sees it."""
+    with Server([*SLOW, "-t", "1", "--overload-target", "0"]) as server:
+        done = Run("run", LOAD_TESTS / "overload.yaml", "--server", f"127.0.0.1:{server.port}")
+    assert done.code == 99 and "✗ 'p(99)<150'" in done.out and "✗ 'rate>2000'" in done.out, done
 
 
 def test_failover_holds_while_a_node_is_lost(tmp_path):

@@ -2,13 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The search for the highest rate that keeps an objective, and the probe that measures beside the load."""
 
+import csv
+import gzip
 import json
+import re
 import time
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 
 from .runner import Run
 from .stub import Stub
+from .test_outputs import samples
 
 pytestmark = pytest.mark.ours
 
@@ -51,6 +56,30 @@ def test_a_search_finds_what_a_server_can(file, name):
     assert "the highest rate that keeps p90<60ms" in done.err
 
 
+def test_a_searchs_samples_and_page_are_of_all_trials(tmp_path):
+    out, rows, page = tmp_path / "out.json.gz", tmp_path / "out.csv", tmp_path / "page.html"
+    with Stub(one_at_a_time(0.005)) as stub:
+        done = Run(
+            "--server", stub.address, "--search", "p90<60ms", "--search-time", "500ms", "--json", "--tag", "run=one", "-o", f"json={out}",
+            "-o", f"csv={rows}", "--report", page, file=SCENARIO)
+    assert done.code == 0, done
+    found = json.loads(done.out)
+    rates = sorted({one["rate"] for one in found["trials"]})
+    points, known = samples(gzip.open(out, "rt").read())
+    tags = sorted(float(tag) for tag in {one["tags"]["search_rate"] for one in points["memcached_req_duration"]})
+    assert tags == pytest.approx(rates, abs=0.06) and len(rates) > 2
+    assert all(one["tags"]["run"] == "one" for one in points["memcached_reqs"])
+    with open(rows, newline="") as file:
+        table = [row for row in csv.DictReader(file) if row["metric_name"] == "memcached_reqs"]
+    assert len(table) == len(points["memcached_reqs"]) and len(list(known)) > 5
+    text = page.read_text()
+    assert not re.search(r"(src|href)=|url\(|@import|https?://", text)
+    ElementTree.fromstring(re.search(r"<svg.*?</svg>", text, re.DOTALL)[0])
+    assert text.count('<td class="good">kept</td>') == len([one for one in found["trials"] if one["kept"]])
+    assert "the highest rate that keeps p90&lt;60ms" in text and text.count("not kept") == len(
+        [one for one in found["trials"] if not one["kept"]])
+
+
 def test_thresholds_are_not_a_searchs(server):
     text = SCENARIO + "thresholds: {memcached_reqs: ['count<0']}\n"
     done = Run("--server", f"127.0.0.1:{server.port}", "--search", "p50<1ns", "--search-time", "100ms", file=text)
@@ -65,8 +94,8 @@ def test_a_search_that_finds_nothing(server):
 @pytest.mark.parametrize("arguments, words", [
     (["--search", "p99"], "expected a figure and a time"), (["--probe", "0"], "expected 1 to"),
     (["--search", "p99<2ms", "--search-time", "x"], "--search-time"),
-    (["--search", "p99<2ms", "--out", "json"], "--search: --out is of one test"),
-    (["--search", "p99<2ms", "--report", "r.html"], "--search: --report is of one test"),
+    (["--search", "p99<2ms", "--out", "json"], "--search: --out needs a file"),
+    (["--search", "p99<2ms", "--out", "noise"], "allowed are json, csv"),
 ])
 def test_what_cannot_be_searched_or_probed(server, arguments, words):
     done = Run("--server", f"127.0.0.1:{server.port}", *arguments, file=SCENARIO)

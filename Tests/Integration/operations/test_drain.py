@@ -14,7 +14,7 @@ import urllib.request
 
 import pytest
 
-from bed import Closed, Server, free_port
+from bed import Closed, Server, free_port, until
 from discovery.test_members import Etcd
 from router.bed import Router
 from storage import database
@@ -284,10 +284,3 @@ def test_leaves_the_members_first(tmp_path):
             assert time.monotonic() - told < 5
     finally:
         etcd.stop()
-
-
-def until(holds, seconds=10):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)

@@ -9,7 +9,8 @@ import select
 import socket
 import time
 
-Source = collections.namedtuple("Source", "line rate connections host", defaults=("127.0.0.1",))
+# `greeting` is a request that a connection sends before all others, a login say; its answer is a line.
+Source = collections.namedtuple("Source", "line rate connections host greeting", defaults=("127.0.0.1", None))
 
 
 class Outcome:
@@ -25,6 +26,8 @@ class Outcome:
         self.served_due = []
         self.refused_due = []
         self.others = collections.Counter()
+        # How late the load itself was, where it was measured.
+        self.late = []
         # When the load began, as time.monotonic() tells it, and how many seconds of it count.
         self.began = 0.0
         self.seconds = 0.0
@@ -63,7 +66,7 @@ class Outcome:
             if counts(at - latency):
                 kept.refused_due.append(at)
                 kept.refusal_latencies.append(latency)
-        kept.refused, kept.others = len(kept.refused_due), self.others
+        kept.refused, kept.others, kept.late = len(kept.refused_due), self.others, self.late
         kept.offered = kept.served + kept.refused + sum(self.others.values())
         return kept
 
@@ -73,9 +76,13 @@ class Outcome:
 
 
 class _Connection:
-    def __init__(self, port, host, outcome):
+    def __init__(self, port, host, outcome, greeting=None):
         self.socket = socket.create_connection(("127.0.0.1", port), source_address=(host, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if greeting:
+            self.socket.sendall(greeting)
+            answer = self.socket.recv(100)
+            assert answer == b"STORED\r\n", answer
         self.socket.setblocking(False)
         self.outcome = outcome
         # Of each request that has no answer: when it was due, how often it may be sent again, and its line.
@@ -126,7 +133,7 @@ def run(port, sources, seconds, seed, retries=0):
     for source in sources:
         outcome = Outcome()
         outcomes.append(outcome)
-        connections = [_Connection(port, source.host, outcome) for _ in range(source.connections)]
+        connections = [_Connection(port, source.host, outcome, source.greeting) for _ in range(source.connections)]
         for connection in connections:
             poll.register(connection.socket.fileno(), select.EPOLLIN)
             by_fd[connection.socket.fileno()] = connection

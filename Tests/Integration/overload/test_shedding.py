@@ -6,7 +6,10 @@ Service takes a set time here (`overload.testServiceTime`), so that one machine 
 bounds are wide: they are to hold on a machine that does other things too. docs/overload.md has the figures.
 """
 
+import contextlib
+import itertools
 import os
+import random
 import socket
 import struct
 import time
@@ -266,3 +269,96 @@ def test_a_listener_has_a_class_and_a_reply(tmp_path):
         assert sum(int(figures[f"shed_default_{reason}"]) for reason in ("ratio", "age", "share")) == 0
     finally:
         server.stop()
+
+
+BUSY = b"SERVER_ERROR 307 busy\r\n"
+
+
+def exchanged(client, sent, count):
+    """What comes for a buffer of requests, `count` bytes of it, and nothing behind."""
+    client.send(sent + b"mn\r\n")
+    found = client.read(count + 4)
+    assert found.endswith(b"MN\r\n"), found[-200:]
+    return found[:-4]
+
+
+def test_a_buffer_of_reads_is_refused_line_by_line():
+    """Most of it is refused without being taken apart; what is no plain get keeps its own answer, and its place."""
+    plain = [b"get k\r\n", b"get another:key\n", b"get " + b"x" * 250 + b"\r\n"]
+    others = [
+        (b"get a b c\r\n", BUSY), (b"gets k\r\n", BUSY), (b"mg k v\r\n", BUSY), (b"set k 0 0 3\r\nabc\r\n", BUSY),
+        (b"set k 0 0 3 noreply\r\nabc\r\n", b""), (b"mn\r\n", b"MN\r\n"), (b"version\r\n", None),
+        (b"get " + b"x" * 251 + b"\r\n", b"CLIENT_ERROR bad command line format\r\n"), (b"get\r\n", b"CLIENT_ERROR bad command line format\r\n"),
+        (b"nonsense\r\n", b"ERROR\r\n"),
+    ]  # fmt: skip
+    choices = random.Random(SEED)
+    with Server("-t 1 -m 64 --overload-test-refusal true") as node, node.client() as client:
+        client.send(b"version\r\n")
+        version = client.line().encode() + b"\r\n"
+        refused = 0
+        # The last is more than goes out, and more than is looked at, in a turn.
+        for length in [*(choices.randrange(1, 400) for _ in range(30)), 20_000]:
+            sent, wanted, gets = b"", b"", 0
+            for _ in range(length):
+                if choices.random() < 0.9:
+                    sent, wanted, gets = sent + choices.choice(plain), wanted + BUSY, gets + 1
+                else:
+                    line, reply = choices.choice(others)
+                    sent, wanted = sent + line, wanted + (version if reply is None else reply)
+            assert exchanged(client, sent, len(wanted)) == wanted, f"MARTLET_SEED={SEED}"
+            refused += gets
+        counts = client.stats("overload")
+        counted = sum(int(number) for name, number in counts.items() if name.startswith("shed_default_"))
+        assert counted > refused > 1000
+
+
+def test_a_pipeline_under_overload_keeps_its_order(tmp_path):
+    """Some of a buffer's reads are served and some refused: each key's answer is in its place."""
+    with Node(tmp_path, target="1ms", service="100us") as node, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(node.server.client()) for _ in range(8)]
+        for number in range(10):
+            assert clients[0].set(f"k{number}", b"v%d" % number) == "STORED"
+        served = refused = 0
+        deadline = time.monotonic() + 20
+        while (served < 200 or refused < 200) and time.monotonic() < deadline:
+            for client in clients:
+                client.send(b"".join(b"get k%d\r\n" % (number % 10) for number in range(300)))
+            for client, number in itertools.product(clients, range(300)):
+                line = client.line()
+                if line == "SERVER_ERROR 307 busy":
+                    refused += 1
+                    continue
+                key = number % 10
+                assert line == f"VALUE k{key} 0 2" and client.line() == f"v{key}" and client.line() == "END"
+                served += 1
+        print(served, refused)
+        assert served >= 200 and refused >= 200
+
+
+def test_a_class_is_named_by_its_name_or_letter_and_no_higher_than_the_listeners(tmp_path):
+    low = free_port()
+    wanted = {
+        "": ("default", "background"), " Pcritical": ("critical", "background"), " Pc": ("critical", "background"),
+        " Pb": ("background", "background"), " v Psheddable": ("sheddable", "background"),
+        # Tokens of others, which mean something to them.
+        " Pcr": ("default", "background"), " Pbackend-7": ("default", "background"), " Pcriticalx": ("default", "background"),
+    }  # fmt: skip
+    file = tmp_path / "node.yaml"
+    file.write_text("overload: {testRefusal: true, listeners: [{tag: low, class: background}]}\n")
+    port = free_port()
+    words = ["-l", f"127.0.0.1:{port},tag[low]:127.0.0.1:{low}", "-t", "1", "--config", str(file)]
+    with Server(words, listen=False, wait=("127.0.0.1", port)) as server, server.client() as high:
+        def counts():
+            return {name: int(high.stats("overload")[f"shed_{name}_ratio"]) for name in ("critical", "default", "sheddable", "background")}
+
+        with contextlib.closing(socket.create_connection(("127.0.0.1", low))) as connection:
+            for token, classes in wanted.items():
+                for is_low, expected in enumerate(classes):
+                    before = counts()
+                    if is_low:
+                        connection.sendall(f"mg k{token}\r\n".encode())
+                        assert connection.recv(100) == BUSY
+                    else:
+                        assert high.ask(f"mg k{token}") == "SERVER_ERROR 307 busy"
+                    after = counts()
+                    assert {name for name in after if after[name] > before[name]} == {expected}, (token, is_low)

@@ -6,6 +6,9 @@ import threading
 import time
 
 import pytest
+from bed import Crew, until
+
+from .bed import FakeServer, lines
 
 HOT = "--hot-keys-cache-ttl=100ms --hot-keys-threshold=300"
 
@@ -15,14 +18,14 @@ def node(start):
     return start("-m 64 -t 1")
 
 
-class Readers:
+class Readers(Crew):
     """Clients that read a key over and over, each on a connection of its own; the values that came, newest last."""
 
     def __init__(self, router, key, clients=6):
-        self.router, self.key, self.over, self.problems, self.reads = router, key, threading.Event(), [], 0
-        self.threads = [threading.Thread(target=self.run) for _ in range(clients)]
+        super().__init__(clients)
+        self.router, self.key, self.problems, self.reads = router, key, [], 0
 
-    def run(self):
+    def run(self, number):
         last = 0
         with self.router.client() as one:
             while not self.over.is_set():
@@ -37,23 +40,10 @@ class Readers:
                     last = value
                     self.reads += 1
 
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        for thread in self.threads:
-            thread.join(20)
-
 
 def await_hot(router, seconds=10):
-    end = time.monotonic() + seconds
     with router.client() as one:
-        while int(one.stats()["hot_keys"]) == 0:
-            assert time.monotonic() < end, "the key never became hot"
-            time.sleep(0.1)
+        until(lambda: int(one.stats()["hot_keys"]) > 0, seconds, "a hot key", pause=0.1)
 
 
 def test_a_hot_key_costs_its_server_little(route, node):
@@ -69,8 +59,61 @@ def test_a_hot_key_costs_its_server_little(route, node):
         assert served > 1000 and asked < served / 5
         assert int(one.stats()["hot_hits"]) > 1000
         # What nobody reads is not hot for long.
-        time.sleep(2.5)
-        assert one.stats()["hot_keys"] == "0"
+        end = time.monotonic() + 8
+        while one.stats()["hot_keys"] != "0":
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_what_is_hot_for_its_node_is_hot_for_every_router(route, node, learns):
+    """Each router's clients read the key less often than the threshold; its node is asked by all of them."""
+    flags = f"-t 1 --hot-keys-cache-ttl=100ms --hot-keys-threshold=400 --hot-keys-learn={str(learns).lower()}"
+    routers = [route([node], flags) for _ in range(4)]
+    clients = [router.client() for router in routers]
+    clients[0].set("hot", "1")
+    end = time.monotonic() + (20 if learns else 5)
+    # 200 gets a second of each.
+    while not (learns and all(int(one.stats()["hot_hits"]) for one in clients)):
+        begun = time.monotonic()
+        for _ in range(50):
+            for one in clients:
+                one.send("get hot\r\n" * 2)
+                assert [one.line() for _ in range(6)] == ["VALUE hot 0 1", "1", "END"] * 2
+            time.sleep(0.01)
+        if time.monotonic() > end:
+            assert not learns, [one.stats()["hot_keys"] for one in clients]
+            break
+        print(f"{400 / (time.monotonic() - begun):.0f} gets a second at the node, of four routers")
+    hits = [int(one.stats()["hot_hits"]) for one in clients]
+    assert all(hits) if learns else not any(hits)
+    with node.client() as direct:
+        rates = direct.stats("hotrates")
+        assert all(len(name) == 16 and int(rate) > 0 for name, rate in rates.items())
+    for one in clients:
+        one.close()
+
+
+def test_a_server_without_such_an_answer_is_asked_once(route):
+    """A memcached of others: it says ERROR, and serves on."""
+    asked = []
+
+    def talk(connection):
+        for line in lines(connection):
+            if line.startswith(b"stats"):
+                asked.append(line)
+                connection.sendall(b"ERROR\r\n")
+            else:
+                connection.sendall(b"VALUE k 0 1\r\n1\r\nEND\r\n")
+
+    with FakeServer(talk) as server:
+        router = route([server], f"-t 1 {HOT}")
+        with router.client() as one:
+            end = time.monotonic() + 4
+            while time.monotonic() < end:
+                assert one.get("k") == b"1"
+                time.sleep(0.01)
+    assert asked == [b"stats hotrates"]
 
 
 def test_nobody_reads_what_was_there_before_a_write(route, node):
@@ -131,10 +174,7 @@ def three(start):
 
 
 def await_spread(client, reads=300, seconds=15):
-    end = time.monotonic() + seconds
-    while int(client.stats()["hot_spread"]) < reads:
-        assert time.monotonic() < end, "the key was never read from a copy"
-        time.sleep(0.1)
+    until(lambda: int(client.stats()["hot_spread"]) >= reads, seconds, "a read from a copy", pause=0.1)
 
 
 def test_a_hot_key_is_read_from_several_servers(route, three):
@@ -194,6 +234,45 @@ def test_what_others_write_is_read_when_copies_have_expired(route, three):
             direct.set("hot", "2")
             time.sleep(3)
             assert {one.get("hot") for _ in range(50)} == {b"2"}
+
+
+def test_copies_that_several_routers_make_are_old_for_no_longer_than_is_said(route, three):
+    """Two routers fill copies for each other's clients and write by turns: copyTTL and two seconds are the bound."""
+    routers = [route(three, f"-t 1 {SPREAD}") for _ in range(2)]
+    acked, reads, over = [], [], threading.Event()
+
+    def read(router):
+        with router.client() as one:
+            while not over.is_set():
+                asked = time.monotonic()
+                reads.append((asked, int(one.get("hot"))))
+
+    with routers[0].client() as one, routers[1].client() as two:
+        one.set("hot", "0")
+        threads = [threading.Thread(target=read, args=(router,)) for router in routers * 2]
+        for thread in threads:
+            thread.start()
+        try:
+            for writer in (one, two):
+                await_spread(writer)
+            fills = [int(writer.stats()["hot_fills"]) for writer in (one, two)]
+            for number in range(1, 41):
+                assert (one, two)[number % 2].set("hot", str(number)) == "STORED"
+                acked.append((time.monotonic(), number))
+                time.sleep(0.2)
+            filled = [int(writer.stats()["hot_fills"]) for writer in (one, two)]
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join(10)
+        assert sum(filled) > sum(fills), "nobody made a copy while it was written"
+    age = 0.0
+    for asked, value in reads:
+        # For how long there had been a newer one.
+        newer = next((at for at, number in acked if number > value), asked)
+        age = max(age, asked - newer)
+    print(f"{len(reads)} reads, {filled} copies made, the oldest value {age:.2f} s behind")
+    assert age < 3.5
 
 
 def test_a_copy_on_a_server_that_is_gone_costs_nothing(route, three):

@@ -6,12 +6,11 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 import time
 import urllib.request
 
 import pytest
-from bed import free_port
+from bed import Crew, free_port, until
 from discovery import dns
 from discovery.etcd import Etcd
 
@@ -20,12 +19,12 @@ from .bed import default_router
 QUICK = "--discovery-settle=50ms --discovery-loss-confirmation=1s"
 
 
-class Load:
+class Load(Crew):
     """Clients that set and get, each its own keys, until they are told to stop; what was answered wrongly."""
 
     def __init__(self, router, clients=4):
-        self.router, self.over, self.wrong, self.counts = router, threading.Event(), [], []
-        self.threads = [threading.Thread(target=self.run, args=(seed,)) for seed in range(clients)]
+        super().__init__(clients)
+        self.router, self.wrong, self.counts = router, [], []
 
     def run(self, seed):
         with self.router.client() as one:
@@ -43,15 +42,7 @@ class Load:
                         self.wrong.append(said)
             self.counts.append(count)
 
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        for thread in self.threads:
-            thread.join(20)
+    def verify(self):
         assert len(self.counts) == len(self.threads) and sum(self.counts) > 200
         assert not self.wrong, self.wrong[:3]
 
@@ -62,10 +53,7 @@ def servers(router):
 
 
 def eventually(function, expected, timeout=15):
-    end = time.monotonic() + timeout
-    while function() != expected:
-        assert time.monotonic() < end, (function(), expected)
-        time.sleep(0.05)
+    until(lambda: function() == expected, timeout, lambda: (function(), expected), pause=0.05)
 
 
 def pools(router):

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a router is run: configuration, reload, statistics, metrics, TLS, ends, and what many servers and clients cost."""
 
+import contextlib
 import json
 import os
 import resource
@@ -132,6 +133,97 @@ def test_reload_under_load_drops_nothing(route, start, tmp_path):
     assert router.says("reload failed"), router.output()
 
 
+def test_the_last_configuration_that_could_be_used_survives_a_restart(route, nodes, tmp_path):
+    """Two files, of which the imported one is broken while the router is down; mended, it counts again."""
+    file, servers, last = tmp_path / "router.json", tmp_path / "servers.json", tmp_path / "last"
+
+    def write(*ports):
+        fresh = tmp_path / "fresh"
+        fresh.write_text(json.dumps([f"127.0.0.1:{port}" for port in ports]))
+        os.replace(fresh, servers)
+
+    file.write_text('{"pools": {"A": {"servers": "@import(servers.json)"}}, "route": "PoolRoute|A"}')
+    write(nodes[0].port)
+    flags = f"--config {file} --last-good-file {last}"
+    router = route((), flags)
+    write(nodes[0].port, nodes[1].port)
+    end = time.monotonic() + 10
+    while str(nodes[1].port) not in (last.read_text() if last.exists() else ""):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert last.stat().st_mode & 0o777 == 0o600
+    router.signal(signal.SIGTERM)
+    assert router.wait() == 0
+    servers.write_text("[")
+    ended = run("--config", str(file), "--check-config")
+    assert ended.returncode == 78, ended.stdout
+    router = route((), flags)
+    assert router.says("the configuration is wrong: the last good one is used")
+    with router.client() as one:
+        assert sorted(one.stats("servers")) == sorted(f"127.0.0.1:{node.port}" for node in nodes[:2])
+        assert one.set("k", "v") == "STORED" and one.get("k") == b"v"
+        write(nodes[2].port)
+        end = time.monotonic() + 10
+        while list(one.stats("servers")) != [f"127.0.0.1:{nodes[2].port}"]:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def test_runtime_variables_are_read_again_when_they_change(route, nodes, tmp_path):
+    file, variables = tmp_path / "router.json", tmp_path / "variables.json"
+
+    def weigh(*weights):
+        fresh = tmp_path / "fresh"
+        fresh.write_text(json.dumps({"hash_route_weights": {"west": weights}}))
+        os.replace(fresh, variables)
+
+    servers = [f"127.0.0.1:{node.port}" for node in nodes[:2]]
+    chosen = {"type": "PoolRoute", "pool": "W", "hash": {"hash_func": "WeightedCh3Rv", "weights_rv": "west"}}
+    file.write_text(json.dumps({"pools": {"W": {"servers": servers}}, "route": chosen}))
+    weigh(1, 0)
+    router = route((), f"--config {file} --runtime-variables {variables}")
+    with router.client() as one:
+        assert one.ask("get __mcrouter__.route(get,k)").startswith("VALUE ")
+        assert (one.line(), one.line()) == (servers[0], "END")
+        assert one.set("k", "v") == "STORED"
+        with nodes[0].client() as direct:
+            assert direct.get("k") == b"v"
+        weigh(0, 1)
+        end = time.monotonic() + 10
+        while one.get("k") is not None:
+            assert time.monotonic() < end, "the change was not noticed"
+            time.sleep(0.05)
+        one.set("k", "w")
+        with nodes[1].client() as direct:
+            assert direct.get("k") == b"w"
+        # What is wrong changes nothing.
+        weigh(0, 7)
+        assert router.says("reload failed")
+        assert one.get("k") == b"w"
+
+
+def test_elasticache_clients_are_told_the_servers_of_the_only_pool(route, nodes, routed):
+    def ask(router):
+        with router.client() as one:
+            head = one.ask("config get cluster")
+            if not head.startswith("CONFIG "):
+                return head
+            rest = [one.line() for _ in range(4)]
+            return head, rest
+
+    begun = int(time.time())
+    router = route(nodes, "-t 1")
+    head, (version, line, blank, end) = ask(router)
+    members = " ".join(f"127.0.0.1||{node.port}" for node in nodes)
+    assert line == members and (blank, end) == ("", "END")
+    assert head == f"CONFIG cluster 0 {len(version) + len(line) + 2}"
+    assert begun - 5 <= int(version) <= time.time() + 5
+    assert ask(routed({"route": "a"})) == "SERVER_ERROR the router has 3 pools: ask a node"
+    with router.client() as one:
+        assert one.ask("config get owners") == "ERROR"
+        assert one.ask("mn") == "MN"
+
+
 def test_sigterm_ends_after_the_replies(route, nodes):
     router = route(nodes)
     with router.client() as one:
@@ -183,6 +275,65 @@ def test_tls_on_both_sides_with_certificates(route, start, tmp_path):
     router = route([node], f"--upstream-tls-enabled --upstream-tls-ca {other}/ca.pem")
     with router.client() as one:
         assert one.ask("get t") == "SERVER_ERROR connection error"
+
+
+def test_revoked_clients_and_servers_are_nobodys(route, start, tmp_path):
+    def openssl(*words):
+        subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=tmp_path)
+
+    def publish():
+        openssl("ca", "-config", "ca.cnf", "-gencrl", "-out", "revoked.pem")
+
+    certificates(tmp_path)
+    (tmp_path / "index.txt").touch()
+    (tmp_path / "ca.cnf").write_text(
+        "[ca]\ndefault_ca = own\n[own]\ndatabase = index.txt\ndefault_md = sha256\ncertificate = ca.pem\n"
+        "private_key = ca.key\ndefault_crl_days = 1\n")  # fmt: skip
+    publish()
+    # The node's certificate; the router has the second, its client the third.
+    for name in ("one", "two", "three"):
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key", "-out",
+                f"{name}.csr", "-subj", f"/CN={name}")  # fmt: skip
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
+                f"{name}.pem", "-days", "2", "-extfile", "ext")  # fmt: skip
+    node = start(f"-m 64 -Z -o ssl_chain_cert={tmp_path}/one.pem,ssl_key={tmp_path}/one.key")
+    lists = tmp_path / "revoked.pem"
+    router = route(
+        [node],
+        f"--tls-enabled --tls-certificate {tmp_path}/two.pem --tls-key {tmp_path}/two.key --tls-ca {tmp_path}/ca.pem "
+        f"--tls-verify require --tls-crl {lists} --upstream-tls-enabled --upstream-tls-ca {tmp_path}/ca.pem "
+        f"--upstream-tls-crl {lists}",
+    )
+    context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    context.load_cert_chain(tmp_path / "three.pem", tmp_path / "three.key")
+
+    def ask(one, line):
+        one.sendall(line + b"\r\n")
+        return one.recv(1000)
+
+    def reload(said):
+        router.signal(signal.SIGHUP)
+        assert router.says(said)
+
+    with context.wrap_socket(router.connect(), server_hostname="127.0.0.1") as one:
+        assert ask(one, b"mg k v") == b"EN\r\n"
+        openssl("ca", "-config", "ca.cnf", "-revoke", "one.pem")
+        publish()
+        reload('"reloaded"')
+        assert ask(one, b"mg k v").startswith(b"SERVER_ERROR")
+        lists.write_text("")
+        reload("the last good lists stay in use")
+        assert ask(one, b"mg k v").startswith(b"SERVER_ERROR")
+        openssl("ca", "-config", "ca.cnf", "-revoke", "three.pem")
+        publish()
+        router.signal(signal.SIGHUP)
+        one.settimeout(10)
+        with contextlib.suppress(OSError):
+            assert one.recv(100) == b""
+    with pytest.raises(OSError), context.wrap_socket(router.connect(), server_hostname="127.0.0.1") as one:
+        one.settimeout(10)
+        assert ask(one, b"mn") == b"MN\r\n"
+        pytest.fail("a revoked client was served")
 
 
 def test_200_servers_and_10000_clients_have_bounded_memory(route):

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A router in front of servers that have too much to do: it sends them what they can take, and says busy to the rest."""
 
+import json
 import threading
 import time
 
+from behaviour.test_auth import login
 from overload.openloop import Source, run
 
 from .bed import FakeServer, lines
@@ -38,8 +40,10 @@ class SlowServer(FakeServer):
             connection.sendall(b"HD\r\n" if line.startswith(b"m") else b"END\r\n")
 
 
-def figures(router, server):
+def figures(router, server, user=None, password=None):
     with router.client() as one:
+        if user:
+            login(one, user, password)
         row = one.stats("servers")[f"127.0.0.1:{server.port}"]
     return dict(field.split(":", 1) for field in row.split())
 
@@ -115,6 +119,49 @@ def test_what_a_server_would_refuse_is_not_sent(route):
         before = figures(router, server)["throttled"]
         run(router.port, [Source(b"mg k s\r\n", 500, 5)], 1, SEED)
         assert figures(router, server)["throttled"] == before
+
+
+class Rationed(SlowServer):
+    """A server that takes so many requests a second, whosever they are, and refuses the others."""
+
+    def __init__(self, rate):
+        self.rate, self.room, self.last = rate, 0.0, time.monotonic()
+        super().__init__(0, self.is_too_many)
+
+    def is_too_many(self, line):
+        with self.lock:
+            now = time.monotonic()
+            self.room = min(self.room + self.rate * (now - self.last), self.rate / 20)
+            self.last = now
+            if self.room < 1:
+                return True
+            self.room -= 1
+            return False
+
+
+def test_tenants_share_what_a_server_takes(route, tmp_path):
+    """Of what is sent to a server that refuses most, who asks for less than an even part has all of its own sent, and who
+    asks for twenty times that the rest. Without tenants both lose the same part."""
+    (tmp_path / "users").write_text("modest:m\ngreedy:g\n")
+    tenants = [{"name": name, "users": [name]} for name in ("modest", "greedy")]
+    parts = []
+    for named in (tenants, []):
+        file = tmp_path / "router.yaml"
+        file.write_text(json.dumps({"tenants": named}))
+        with Rationed(300) as server:
+            router = route([server], f"-t 1 --auth-file {tmp_path}/users --config {file}")
+            sources = [
+                Source(b"mg k s\r\n", rate, 4, greeting=b"set auth 0 0 8\r\n%s %s\r\n" % (user, user[:1]))
+                for user, rate in ((b"modest", 100), (b"greedy", 2000))]  # fmt: skip
+            run(router.port, sources, 1, SEED)
+            modest, greedy = run(router.port, sources, 4, SEED)
+            for one in (modest, greedy):
+                assert one.offered == one.served + one.refused, "each request has its answer, in order"
+            assert int(figures(router, server, "greedy", "g")["throttled"]) > 0.4 * greedy.offered
+            parts.append(modest.served / modest.offered / (greedy.served / greedy.offered))
+    shared, unshared = parts
+    print("parts of the modest one by those of the greedy one:", parts)
+    assert shared > 2 and shared > 1.7 * unshared, parts
 
 
 def test_deletes_are_sent_whatever_the_server_refuses(route):

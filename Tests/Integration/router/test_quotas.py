@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from bed import free_port
+from bed import free_port, until
 from behaviour.test_auth import login
 from behaviour.test_quotas import BUSY, BUSY_BYTES, FULL, ONCE, ask_often, everybody, spend
-from behaviour.test_tenants import STORE, exchange, metrics, reply, until
+from behaviour.test_tenants import STORE, exchange, metrics, reply
 from differential import binary
 
 from .test_tenants import sent

@@ -201,7 +201,13 @@ def test_a_listed_server_warms_up_until_its_router_is_told(route, start, tmp_pat
     ("--warm-up-hash=multiProbe", "members: missing"),
     ("--warm-up-hash=multiProbe --members=a:1", "register.address: missing"),
     ("--warm-up-hash=jump --members=dns+a:1 --register-address=b:1", "cannot say that a node warms up"),
+    ("--warm-up-hash=jump --members=dnssrv+_m._tcp.a --register-address=b:1", "cannot say that a node warms up"),
+    ("--warm-up-hash=jump --members=k8s:///prod/cache --register-address=b:1", "cannot say that a node warms up"),
     ("--warm-up-hash=jump --members=a:1 --register-address=a:1 --storage-backend=memory", "only caches fetch"),
+    ("--warm-up-hash=jump --members=a:1 --register-address=a:1 --storage-backend=postgres", "only caches fetch"),
+    ("--warm-up-hash=jump --members=a:1 --register-address=a:1 --tls-enabled --tls-certificate=x", "no TLS, no -Y"),
+    ("--warm-up-hash=jump --members=a:1 --register-address=a:1 -Z -o ssl_chain_cert=x", "no TLS, no -Y"),
+    ("--warm-up-hash=jump --members=a:1 --register-address=a:1 -Y x", "no TLS, no -Y"),
     ("--warm-up-hash=jump --members=a:1 --register-address=a:1 --warm-up-tag=x", "expected two characters"),
 ])
 def test_settings_are_checked(flags, says):

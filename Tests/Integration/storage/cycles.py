@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load, crash, start, look: what was acknowledged is there, what was not is wholly there or not at all.
 
-    python -m storage.cycles --seed 7 --cycles 15 [--durability group]       # prints JSON
+    python -m storage.cycles --seed 7 --cycles 15 [--durability group] [--trouble power]       # prints JSON
 
 Each key belongs to one client, so that what must be there is known exactly: value, flags, version and time to live
 after the last acknowledged command, or after one of those that were under way behind it, in their order.
@@ -20,10 +20,30 @@ from typing import NamedTuple
 
 from . import database
 from .node import BACKEND, Node
+from .powered import Powered
 
 CLIENTS = 16
 KEYS = 24
 SHORT_TTL = 2
+#: By what crashes: the counts of which none, and where there are several not all, may be 0 after that many cycles.
+FAULTS = {
+    "node": (("kills",), ("under way",)),
+    "power": (("kills",), ("under way",), ("bytes taken",)),
+    "database": (("server crashes",), ("sessions ended",), ("unknown", "refused")),
+}
+FAULT_CYCLES = 20
+TROUBLES = tuple(FAULTS)
+
+
+def missing_faults(trouble, counts):
+    """What did not happen, though it was to: a run without it has shown nothing."""
+    if counts.get("cycles", 0) < FAULT_CYCLES:
+        return []
+    return [
+        f"no {' and no '.join(names)} in {counts['cycles']} cycles"
+        for names in FAULTS[trouble]
+        if not any(counts.get(name) for name in names)
+    ]
 
 
 class Row(NamedTuple):
@@ -166,6 +186,15 @@ class Writer:
             else:
                 raise AssertionError(f"a reply to nothing: {line!r}")
 
+    def crashed(self):
+        """Nothing more is answered: what is under way was done by now, if at all."""
+        now = time.time()
+        for number, pending in enumerate(self.pending):
+            row = pending.row
+            if row.ttl and row.written[0] == row.written[1]:
+                self.pending[number] = pending._replace(row=row._replace(written=(row.written[0], now)))
+        self.client.close()
+
     def possible(self, key):
         """The rows that may be there after a crash."""
         return [self.rows[key], *(pending.row for pending in self.pending if pending.key == key)]
@@ -200,14 +229,14 @@ def load(node, writers, seconds):
     selector.close()
 
 
-def fits(row, value, flags, version, left, moment):
-    """Why what was read is not this row; None when it is."""
+def fits(row, value, flags, version, left, asked, moment):
+    """Why what was read between two moments is not this row; None when it is."""
     over = row.ttl and moment > row.written[0] + row.ttl - 2.2
     if row.value is None or (over and value is None):
         return None if value is None else f"{value[:40]!r} where nothing is"
     if value is None:
         return f"nothing where {row.value[:40]!r} is"
-    if row.ttl and moment > row.written[1] + row.ttl + 2.2:
+    if row.ttl and asked > row.written[1] + row.ttl + 2.2:
         return f"{value[:40]!r} that expired"
     if value != row.value:
         return f"{value[:40]!r} ({len(value)}) instead of {row.value[:40]!r} ({len(row.value)})"
@@ -216,7 +245,7 @@ def fits(row, value, flags, version, left, moment):
     if version != row.version if row.version is not None else version <= row.floor:
         return f"version {version} instead of {row.version or f'more than {row.floor}'}"
     expected = row.written[0] + row.ttl - moment
-    late = row.written[1] - row.written[0]
+    late = row.written[1] - row.written[0] + moment - asked
     if left != -1 if not row.ttl else not expected - 3 <= left <= expected + late + 3:
         return f"{left} s to live instead of {expected if row.ttl else 'forever'}"
     return None
@@ -227,6 +256,7 @@ def verify(node, writers):
     found, failures = 0, []
     with node.client(30) as client:
         for writer in writers:
+            asked = time.time()
             client.send("".join(f"mg {key} v f c t\r\n" for key in writer.keys))
             for key in writer.keys:
                 line = client.line()
@@ -242,7 +272,7 @@ def verify(node, writers):
                     failures.append(f"{key}: {line}")
                     continue
                 rows = writer.possible(key)
-                reasons = [fits(row, value, flags, version, left, moment) for row in rows]
+                reasons = [fits(row, value, flags, version, left, asked, moment) for row in rows]
                 if None not in reasons:
                     failures.append(f"{key}: {'; or '.join(reasons)}")
                     row = Row(value, flags or 0, version, version or rows[-1].floor)
@@ -258,29 +288,42 @@ def verify(node, writers):
     return found, failures
 
 
-def run_cycles(seed, cycles, durability="sync", directory=None, backend=BACKEND, disturb=None):
-    """So many crashes on one directory; returns counts and failures. `disturb` is called between crash and start."""
+def run_cycles(seed, cycles, durability="sync", directory=None, backend=BACKEND, disturb=None, power=False, least=0):
+    """So many crashes on one directory, and on a slow machine more, until the `least` of commands were acknowledged;
+    returns counts and failures. `disturb` is called between crash and start, and says whether the server behind the node
+    crashed. With `power` each crash is the machine's: what was not synced is gone, or torn."""
     source = random.Random(f"cycles {seed}")
     writers = [Writer(number, random.Random(f"{seed} {number}")) for number in range(CLIENTS)]
-    counts = {"cycles": 0, "acked": 0, "under way": 0, "checked": 0, "slowest start ms": 0}
+    counts = {
+        "cycles": 0, "acked": 0, "under way": 0, "checked": 0, "kills": 0, "terminations": 0,
+        "slowest start ms": 0}  # fmt: skip
     failures = []
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        node = Node(Path(scratch), backend=backend, storage_durability=durability, storage_timeout="30s")
+        settings = {"storage_durability": durability, "storage_timeout": "30s"}
+        if power:
+            node = Powered(Path(scratch), random.Random(f"power {seed}"), **settings)
+        else:
+            node = Node(Path(scratch), backend=backend, **settings)
         with node:
-            for cycle in range(cycles):
+            while (cycle := counts["cycles"]) < cycles or sum(writer.acked for writer in writers) < least:
+                if cycle == 20 * cycles:
+                    failures.append(f"only {sum(writer.acked for writer in writers)} commands in {cycle} cycles")
+                    break
                 load(node, writers, source.choice((0.02, 0.1, 0.2, 0.4)) * source.random())
                 if source.random() < 0.9:
                     node.kill()
+                    counts["kills"] += 1
                 else:
+                    counts["terminations"] += 1
                     # What the node still answers is not read: it counts as under way.
                     code = node.terminate()
                     if code != 0:
                         failures.append(f"cycle {cycle}: SIGTERM ended with {code}")
                 for writer in writers:
                     counts["under way"] += len(writer.pending)
-                    writer.client.close()
-                if disturb:
-                    disturb(node)
+                    writer.crashed()
+                if disturb and disturb(node):
+                    counts["server crashes"] = counts.get("server crashes", 0) + 1
                 began = time.monotonic()
                 node.start()
                 took = round((time.monotonic() - began) * 1000)
@@ -292,6 +335,8 @@ def run_cycles(seed, cycles, durability="sync", directory=None, backend=BACKEND,
                 if len(failures) > 20:
                     break
         counts["acked"] = sum(writer.acked for writer in writers)
+        if power:
+            counts["bytes taken"] = node.taken
     return {"seed": seed, "counts": counts, "failures": failures}
 
 
@@ -300,23 +345,29 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cycles", type=int, default=15)
     parser.add_argument("--durability", default="sync")
-    parser.add_argument("--trouble", choices=("node", "database"), default="node", help="what crashes under load")
+    parser.add_argument("--trouble", choices=TROUBLES, default="node", help="what crashes under load")
     options = parser.parse_args()
+    if options.trouble == "power" and BACKEND != "rocksdb":
+        parser.error("--trouble power is of the embedded store")
     disturb = None
     if BACKEND == "postgres":
         # The server crashes too, every other time.
         source = random.Random(f"server {options.seed}")
 
         def disturb(_):
-            if source.random() < 0.5:
+            crashes = source.random() < 0.5
+            if crashes:
                 database.shared().crash()
+            return crashes
 
     if options.trouble == "database":
         from .database_cycles import run_database_cycles
 
         result = run_database_cycles(options.seed, options.cycles)
     else:
-        result = run_cycles(options.seed, options.cycles, options.durability, disturb=disturb)
+        power = options.trouble == "power"
+        result = run_cycles(options.seed, options.cycles, options.durability, disturb=disturb, power=power)
+    result["failures"] += missing_faults(options.trouble, result["counts"])
     print(json.dumps(result))
     return 1 if result["failures"] else 0
 

@@ -9,9 +9,8 @@ import socket
 import subprocess
 import tempfile
 import threading
-import time
 
-from bed import default_command, free_port
+from bed import default_command, free_port, until  # noqa: F401 - for those who wait for what a database does
 
 BINARIES = "/usr/lib/postgresql/15/bin"
 PASSWORD = "Geheim-4711"
@@ -23,9 +22,10 @@ def is_installed():
 
 class Database:
     """A server whose superuser is `martlet`. As the user postgres when the tests run as root, because it refuses to run
-    as root. With a primary, a standby of it, which follows it until it is promoted."""
+    as root. With a primary, a standby of it, which follows it until it is promoted. `log` is where its write-ahead log
+    is, in segments of 1 MiB; with its rows where nothing is said."""
 
-    def __init__(self, primary=None):
+    def __init__(self, primary=None, log=None):
         self.directory = tempfile.mkdtemp(prefix="martlet-sql-")
         self.port = free_port()
         if os.geteuid() == 0:
@@ -35,7 +35,8 @@ class Database:
                 "pg_basebackup", "-D", self.data, "-R", "-X", "stream", "-c", "fast", "-h", "127.0.0.1", "-p",
                 str(primary.port), "-U", "martlet")  # fmt: skip
         else:
-            self.run("initdb", "-D", self.data, "-U", "martlet", "--auth=trust", "-E", "UTF8", "--no-sync")
+            place = ["-X", str(log), "--wal-segsize=1"] if log else []
+            self.run("initdb", "-D", self.data, "-U", "martlet", "--auth=trust", "-E", "UTF8", "--no-sync", *place)
         self.made, self.count = {}, 0
         self.start()
 
@@ -250,14 +251,3 @@ def _end(process):
     # Not in what was forked from here.
     if process == os.getpid():
         _shared["server"].remove()
-
-
-def until(condition, seconds=20, what="it"):
-    """Waits until the condition holds; returns what it gave."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s"
-        time.sleep(0.02)

@@ -13,11 +13,11 @@ import threading
 import time
 from pathlib import Path
 
+from bed import until
 from streams.region import RegionNode
 
 from . import database
 from .cycles import CLIENTS, Writer, load, verify
-from .database import until
 
 DELETE = 1  # OutboxRecord.Operation
 

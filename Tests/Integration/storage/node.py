@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 
-from bed import Closed, Server, default_command, free_port
+from bed import Closed, Patience, Server, default_command, free_port
 from bed.server import StartError
 
 from . import database
@@ -104,18 +104,21 @@ class Node:
             rows = client.stats("storage")
         return {name: float(text) if text.replace(".", "", 1).isdigit() else text for name, text in rows.items()}
 
-    def get(self, path):
+    def get(self, path, token=None):
         """Status and text of a page of the admin port."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.admin}{path}")
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=10) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
     def settle(self, seconds=20):
         """Waits until no write is under way and no outcome is unknown."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        patience = Patience(seconds)
+        while not patience.is_over:
             rows = self.statistics()
             if not rows.get("writes_in_flight") and not rows.get("uncertain_keys"):
                 return rows

@@ -21,7 +21,7 @@ import threading
 import time
 from pathlib import Path
 
-from bed import Closed, Server, free_port
+from bed import Closed, Patience, Server, free_port
 from bed.server import ROOT
 
 from . import database
@@ -90,7 +90,7 @@ class Fleet:
 
     def settle(self, seconds=20):
         """Waits until all running nodes answer by one ring that is whole, and nothing is under way or unknown."""
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds)
         while True:
             rows = [node.statistics() for node in self.nodes]
             epochs = {row["ring_epoch"] for row in rows}
@@ -99,7 +99,7 @@ class Fleet:
                 and not row.get("uncertain_keys") for row in rows)  # fmt: skip
             if len(epochs) == 1 and epochs != {0.0} and quiet:
                 return rows
-            assert time.monotonic() < deadline, rows
+            assert not patience.is_over, rows
             time.sleep(0.02)
 
     def stop(self):
@@ -215,9 +215,9 @@ class Trouble:
         return True
 
 
-def run_round(seed, operations, trouble, directory=None, clients=16, direct=False, flags=(), seconds=0):
-    """One round, over after so many operations or seconds; returns what it counted and the verdicts that are not ok, as
-    text."""
+def run_round(seed, operations, trouble, directory=None, clients=16, direct=False, flags=(), seconds=0, least=0):
+    """One round, over after so many operations, or so many seconds and the `least` of operations; returns what it counted
+    and the verdicts that are not ok, as text."""
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         fleet = Fleet(Path(scratch), flags=flags)
         with fleet:
@@ -228,7 +228,8 @@ def run_round(seed, operations, trouble, directory=None, clients=16, direct=Fals
             plans = [
                 Plan(
                     port, seed * 10 + number, operations // len(ports), prefix=f"g{seed}:", clients=share,
-                    definite=False, late=True, hold=troubles.hold, seconds=seconds, processes=2 if len(ports) == 1 else 1)
+                    definite=False, late=True, hold=troubles.hold, seconds=seconds, least=least // len(ports),
+                    processes=2 if len(ports) == 1 else 1)
                 for number, port in enumerate(ports)
             ]  # fmt: skip
             runs = [Run(plan) for plan in plans]
@@ -241,6 +242,8 @@ def run_round(seed, operations, trouble, directory=None, clients=16, direct=Fals
                     run.stop()
                 troubles.stop()
             took = time.monotonic() - began
+            # A node that could not be started again is not there.
+            assert not troubles.errors, troubles.errors
             fleet.want(fleet.nodes)
             time.sleep(1.5)
             asked = time.monotonic_ns()
@@ -261,7 +264,7 @@ def run_round(seed, operations, trouble, directory=None, clients=16, direct=Fals
         counts[name] = int(sum(row.get(name, 0) for row in rows))
     counts["checked"] = sum(len(operations) for operations in record.histories.values())
     counts["load ms"], counts["check ms"] = round(took * 1000), round((time.monotonic() - began) * 1000)
-    failures = [verdict.text for verdict in bad] + troubles.errors
+    failures = [verdict.text for verdict in bad]
     failures += [f"key {key}: an odd reply {line!r}" for key, line in record.odd[:5]]
     return {"seed": seed, "trouble": trouble, "counts": counts, "failures": failures}
 

@@ -29,7 +29,18 @@ from .failing import KINDS, Failing
 from .node import BACKEND, Node
 from .workload import Plan, Run, read_all
 
-TROUBLES = ("calm", "evictions", "restarts", "timeouts", "everything", "database", "errors")
+#: By kind of trouble: the counts of which none, and where there are several not all, may be 0 after that many operations.
+FAULTS = {
+    "calm": (),
+    "evictions": (("flushes",), ("evictions",)),
+    "restarts": (("kills", "terminations"), ("flushes",)),
+    "timeouts": (("unknown", "refused"), ("flushes",)),
+    "everything": (("kills", "terminations"), ("flushes",), ("evictions",), ("unknown", "refused")),
+    "database": (("database crashes",), ("sessions ended",), ("unknown", "refused")),
+    "errors": (("disk errors",), ("unknown", "refused"), ("flushes",)),
+}
+FAULT_OPERATIONS = 100_000
+TROUBLES = tuple(FAULTS)
 FILLER = {"prefix": "fill:", "name": "filler", "storage": False}
 
 
@@ -220,6 +231,17 @@ def run_round(seed, operations, trouble, backend=BACKEND, directory=None, timeou
             "given up": [verdict.text for verdict in verdicts if not verdict.decided]}  # fmt: skip
 
 
+def missing_faults(trouble, operations, counts):
+    """What did not happen, though it was to: a round without it has shown nothing."""
+    if operations < FAULT_OPERATIONS:
+        return []
+    return [
+        f"no {' and no '.join(names)} in a round of {trouble}"
+        for names in FAULTS[trouble]
+        if not any(counts.get(name) for name in names)
+    ]
+
+
 def count_checked(histories, verdicts):
     """How many operations were judged. Those of a key whose search was given up were not, whatever it had seen."""
     given_up = {verdict.key for verdict in verdicts if not verdict.decided}
@@ -237,6 +259,7 @@ def main():
     parser.add_argument("--backend", default=BACKEND)
     options = parser.parse_args()
     result = run_round(options.seed, options.operations, options.trouble, options.backend)
+    result["failures"] += missing_faults(options.trouble, options.operations, result["counts"])
     print(json.dumps(result))
     return 1 if result["failures"] or result["given up"] else 0
 

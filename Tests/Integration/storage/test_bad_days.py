@@ -12,6 +12,7 @@ import pytest
 
 from bed import free_port
 from bed.server import StartError
+from storage.disks import grow, mount, small_disk
 from storage.node import BACKEND, Node
 
 pytestmark = [pytest.mark.ours, pytest.mark.skipif(BACKEND != "rocksdb", reason="about files")]
@@ -287,23 +288,12 @@ class TestDamage:
         print(outcomes)
 
 
-def mount(kind, path, options):
-    line = ["mount", "-t", kind, "-o", options, kind, str(path)]
-    return subprocess.run(line, capture_output=True, check=False).returncode
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A directory on a file system of 48 MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    if os.geteuid() != 0 or mount("tmpfs", path, "size=48m"):
-        pytest.skip("no right to mount a small file system")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=False)
-
-
 class TestFullDisk:
+    @pytest.fixture
+    def disk(self):
+        with small_disk(48) as path:
+            yield path
+
     def fill(self, node, client):
         """Stores until it is refused; returns the acknowledged numbers and the error."""
         acked = []
@@ -314,9 +304,9 @@ class TestFullDisk:
             acked.append(number)
         raise AssertionError("the disk is never full")
 
-    def test_full_in_flight(self, small_disk):
+    def test_full_in_flight(self, disk):
         """Read-only and not ready, but neither silent nor gone; cached and stored rows are read; all is there after."""
-        node = Node(small_disk, admin=True)
+        node = Node(disk, admin=True)
         with node, node.client(30) as client:
             assert client.set("before", b"v") == "STORED"
             assert node.get("/readyz")[0] == 200
@@ -346,7 +336,7 @@ class TestFullDisk:
                 time.sleep(0.05)
             assert node.server.alive()
         # Killed on its full disk; then the disk is sound again.
-        subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+        grow(disk, 200)
         with node, node.client(30) as client:
             assert node.get("/readyz")[0] == 200
             assert client.get("before") == b"v"
@@ -355,14 +345,14 @@ class TestFullDisk:
             assert client.get("after") is None
             assert client.set("after", b"v") == "STORED"
 
-    def test_full_at_start(self, small_disk):
-        (small_disk / "rows").mkdir()
+    def test_full_at_start(self, disk, tmp_path):
+        (disk / "rows").mkdir()
         try:
-            (small_disk / "ballast").write_bytes(bytes(48 << 20))
+            (disk / "ballast").write_bytes(bytes(48 << 20))
         except OSError:
             pass
-        node = Node(small_disk.parent)
-        node.path = small_disk / "rows"
+        node = Node(tmp_path)
+        node.path = disk / "rows"
         node.arguments[node.arguments.index("--storage-path") + 1] = str(node.path)
         refusal(node, "space")
 

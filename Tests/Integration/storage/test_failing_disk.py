@@ -3,9 +3,12 @@
 """A disk whose writes, syncs and reads fail: what a node does then, and that it starts again when the disk is sound."""
 
 import errno
+import json
 import time
 
 import pytest
+
+from bed import free_port
 
 from . import database
 from .failing import KINDS, Failing
@@ -54,6 +57,34 @@ def test_nothing_is_written_after_a_failure(node, kind, number):
         assert "STORED" in [client.set("later", b"v") for _ in range(3)]
 
 
+def test_trimming_what_other_regions_have_is_a_commit_too(tmp_path):
+    """Nobody writes, and what is kept for other regions grows old: the commit that lets it go is the first to fail."""
+    node = Failing(tmp_path, storage_durability="sync")
+    place = f"127.0.0.1:{free_port()}"
+    regions = [{"name": "us-east", "role": "home", "stream": place}, {"name": "eu-west", "role": "replica"}]
+    document = {"region": "us-east", "regions": regions, "stream": {"retention": "1s", "listen": place}}
+    (tmp_path / "node.yaml").write_text(json.dumps(document))
+    with node:
+        with node.client(30) as client:
+            for index in range(100):
+                assert client.set(f"k{index}", b"%d" % index) == "STORED"
+            node.fail("sync", errno.EIO, 0)
+            deadline = time.monotonic() + 20
+            while (answer := node.get("/readyz"))[0] == 200:
+                assert time.monotonic() < deadline, "the commit that failed was passed over"
+                time.sleep(0.1)
+            expect_read_only(node, client, "a commit failed")
+            node.switch.unlink()
+            # Nobody goes on behind a sync that failed.
+            time.sleep(3)
+            before = files(node)
+            time.sleep(6)
+            assert files(node) == before
+        node.restart()
+        with node.client(30) as client:
+            assert client.get("k99") == b"99"
+
+
 @pytest.mark.parametrize("crash", [True, False], ids=["kill", "SIGTERM"])
 def test_a_store_opens_after_each_kind_of_failure(node, crash):
     with node.client(30) as client:
@@ -79,13 +110,13 @@ def spread(node, count=60):
     node.restart()
 
 
-def expect_read_only(node, client):
+def expect_read_only(node, client, why="read failed"):
     """Neither silent nor gone: refuses what would change anything, and says why."""
     status, text = node.get("/readyz")
     assert status == 503
     assert "storage" in text
     health = node.statistics()["storage_health"]
-    assert health.startswith("read-only: ") and "read failed" in health, health
+    assert health.startswith("read-only: ") and why in health, health
     for line in ("set new 0 0 1\r\nv", "delete k01", "touch k01 0", "add other 0 0 1\r\nv"):
         assert client.ask(line).startswith("SERVER_ERROR storage: "), line
     assert "\nmartlet_storage_up 0" in node.get("/metrics")[1]

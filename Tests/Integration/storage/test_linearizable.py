@@ -14,7 +14,7 @@ import pytest
 from storage.liar import LIES, Liar
 from storage.linearizability import check_all
 from storage.node import BACKEND, Node
-from storage.rounds import run_round
+from storage.rounds import FAULT_OPERATIONS, FAULTS, missing_faults, run_round
 from storage.workload import Plan, Run
 
 pytestmark = pytest.mark.ours
@@ -59,6 +59,14 @@ def test_with_a_disk_that_fails(tmp_path):
     counts = judge(run_round(SEED, 30_000, "errors", directory=tmp_path))
     assert counts["disk errors"] >= 1
     assert counts.get("unknown", 0) + counts.get("refused", 0) > 0
+
+
+@pytest.mark.parametrize("trouble", FAULTS)
+def test_a_long_round_without_its_trouble_shows_nothing(trouble):
+    counts = {name: 1 for names in FAULTS[trouble] for name in names}
+    assert missing_faults(trouble, FAULT_OPERATIONS, counts) == []
+    assert len(missing_faults(trouble, FAULT_OPERATIONS, {})) == len(FAULTS[trouble])
+    assert missing_faults(trouble, FAULT_OPERATIONS - 1, {}) == []
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -158,7 +158,7 @@ class TestStart:
             assert code == 0, said
         tables = server.sql("SELECT string_agg(tablename, ' ' ORDER BY 1) FROM pg_tables WHERE tablename ~ 'martlet'",
                             "twice")  # fmt: skip
-        names = ("kv", "meta", "outbox", "stream", "stream_slot", "ring", "lease")
+        names = ("kv", "meta", "outbox", "stream", "stream_slot", "ring", "lease", "home")
         assert set(tables.split()) == {f"martlet_{name}" for name in names}
         code, said = control("storage", "init", environment={"MARTLET_STORAGE_URL": ""})
         assert code == 64 or code == 2 or "--url is missing" in said
@@ -268,6 +268,68 @@ class TestBadDays:
             until(lambda: client.set("k", b"w") == "STORED")
             until(lambda: "[+]storage ok" in node.get("/readyz?verbose")[1])
 
+    def test_a_right_that_is_taken_away_is_told(self, node, server):
+        """A role with fewer rights does not get in; one that loses them later is told of in all places."""
+        server.sql("DO $$ BEGIN CREATE ROLE clerk LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        server.sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk", node.name)
+        server.sql("REVOKE DELETE ON martlet_kv FROM clerk", node.name)
+        node.url = server.url(node.name, user="clerk")
+        refusal(node, "permission denied for table martlet_kv")
+        server.sql("GRANT DELETE ON martlet_kv TO clerk", node.name)
+        with node, node.client() as client:
+            assert client.set("cached", b"v") == "STORED"
+            server.sql("REVOKE INSERT ON martlet_kv FROM clerk", node.name)
+            denied = "permission denied for table martlet_kv (SQLSTATE 42501)"
+            assert client.set("k", b"w") == f"SERVER_ERROR storage: {denied}"
+            words = f"the database refuses writes: {denied}"
+            until(lambda: words in node.get("/readyz?verbose")[1])
+            assert words in node.statistics()["storage_health"]
+            until(lambda: words in node.server.output(), what="a line in the log")
+            assert node.get("/readyz")[0] == 200 and client.get("cached") == b"v"
+            server.sql("GRANT INSERT ON martlet_kv TO clerk", node.name)
+            assert client.set("k", b"w") == "STORED"
+            until(lambda: "[+]storage ok" in node.get("/readyz?verbose")[1])
+
+    def test_a_promotion_under_the_same_name_refuses_nothing(self, tmp_path, server):
+        """All of a node's connections meet it at once: that one of them has learned of it is no reason to refuse the
+        others."""
+        regions = [{"name": "us-east", "role": "home"}]
+        sets = b"".join(b"set k%d 0 0 1\r\n%%d\r\n" % number for number in range(200))
+        with RegionNode(tmp_path / "node", "us-east", regions, backend="postgres") as node, node.client(30) as client:
+            client.send(sets.replace(b"%d", b"0"))
+            assert {client.line() for _ in range(200)} == {"STORED"}
+            for term in range(1, 9):
+                value = b"%d" % term
+                server.sql(
+                    f"INSERT INTO martlet_home SELECT {term}, 'us-east', false, 0, string_agg('0', ','), true, 0, 0 "
+                    "FROM generate_series(0, 63)", node.name)
+                if term % 2:
+                    client.send(sets.replace(b"%d", value))
+                    assert {client.line() for _ in range(200)} == {"STORED"}, term
+                else:
+                    client.ask("flush_all")
+                    client.send(b"".join(b"get k%d\r\n" % number for number in range(200)))
+                    lines = [client.line() for _ in range(600)]
+                    assert set(lines[1::3]) == {str(term - 1)}, term
+
+    def test_a_fenced_database_decides_nothing(self, tmp_path, server):
+        """Another region is home: what its rows say is not here, whether a condition on them comes to a change or not."""
+        regions = [{"name": "us-east", "role": "home"}]
+        with RegionNode(tmp_path / "node", "us-east", regions, backend="postgres") as node, node.client(30) as client:
+            assert client.set("k", b"v") == "STORED"
+            server.sql(
+                "INSERT INTO martlet_home SELECT 1, 'eu-west', true, 0, string_agg('0', ','), false, 0, 0 "
+                "FROM generate_series(0, 63)", node.name)
+            client.ask("flush_all")
+            refused = "SERVER_ERROR storage: this region is not home any more, or is about to stop being it"
+            for line in ("set k 0 0 1\r\nw", "add k 0 0 1\r\nw", "cas k 0 0 1 7\r\nw", "replace gone 0 0 1\r\nw",
+                         "incr gone 1", "delete gone", "touch gone 0", "append gone 0 0 1\r\nw", "get k"):  # fmt: skip
+                assert client.ask(line) == refused, line
+            server.sql("DELETE FROM martlet_home", node.name)
+            assert client.ask("add k 0 0 1\r\nw") == "NOT_STORED"
+            assert client.ask("delete gone") == "NOT_FOUND"
+            assert client.get("k") == b"v"
+
     def test_commits_are_durable_whatever_the_server_says(self, node, server):
         server.sql(f"ALTER DATABASE {node.name} SET synchronous_commit = off")
         with node, node.client() as client:
@@ -371,6 +433,40 @@ class TestWarmUp:
             assert code != 0 and "Connection refused" in said, said
             assert 256 <= int(client.stats()["curr_items"]) < 3000
             until(lambda: client.set("k", b"x") == "STORED")
+
+
+    def test_rows_that_are_no_keys_for_clients_are_passed_over(self, tmp_path, server):
+        """Other programs may write any bytea. An item has one byte for its key's length."""
+        token = tmp_path / "token"
+        token.write_text("a-token-of-sufficient-length\n")
+        directory = tmp_path / "node"
+        directory.mkdir()
+        node = Node(directory, backend="postgres", admin=True, admin_token_file=token, pools=[
+            {"prefix": "cache:", "storage": False}])  # fmt: skip
+        with node, node.client(30) as client:
+            for number in range(20):
+                assert client.set(f"good{number}", b"v") == "STORED"
+            row = "convert_to(repeat('long', {}), 'UTF8') || g::text::bytea, 1, 0, 0, false, repeat('v', 3000)::bytea"
+            for repeats in (63, 75, 750):
+                server.sql(
+                    "INSERT INTO martlet_kv (k, ver, exp, flags, del, val) "
+                    f"SELECT {row.format(repeats)} FROM generate_series(1, 500) g", node.name)  # fmt: skip
+            server.sql("INSERT INTO martlet_kv (k, ver, exp, flags, del, val) VALUES ('', 1, 0, 0, false, 'v')", node.name)
+            client.ask("flush_all")
+            asked = ("--node", f"http://127.0.0.1:{node.admin}", "--token-file", str(token))
+            code, said = control("warm", *asked)
+            assert code == 0, said
+            assert int(client.stats()["curr_items"]) == 20
+            # Every segment is used again, and looked through for that.
+            for number in range(6000):
+                client.send(b"set cache:%d 0 0 20000 noreply\r\n%s\r\n" % (number, b"x" * 20000))
+            assert client.ask("mn") == "MN"
+            # Behind so much a node that is not alone on its machine may refuse reads for a moment.
+            line = until(lambda: (line := client.ask("mg good7 s")) != "SERVER_ERROR 307 busy" and line)
+            assert line == "HD s1"
+            code, said = control("dump", "--output", str(tmp_path / "dump"), *asked)
+            assert code == 0, said
+            assert "20 rows" in said, said
 
 
 class TestNetwork:

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from bed import until
+
 from .node import Node
 from .standing import Standing, build
 
@@ -20,13 +22,6 @@ POOLS = [
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     return build(tmp_path_factory.mktemp("stall"))
-
-
-def until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_an_old_copy_answers_at_once_and_is_replaced(tmp_path):

@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from bed import until
+
 from .standing import Standing, build
 
 pytestmark = pytest.mark.ours
@@ -30,15 +32,6 @@ def ask(client, command):
     began = time.monotonic()
     line = client.ask(command)
     return line, time.monotonic() - began
-
-
-def until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"not within {seconds} s")
 
 
 def test_what_waits_behind_a_commit_in_vain_is_refused_and_not_done(node):

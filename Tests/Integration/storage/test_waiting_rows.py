@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bed import Patience, until
+
 from . import database
 from .node import Node
 from .rings import Fleet
@@ -37,7 +39,7 @@ def filled(tmp_path_factory):
     """A node that was just started, with rows of which its cache holds a small part."""
     node = Node(
         tmp_path_factory.mktemp("waiting"), memory=16, backend="rocksdb", admin=True, storage_waiting_rows="32MiB",
-        storage_timeout="20s", storage_block_cache="16MiB", overload_target="0")  # fmt: skip
+        storage_timeout="60s", storage_block_cache="16MiB", overload_target="0")  # fmt: skip
     with node:
         with node.client(60) as client:
             for number in range(KEYS):
@@ -83,11 +85,11 @@ def test_rows_of_clients_that_do_not_read_are_bounded(filled):
     before = peak(node)
     names = [[b"k%d" % ((turn * 37 + number * 17) % KEYS) for number in range(EACH)] for turn in range(CLIENTS)]
     clients = [silent(node, own) for own in names]
-    # They ask for 1.9 GB together. Meanwhile others read, one row after the other and several at once.
-    served, slowest, deadline = 0, 0, time.monotonic() + 6
-    most = 0
-    with node.client(20) as reader:
-        while time.monotonic() < deadline:
+    # They ask for 1.9 GB together. Until the store has answered, others read, one row after the other and several at once.
+    served, slowest, most, patience = 0, 0, 0, Patience(60)
+    with node.client(60) as reader:
+        while served <= 10 or figures["waiters"] or figures["rows_given_up"] <= CLIENTS * EACH / 4:
+            assert not patience.is_over, figures
             number = served * 101 % KEYS
             began = time.monotonic()
             assert reader.get(f"k{number}") == value(number)
@@ -105,10 +107,9 @@ def test_rows_of_clients_that_do_not_read_are_bounded(filled):
     figures = node.statistics()
     print(f"grown by {grown >> 20} MiB, {served} served, the slowest in {slowest:.3f} s, "
           f"{figures['rows_given_up']:.0f} given up, {most / 2**20:.0f} MiB waited at most")  # fmt: skip
-    assert served > 10 and slowest < 10
+    assert slowest < 20
     # Beyond the limit there may be, for a moment, what one lookup of the store brought.
     assert figures["waiting_row_limit_bytes"] == LIMIT and LIMIT / 4 < most <= LIMIT + LOOKUP
-    assert figures["rows_given_up"] > CLIENTS * EACH / 4
     # The limit, what is on its way, and for each client what its socket did not take; without a limit it is 330 MiB,
     # although each row that several clients wait for is in memory once.
     assert grown < LIMIT + (160 << 20), f"{grown >> 20} MiB"
@@ -120,10 +121,7 @@ def test_rows_of_clients_that_do_not_read_are_bounded(filled):
     assert clients[0].send(b"mn\r\n") and clients[0].recv(100) == b"MN\r\n"
     for one in clients:
         one.close()
-    end = time.monotonic() + 10
-    while node.statistics()["waiting_row_bytes"] and time.monotonic() < end:
-        time.sleep(0.05)
-    assert node.statistics()["waiting_row_bytes"] == 0
+    until(lambda: node.statistics()["waiting_row_bytes"] == 0)
 
 
 def test_who_reads_loses_nothing_however_much_it_asks_for(filled):
@@ -142,7 +140,7 @@ def pair(tmp_path):
     """Two nodes with one database, and keys that the second owns."""
     if not database.is_installed():
         pytest.fail("there is no PostgreSQL: run make install")
-    flags = ["--storage-waiting-rows", "16MiB", "--overload-target", "0", "--storage-timeout", "20s"]
+    flags = ["--storage-waiting-rows", "16MiB", "--overload-target", "0", "--storage-timeout", "60s"]
     with Fleet(tmp_path, count=2, flags=flags) as fleet:
         names = []
         with fleet.nodes[0].client(20) as client:
@@ -173,10 +171,7 @@ def test_values_for_an_owner_that_stands_still_are_bounded(pair):
     assert 50 <= refused < len(said)
     assert grown < 400 << 20
     with asked.client(20) as client:
-        end = time.monotonic() + 20
-        while client.set(names[0].decode(), b"v") != "STORED":
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        until(lambda: client.set(names[0].decode(), b"v") == "STORED", pause=0.1)
     for client in clients:
         client.close()
 
@@ -190,23 +185,21 @@ def test_rows_that_another_node_owns_are_bounded_too(pair):
             assert client.set(name.decode(), value(int(name[1:]))) == "STORED"
     before = peak(asked)
     clients = [silent(asked, names) for _ in range(60)]
-    deadline, served = time.monotonic() + 4, 0
-    with asked.client(20) as reader:
-        while time.monotonic() < deadline:
+    served, least, patience = 0, time.monotonic() + 2, Patience(60)
+    with asked.client(60) as reader:
+        while time.monotonic() < least or served <= 3 or figures["rows_given_up"] <= 60:
+            assert not patience.is_over, figures
             name = names[served % len(names)].decode()
             assert reader.get(name) == value(int(name[1:]))
             served += 1
-    grown, figures = peak(asked) - before, asked.statistics()
+            figures = asked.statistics()
+    grown = peak(asked) - before
     print(f"grown by {grown >> 20} MiB, {served} served, {figures['rows_given_up']:.0f} given up")
     # They asked for 580 MB.
-    assert served > 3 and figures["rows_given_up"] > 60
     assert figures["waiting_row_bytes"] <= figures["waiting_row_limit_bytes"] == 16 << 20
     assert grown < 200 << 20
     rows, refused = read_all(clients[0], names)
     assert rows >= 1 and refused >= 1 and rows + refused == len(names)
     for one in clients:
         one.close()
-    end = time.monotonic() + 10
-    while asked.statistics()["waiting_row_bytes"] and time.monotonic() < end:
-        time.sleep(0.05)
-    assert asked.statistics()["waiting_row_bytes"] == 0
+    until(lambda: asked.statistics()["waiting_row_bytes"] == 0)

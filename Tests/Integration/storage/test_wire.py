@@ -12,9 +12,8 @@ import time
 
 import pytest
 
-from bed import Client
+from bed import Client, until
 from differential import binary
-from storage.database import until
 from storage.node import BACKEND, Node
 
 pytestmark = pytest.mark.ours

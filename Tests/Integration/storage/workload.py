@@ -41,7 +41,8 @@ class Plan:
     late: bool = False
     ttl: tuple = (3, 5)
     give_up: float = 60.0
-    seconds: float = 0  # after which it ends, however many commands there were; 0 is never
+    seconds: float = 0  # after which it ends, when there were `least` commands; 0 is never
+    least: int = 0
     hold: object = None  # an event of multiprocessing: while it is set, no client sends
 
 
@@ -380,7 +381,7 @@ def work(plan, numbers, operations):
     busy, held = 0, []
     ends = time.monotonic() + plan.seconds if plan.seconds else float("inf")
     while done < operations or busy:
-        if time.monotonic() > ends:
+        if time.monotonic() > ends and done >= plan.least // plan.processes:
             operations = min(operations, done)
         if held and not plan.hold.is_set():
             for lane in held:

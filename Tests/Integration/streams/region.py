@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 
-from bed import free_port
+from bed import Patience, free_port, until
 from storage.node import Node
 
 SLOTS = 64
@@ -44,12 +44,12 @@ class RegionNode(Node):
 
     def await_figures(self, seconds=20, **wanted):
         """Waits until figures are what they should be, or pass a test."""
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds)
         while True:
             found = self.figures()
             if all(test(found.get(name)) if callable(test) else found.get(name) == test for name, test in wanted.items()):
                 return found
-            assert time.monotonic() < deadline, found
+            assert not patience.is_over, found
             time.sleep(0.02)
 
 
@@ -59,21 +59,16 @@ def regions(port, home="us-east", replica="eu-west"):
 
 def eventually(look, seconds=10):
     """Waits until `look` gives something true, and returns that."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
+    return until(look, seconds)
 
 
 class Relay:
-    """Carries connections to a port; may delay what it carries, hold it back without a word, and cut everything."""
+    """Carries connections to a port; may delay what it carries, hold it back without a word (with `is_mute` what comes back
+    only, with `is_deaf` what goes there only), and cut everything."""
 
     def __init__(self, target):
         self.target, self.port = target, free_port()
-        self.delay, self.is_held, self.is_cut = 0.0, False, False
+        self.delay, self.is_held, self.is_mute, self.is_deaf, self.is_cut = 0.0, False, False, False, False
         self.pairs, self.carried, self.lock = [], 0, threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", self.port))
         threading.Thread(target=self.accept, daemon=True).start()
@@ -100,10 +95,11 @@ class Relay:
 
     def carry(self, source, sink):
         try:
+            comes_back = sink.getpeername()[1] != self.target
             while data := source.recv(65536):
                 if self.delay:
                     time.sleep(self.delay)
-                while self.is_held:
+                while self.is_held or (self.is_mute if comes_back else self.is_deaf):
                     time.sleep(0.005)
                 self.carried += len(data)
                 sink.sendall(data)
@@ -132,7 +128,7 @@ class Relay:
                     pass
 
     def heal(self):
-        self.is_cut = self.is_held = False
+        self.is_cut = self.is_held = self.is_mute = self.is_deaf = False
         self.delay = 0.0
 
     def close(self):
@@ -149,6 +145,11 @@ class FakeSource:
         self.port = self.listener.getsockname()[1]
         self.region, self.sequences = region, [0] * SLOTS
         self.socket, self.welcomes = None, 0
+        self.seeks = []
+        # By how many milliseconds its clock is ahead; None does not tell the time.
+        self.skew = None
+        # Whether probes are answered.
+        self.is_complete = True
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):
@@ -170,8 +171,11 @@ class FakeSource:
                 texts = b"".join(struct.pack(">H", len(text)) + text for text in (self.region.encode(), b"fake"))
                 self.send(2, b"\1" + texts + struct.pack(">q64q", 1, *self.sequences))
                 self.welcomes += 1
-            elif kind == 6:
-                self.send(7, body[:8] + struct.pack(">q64q", 1, *self.sequences))
+            elif kind == 5:
+                self.seeks.append(body[0])
+            elif kind == 6 and self.is_complete:
+                told = b"" if self.skew is None else struct.pack(">q", int(time.time() * 1000) + self.skew)
+                self.send(7, body[:8] + struct.pack(">q64q", 1, *self.sequences) + told)
 
     def send(self, kind, body):
         self.socket.sendall(struct.pack(">IB", len(body) + 1, kind) + body)
@@ -188,11 +192,12 @@ class FakeSource:
 class Consumer:
     """A consumer of our own: docs/streams.md, "The protocol"."""
 
-    def __init__(self, port, cluster="main", region="eu-west", name="test", values=False, position=None, version=1):
+    def __init__(self, port, cluster="main", region="eu-west", name="test", values=False, position=None, version=1,
+                 looks=False):  # fmt: skip
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self.file = self.socket.makefile("rb")
         text = b"".join(struct.pack(">H", len(part)) + part.encode() for part in (cluster, region, name))
-        hello = struct.pack(">IBB", 0x4D525453, version, int(values)) + text
+        hello = struct.pack(">IBB", 0x4D525453, version, int(values) | 8 * int(looks)) + text
         if position:
             source, epoch, sequences = position
             hello += b"\1" + struct.pack(">H", len(source)) + source.encode() + struct.pack(">q64q", epoch, *sequences)

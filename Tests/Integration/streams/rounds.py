@@ -3,78 +3,112 @@
 """Rounds of checked reads of streams: regions or nodes that share a database, clients everywhere, and what goes wrong.
 
     python -m streams.rounds --seed 7 --trouble replica --seconds 20      # one round; prints JSON
+    python -m streams.rounds --list                                       # what goes wrong in which rounds
 
-Troubles: `replica` (a home with an embedded store, a plain cache that follows it through a relay that cuts, holds and
-delays; either process is killed or stands still), `writes` (the same with a replica that reads and writes at home, through a
-relay of its own; half of the keys are written there), `database` (two nodes on one PostgreSQL, whose connections are ended,
-which crashes, and whose records are let go early), `everything` (two home nodes on one PostgreSQL, one of which a replica
-follows while it reads and writes at the other, with the troubles of both), `calm` (as `replica`, with nothing wrong).
+Troubles: `replica` (a home with an embedded store, two plain caches in regions of their own that follow it through relays
+that cut, hold and delay, one way or both; any process is killed or stands still, home's clock is set), `writes` (the same
+with replicas that read and write at home, through relays of their own; a third of the keys are written at each),
+`database` (two nodes on one PostgreSQL, whose connections are ended, which crashes, and whose records are let go early),
+`everything` (two home nodes on one PostgreSQL, one of which a replica follows while it reads and writes at the other, with
+the troubles of both), `promotion` (two regions, each with a PostgreSQL, one of them the other's standby, and a third region:
+the home region moves there and back, while nodes are killed and stand still, the ways between them are cut and walsenders
+are ended), `kafka` (a home and two plain caches with three brokers between, which go down, get other leaders, answer with
+errors or late, and let go what was not read; any process is killed or stands still), `calm` (as `replica`, with nothing wrong).
+
+Troubles come one or two at a time, as cards of a deck: a round lasts until each of its kind has happened.
 
 Each read is held against the bound: a value may not be shown once its successor was acknowledged for longer than
-`stream.lagBound`, or at all where the successor was written at the same node; nor may one connection see a key go back. At
-the end everybody must have the last values.
+`stream.lagBound`, or at all where the successor was written at the same node; nor may one connection see a key go back. A
+node that has a store may show nothing only of a key that was deleted, or never written. At the end everybody must have the
+last values.
 """
 
 import argparse
+import concurrent.futures
 import json
 import multiprocessing
 import os
 import random
 import signal
 import socket
+import struct
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 from bed import Client, Closed, free_port
+from bed.server import StartError
 from storage import database
 
+from . import brokers as kafka
+from .promotion import Realm
 from .region import RegionNode, Relay, regions
 
-TROUBLES = ("replica", "writes", "database", "everything", "calm")
+TROUBLES = ("replica", "writes", "database", "everything", "promotion", "kafka", "calm")
 KEYS, NUMBERS, BOUND = 40, 1 << 16, 1.0
+# How long a write whose outcome is unknown may be done later, in seconds.
+LATE = 10.0
 CONTEXT = multiprocessing.get_context("fork")
 
 
 class Ledger:
-    """By key and number, when it was acknowledged; 0 where it was not, or where nobody knows. Shared by all processes."""
+    """By key and number, when it was acknowledged; 0 where it was not, or where nobody knows; and whether it was a deletion.
+    Shared by all processes."""
 
     def __init__(self):
         self.acked = CONTEXT.RawArray("d", KEYS * NUMBERS)
+        self.deletes = CONTEXT.RawArray("b", KEYS * NUMBERS)
         self.last = CONTEXT.RawArray("l", KEYS)
+        # The last deletion that was asked for, and until when one whose outcome is unknown may yet be done.
+        self.deleted = CONTEXT.RawArray("l", KEYS)
+        self.unsure = CONTEXT.RawArray("d", KEYS)
         self.is_over = CONTEXT.Event()
         self.results = CONTEXT.SimpleQueue()
 
     def write(self, port, keys, pause):
-        """Writes numbers that grow, until the end; what fails may have happened."""
-        client, counts = None, {"writes": 0, "failed writes": 0}
-        turn = 0
+        """Writes numbers that grow, or deletes, until the end; what fails may have happened."""
+        client, counts = None, {"writes": 0, "deletes": 0, "failed writes": 0}
+        chance, turn = random.Random(port), 0
         while not self.is_over.is_set():
             key = keys[turn % len(keys)]
             turn += 1
             number = self.last[key] + 1
             if number >= NUMBERS:
                 break
+            deletes = chance.random() < 0.1
+            self.deletes[key * NUMBERS + number] = deletes
+            # In this order: who sees the number finds its deletion.
+            if deletes:
+                self.deleted[key] = number
             self.last[key] = number
             try:
                 client = client or connect(port)
-                if client.set(f"key:{key}", b"%d" % number) == "STORED":
+                answer = client.ask(f"delete key:{key}") if deletes else client.set(f"key:{key}", b"%d" % number)
+                if answer in (("DELETED", "NOT_FOUND") if deletes else ("STORED",)):
                     self.acked[key * NUMBERS + number] = time.monotonic()
-                    counts["writes"] += 1
+                    counts["deletes" if deletes else "writes"] += 1
                 else:
-                    counts["failed writes"] += 1
+                    self.failed(key, deletes, counts)
             except (OSError, Closed):
                 client = None
-                counts["failed writes"] += 1
+                self.failed(key, deletes, counts)
                 time.sleep(0.02)
             time.sleep(pause)
         self.results.put((counts, []))
 
-    def read(self, name, port, own=(), late=False):
+    def failed(self, key, deletes, counts):
+        counts["failed writes"] += 1
+        if deletes:
+            self.unsure[key] = time.monotonic() + LATE
+
+    def read(self, name, port, own=(), late=False, stored=False):
         """Reads all keys again and again, and checks what is shown. `own` are the keys that are written at the same node.
-        With `late`, a write of unknown outcome may be done behind later ones, so that nothing can be said where it shows."""
-        counts, violations = {"checked": 0, "misses": 0, "read errors": 0, "oldest ms": 0}, []
+        With `late`, a write of unknown outcome may be done behind later ones, so that nothing can be said where it shows.
+        With `stored`, nothing is shown only where there is nothing."""
+        counts, violations = {"checked": 0, "misses": 0, "read errors": 0, "oldest ms": 0, "checked misses": 0}, []
         line = "get " + " ".join(f"key:{key}" for key in range(KEYS)) + "\r\n"
         client, seen = None, {}
         while not self.is_over.is_set():
@@ -83,35 +117,45 @@ class Ledger:
                     client, seen = connect(port), {}
                 began = time.monotonic()
                 client.send(line)
-                hits = 0
+                found = {}
                 while (head := client.line()) != "END":
                     if not head.startswith("VALUE key:"):
                         raise Closed(head)
-                    key = int(head.split(" ", 2)[1][4:])
-                    shown = int(client.line())
-                    hits += 1
+                    found[int(head.split(" ", 2)[1][4:])] = int(client.line())
+                for key, shown in found.items():
                     if late and not self.acked[key * NUMBERS + shown]:
                         counts["unknown shown"] = counts.get("unknown shown", 0) + 1
                         continue
                     self.check(name, key, shown, began, seen, counts, violations, 0 if key in own else BOUND)
-                counts["misses"] += KEYS - hits
+                counts["misses"] += KEYS - len(found)
+                for key in range(KEYS) if stored else ():
+                    if key in found:
+                        continue
+                    if late and began < self.unsure[key]:
+                        counts["unknown shown"] = counts.get("unknown shown", 0) + 1
+                        continue
+                    counts["checked misses"] += 1
+                    # At best, it is of the last deletion; 0 is from before the first write.
+                    self.check(name, key, self.deleted[key], began, seen, counts, violations, 0 if key in own else BOUND, True)
             except (OSError, Closed):
                 client = None
                 counts["read errors"] += 1
                 time.sleep(0.02)
         self.results.put((counts, violations[:20]))
 
-    def check(self, name, key, shown, began, seen, counts, violations, bound):
+    def check(self, name, key, shown, began, seen, counts, violations, bound, is_miss=False):
         counts["checked"] += 1
+        words = f"nothing (deleted by {shown})" if is_miss else str(shown)
         if shown < seen.get(key, 0):
-            violations.append(f"{name}: key {key} went back from {seen[key]} to {shown}")
-        seen[key] = shown
+            violations.append(f"{name}: key {key} went back from {seen[key]} to {words}")
+        if not is_miss:
+            seen[key] = shown
         for number in range(shown + 1, self.last[key] + 1):
             if when := self.acked[key * NUMBERS + number]:
                 age = began - when
                 counts["oldest ms"] = max(counts["oldest ms"], int(age * 1000))
                 if age > bound:
-                    violations.append(f"{name}: key {key} showed {shown}, {age:.3f} s after {number} was acknowledged")
+                    violations.append(f"{name}: key {key} showed {words}, {age:.3f} s after {number} was acknowledged")
                 break
 
 
@@ -120,132 +164,316 @@ def connect(port):
     return Client(connection)
 
 
-class Regions:
-    """A home with an embedded store, and a plain cache that follows it through a relay."""
+class Clock:
+    """The time of day of processes, which can be set."""
 
-    def __init__(self, directory, chance, is_calm):
-        self.chance, self.is_calm = chance, is_calm
+    def __init__(self, directory):
+        library = directory / "suspend.so"
+        subprocess.run(
+            ["gcc", "-O1", "-shared", "-fPIC", "-o", library, Path(__file__).with_name("suspend.c"), "-ldl"], check=True)
+        self.path = directory / "stepped"
+        self.path.write_bytes(bytes(8))
+        self.variables = {"LD_PRELOAD": str(library), "MARTLET_STEPPED": str(self.path)}
+
+    def set(self, milliseconds):
+        with self.path.open("r+b") as file:
+            file.write(struct.pack("<q", milliseconds))
+
+
+class Bed:
+    """Nodes and what goes wrong with them: families of troubles, two of which may come at a time."""
+
+    # Those whose nodes have a store, and all nodes; those that are not the source of the stream.
+    troubles = {}
+
+    def __init__(self, directory, chance, is_calm=False, tempo=1.0):
+        self.directory, self.chance, self.is_calm, self.tempo = directory, chance, is_calm, tempo
+        self.counts, self.relays, self.home, self.nodes = {}, [], None, []
+        # Two troubles at a time may be for one process.
+        self.crashing = threading.Lock()
+
+    def crash(self, node):
+        """Kills a node, and starts it again; more than once where its database is away, as whoever runs it would."""
+        with self.crashing:
+            node.kill()
+            for left in reversed(range(20)):
+                try:
+                    node.start()
+                    return
+                except StartError:
+                    if not left:
+                        raise
+                    time.sleep(0.3)
+
+    @property
+    def cards(self):
+        """All that can go wrong in this round: (family, name)."""
+        return [] if self.is_calm else [(family, name) for family, names in self.troubles.items() for name in names]
+
+    def start(self):
+        for node in self.nodes:
+            node.start()
+
+    def act(self, deck):
+        """Takes a card or two."""
+        if not deck:
+            return time.sleep(0.2)
+        taken = [deck.pop()]
+        others = [card for card in deck if card[0] != taken[0][0]]
+        if others and self.chance.random() < 0.5:
+            taken.append(others[-1])
+            deck.remove(others[-1])
+            self.count("two at once")
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            work = [pool.submit(self.do, name, random.Random(self.chance.random())) for _, name in taken]
+            for done in work:
+                done.result()
+        for _, name in taken:
+            self.count(name)
+        self.heal()
+        time.sleep(self.chance.uniform(0.05, 1) * self.tempo)
+
+    def count(self, name):
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def long(self, chance):
+        return chance.uniform(0.1, 2.5) if self.tempo == 1 else chance.choice([0.2, 0.4, 1.3])
+
+    def on_relay(self, relay, name, chance):
+        """What a way between two can do; whether it was one of these."""
+        what = name.split(" ")[0]
+        if what not in ("drop", "cut", "hold", "mute", "deafen", "delay"):
+            return False
+        if what == "drop":
+            relay.drop()
+        elif what == "cut":
+            relay.cut()
+        elif what == "delay":
+            relay.delay = chance.uniform(0.005, 0.2)
+        else:
+            setattr(relay, {"hold": "is_held", "mute": "is_mute", "deafen": "is_deaf"}[what], True)
+        if what != "drop":
+            time.sleep(self.long(chance))
+        return True
+
+    def on_node(self, name, chance):
+        """What can happen to a process; whether it was one of these."""
+        what, _, which = name.partition(" the ")
+        if what == "kill":
+            self.crash(getattr(self, which))
+        elif what == "still":
+            stand_still(getattr(self, which), self.long(chance))
+        else:
+            return False
+        return True
+
+    def heal(self):
+        for relay in self.relays:
+            relay.heal()
+
+    def end(self):
+        self.heal()
+
+    def close(self):
+        for relay in self.relays:
+            relay.close()
+
+
+WAYS = ("drop", "cut", "hold", "mute", "deafen", "delay")
+PROCESSES = ("kill the home", "kill the replica", "kill the south", "still the home", "still the replica", "still the south")
+
+
+class Regions(Bed):
+    """A home with an embedded store, and plain caches in two regions that follow it, each through a relay."""
+
+    troubles = {"stream": WAYS, "node": (*PROCESSES, "set the clock"), "trim": ("trim",)}
+
+    def __init__(self, directory, chance, is_calm=False, tempo=1.0):
+        super().__init__(directory, chance, is_calm, tempo)
         stream = free_port()
-        self.relay = Relay(stream)
-        listed = regions(self.relay.port)
-        retention = chance.choice(["1h", "1h", "1s"])
+        self.relay, self.far = Relay(stream), Relay(stream)
+        self.relays = [self.relay, self.far]
+        self.clock = Clock(directory)
         self.home = RegionNode(
-            directory / "home", "us-east", listed, {"listen": f"127.0.0.1:{stream}", "retention": retention}, backend="rocksdb",
-            storage_durability=chance.choice(["sync", "group"]))  # fmt: skip
-        self.replica = RegionNode(directory / "replica", "eu-west", listed, {"lagBound": "1s", "mode": "replicate"})
-        self.nodes = [self.home, self.replica]
-        self.counts = {}
+            directory / "home", "us-east", self.listed(self.relay),
+            {"listen": f"127.0.0.1:{stream}", "retention": chance.choice(["1h", "1s"])}, backend="rocksdb",
+            variables=self.clock.variables, storage_durability=chance.choice(["sync", "group"]))  # fmt: skip
+        self.make_replicas()
+        self.nodes = [self.home, self.replica, self.south]
+
+    def listed(self, relay, **home):
+        first, second = regions(relay.port)
+        return [{**first, **home}, second, {"name": "ap-south", "role": "replica"}]
+
+    def make_replicas(self):
+        stream = {"lagBound": "1s", "mode": "replicate"}
+        self.replica = RegionNode(self.directory / "replica", "eu-west", self.listed(self.relay), stream)
+        self.south = RegionNode(self.directory / "south", "ap-south", self.listed(self.far), stream)
 
     @property
     def writers(self):
         return [(self.home.port, range(KEYS))]
 
     @property
+    def stored(self):
+        return [self.home]
+
+    @property
     def readers(self):
-        return [("replica", self.replica.port)] * 2 + [("home", self.home.port)]
+        return [("replica", self.replica.port), ("south", self.south.port), ("home", self.home.port, (), False, True)]
 
-    def start(self):
-        self.home.start()
-        self.replica.start()
-
-    def act(self):
-        if self.is_calm:
-            return time.sleep(0.5)
-        name = self.chance.choice(["drop", "cut", "hold", "delay", "kill the replica", "kill the home", "still home", "still replica"])
-        self.counts[name] = self.counts.get(name, 0) + 1
-        long = self.chance.uniform(0.1, 2.5)
-        if name == "drop":
-            self.relay.drop()
-        elif name == "cut":
-            self.relay.cut()
-            time.sleep(long)
-        elif name == "hold":
-            self.relay.is_held = True
-            time.sleep(long)
-        elif name == "delay":
-            self.relay.delay = self.chance.uniform(0.01, 0.2)
-            time.sleep(long)
-        elif name.startswith("kill"):
-            (self.replica if "replica" in name else self.home).restart(crash=True)
+    def do(self, name, chance):
+        if self.on_node(name, chance):
+            return
+        if name == "set the clock":
+            # By less than the clocks of two machines may differ.
+            self.clock.set(int(chance.uniform(-200, 200)))
+            self.crash(self.home)
+        elif name == "trim":
+            self.trim(chance)
         else:
-            stand_still(self.home if "home" in name else self.replica, long)
-        self.relay.heal()
-        time.sleep(self.chance.uniform(0.05, 1))
+            self.on_relay(chance.choice([self.relay, self.far]), name, chance)
 
-    def end(self):
-        self.relay.heal()
-
-    def close(self):
-        self.relay.close()
+    def trim(self, chance):
+        """Records are let go while a follower is away: where they are kept for a second, and by their number otherwise."""
+        relay = chance.choice([self.relay, self.far])
+        relay.cut()
+        self.home.document["stream"]["retention"] = "1s"
+        self.home.rewrite()
+        self.crash(self.home)
+        time.sleep(1.5)
+        relay.heal()
 
 
 class WritingRegions(Regions):
-    """The same with a replica that reads and writes at home, through another relay."""
+    """The same with replicas that read and write at home, through relays of their own."""
 
-    def __init__(self, directory, chance, is_calm):
-        super().__init__(directory, chance, is_calm)
-        self.way = Relay(self.home.port)
-        listed = self.home.document["regions"]
-        listed[0]["serve"] = f"127.0.0.1:{self.way.port}"
-        self.home.rewrite(regions=listed)
-        self.replica = RegionNode(
-            directory / "replica", "eu-west", listed, {"lagBound": "1s", "mode": chance.choice(["invalidate", "replicate"])},
-            backend="region", storage_timeout="1s")  # fmt: skip
-        self.nodes = [self.home, self.replica]
+    troubles = {**Regions.troubles, "way": tuple(f"{what} the way" for what in WAYS)}
+
+    def make_replicas(self):
+        self.way, self.long_way = Relay(self.home.port), Relay(self.home.port)
+        self.relays += [self.way, self.long_way]
+        for name, region, relay, way in (
+            ("replica", "eu-west", self.relay, self.way), ("south", "ap-south", self.far, self.long_way)):  # fmt: skip
+            setattr(self, name, RegionNode(
+                self.directory / name, region, self.listed(relay, serve=f"127.0.0.1:{way.port}"),
+                {"lagBound": "1s", "mode": self.chance.choice(["invalidate", "replicate"])}, backend="region",
+                storage_timeout="1s"))  # fmt: skip
+
+    @property
+    def stored(self):
+        return self.nodes
 
     @property
     def writers(self):
-        half = KEYS // 2
-        return [(self.home.port, range(half)), (self.replica.port, range(half, KEYS))]
+        third = KEYS // 3
+        return [
+            (self.home.port, range(third)), (self.replica.port, range(third, 2 * third)), (self.south.port, range(2 * third, KEYS))]
 
     @property
     def readers(self):
-        # Home's own reads are linearizable; the replica's are where its own writes are concerned.
-        replica = ("replica", self.replica.port, range(KEYS // 2, KEYS), True)
-        return [replica, replica, ("home", self.home.port, range(KEYS), True)]
+        # Home's own reads are linearizable; the replicas' are where their own writes are concerned.
+        (_, _), (_, replica), (_, south) = self.writers
+        return [
+            ("replica", self.replica.port, replica, True, True), ("south", self.south.port, south, True, True),
+            ("home", self.home.port, range(KEYS), True, True)]  # fmt: skip
 
-    def act(self):
-        if self.chance.random() < 0.6:
-            return super().act()
-        name = self.chance.choice(["drop the way", "cut the way", "hold the way", "delay the way"])
-        self.counts[name] = self.counts.get(name, 0) + 1
-        long = self.chance.uniform(0.1, 2.5)
-        if name.startswith("drop"):
-            self.way.drop()
-        elif name.startswith("cut"):
-            self.way.cut()
-            time.sleep(long)
-        elif name.startswith("hold"):
-            self.way.is_held = True
-            time.sleep(long)
+    def do(self, name, chance):
+        if name.endswith("the way"):
+            self.on_relay(chance.choice([self.way, self.long_way]), name, chance)
         else:
-            self.way.delay = self.chance.uniform(0.005, 0.1)
-            time.sleep(long)
-        self.way.heal()
-        time.sleep(self.chance.uniform(0.05, 1))
+            super().do(name, chance)
 
-    def end(self):
-        super().end()
-        self.way.heal()
+
+class KafkaRegions(Bed):
+    """A home with an embedded store, and plain caches in two regions that follow it through three brokers; in half of the
+    rounds they may ask home for what the brokers do not have."""
+
+    troubles = {
+        "brokers": ("down", "move", "slow", "overrun"), "errors": ("produce errors", "fatal errors", "fetch errors"),
+        "node": PROCESSES}  # fmt: skip
+
+    def __init__(self, directory, chance, is_calm=False, tempo=1.0):
+        super().__init__(directory, chance, is_calm, tempo)
+        self.brokers = kafka.Brokers()
+        port = free_port()
+        listed = regions(port) if chance.random() < 0.5 else [{"name": "us-east", "role": "home"}, {"name": "eu-west"}]
+        listed.append({"name": "ap-south", "role": "replica"})
+        stream = {"transport": "kafka", "lagBound": "1s", "mode": chance.choice(["invalidate", "replicate"]),
+                  "kafka": {"brokers": self.brokers.addresses, "clockSkew": "20ms"}}  # fmt: skip
+        retention = chance.choice(["1h", "1h", "1s"])
+        self.home = RegionNode(
+            directory / "home", "us-east", listed, {**stream, "listen": f"127.0.0.1:{port}", "retention": retention},
+            backend="rocksdb", storage_durability=chance.choice(["sync", "group"]))  # fmt: skip
+        self.replica = RegionNode(directory / "replica", "eu-west", listed, stream)
+        self.south = RegionNode(directory / "south", "ap-south", listed, stream)
+        self.nodes, self.stored = [self.home, self.replica, self.south], [self.home]
+
+    writers, readers = Regions.writers, Regions.readers
+
+    def do(self, name, chance):
+        if self.on_node(name, chance):
+            return
+        broker = chance.choice([1, 2, 3])
+        if name == "down":
+            self.brokers.down(broker)
+            time.sleep(self.long(chance))
+            self.brokers.up(broker)
+        elif name == "move":
+            self.brokers.lead(*chance.sample([1, 2, 3], chance.choice([1, 2, 3])))
+        elif name.endswith("errors"):
+            codes = {"fatal errors": [kafka.UNAUTHORIZED], "produce errors": [kafka.NOT_LEADER, kafka.TIMED_OUT, kafka.TRANSPORT]}
+            kind = kafka.FETCH if name.startswith("fetch") else kafka.PRODUCE
+            self.brokers.fail(kind, *chance.choices(codes.get(name, [kafka.NOT_LEADER, kafka.TRANSPORT, kafka.UNKNOWN]), k=6))
+        elif name == "slow":
+            self.brokers.slow(int(chance.uniform(5, 300)))
+            time.sleep(self.long(chance))
+            self.brokers.slow(0)
+        elif name == "overrun":
+            # More than a broker keeps of a partition, while a follower stands still.
+            process = chance.choice([self.replica, self.south]).server.process
+            os.kill(process.pid, signal.SIGSTOP)
+            try:
+                for partition in chance.sample(range(64), 8):
+                    for _ in range(7):
+                        self.fill(partition, chance.randbytes(900_000))
+            finally:
+                resume(process)
+
+    def fill(self, partition, value):
+        """Puts a message; errors that were meant for the nodes may come to it."""
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                return self.brokers.put(partition, value)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def close(self):
-        super().close()
-        self.way.close()
+        self.brokers.close()
 
 
-class SharedDatabase:
+class SharedDatabase(Bed):
     """Two nodes on one database."""
 
-    def __init__(self, directory, chance, _):
-        self.chance = chance
+    troubles = {
+        "database": ("end sessions", "end sessions of one", "crash the database", "lock", "trim the outbox"),
+        "node": ("kill", "still", "still long")}  # fmt: skip
+
+    def __init__(self, directory, chance, is_calm=False, tempo=1.0):
+        super().__init__(directory, chance, is_calm, tempo)
         stream = {"lagBound": "1s", "retention": chance.choice(["1h", "1s"])}
         listed = [{"name": "us-east", "role": "home"}]
-        self.nodes = []
         for name in ("one", "two"):
             self.nodes.append(RegionNode(
                 directory / name, "us-east", listed, stream, backend="postgres", storage_instance=name, storage_timeout="5s"))  # fmt: skip
         self.nodes[1].url = self.nodes[0].url
-        self.counts = {}
+
+    @property
+    def stored(self):
+        return self.nodes
 
     @property
     def writers(self):
@@ -254,17 +482,10 @@ class SharedDatabase:
 
     @property
     def readers(self):
-        return [(f"node {index}", node.port) for index, node in enumerate(self.nodes)]
+        return [(f"node {index}", node.port, (), False, True) for index, node in enumerate(self.nodes)]
 
-    def start(self):
-        for node in self.nodes:
-            node.start()
-
-    def act(self):
-        names = ["end sessions", "end sessions of one", "crash the database", "kill", "still", "still", "lock"]
-        name = self.chance.choice(names)
-        self.counts[name] = self.counts.get(name, 0) + 1
-        node = self.chance.choice(self.nodes)
+    def do(self, name, chance):
+        node = chance.choice(self.nodes)
         if name == "end sessions":
             database.shared().end_sessions(node.name)
         elif name == "end sessions of one":
@@ -272,29 +493,32 @@ class SharedDatabase:
         elif name == "crash the database":
             database.shared().crash()
         elif name == "kill":
-            node.restart(crash=True)
+            self.crash(node)
         elif name == "lock":
             held = database.shared().lock(node.name, "SELECT pg_advisory_xact_lock(5570748134)")
-            time.sleep(self.chance.uniform(0.1, 1.5))
+            time.sleep(chance.uniform(0.1, 1.5))
             held.release()
+        elif name == "trim the outbox":
+            # What was published is let go at once, whoever has it.
+            database.shared().sql(
+                "BEGIN; SELECT pg_advisory_xact_lock(5570748134); UPDATE martlet_stream_slot SET kept = last; "
+                "DELETE FROM martlet_stream; COMMIT", node.name)  # fmt: skip
         else:
-            stand_still(node, self.chance.uniform(0.1, 4))
-        time.sleep(self.chance.uniform(0.05, 1))
-
-    def end(self):
-        pass
-
-    def close(self):
-        pass
+            stand_still(node, chance.uniform(1.1, 4 * self.tempo + 1) if name == "still long" else self.long(chance))
 
 
 class WritingDatabase(SharedDatabase):
     """The same, and a node of a replica region that follows the first and reads and writes at the second."""
 
-    def __init__(self, directory, chance, _):
-        super().__init__(directory, chance, _)
+    troubles = {
+        **SharedDatabase.troubles, "stream": tuple(f"{what} the stream" for what in WAYS),
+        "way": tuple(f"{what} the way" for what in WAYS)}  # fmt: skip
+
+    def __init__(self, directory, chance, is_calm=False, tempo=1.0):
+        super().__init__(directory, chance, is_calm, tempo)
         stream = free_port()
         self.relay, self.way = Relay(stream), Relay(self.nodes[1].port)
+        self.relays = [self.relay, self.way]
         listed = regions(self.relay.port)
         listed[0]["serve"] = f"127.0.0.1:{self.way.port}"
         for node, port in zip(self.nodes, (stream, free_port()), strict=True):
@@ -317,70 +541,135 @@ class WritingDatabase(SharedDatabase):
     def readers(self):
         # Each node shows at once what was written through it; what others did, within the bound.
         names = ("first", "second", "replica")
-        return [(name, port, keys, True) for name, (port, keys) in zip(names, self.writers, strict=True)]
+        return [(name, port, keys, True, True) for name, (port, keys) in zip(names, self.writers, strict=True)]
 
-    def act(self):
-        if self.chance.random() < 0.5:
-            return super().act()
-        relay, name = self.chance.choice([(self.relay, "the stream"), (self.way, "the way")])
-        what = self.chance.choice(["drop", "cut", "hold"])
-        self.counts[f"{what} {name}"] = self.counts.get(f"{what} {name}", 0) + 1
-        if what == "drop":
-            relay.drop()
+    def do(self, name, chance):
+        if name.endswith(("the stream", "the way")):
+            self.on_relay(self.relay if name.endswith("stream") else self.way, name, chance)
         else:
-            relay.cut() if what == "cut" else setattr(relay, "is_held", True)
-            time.sleep(self.chance.uniform(0.1, 2.5))
-        relay.heal()
-        time.sleep(self.chance.uniform(0.05, 1))
+            super().do(name, chance)
 
-    def end(self):
-        self.relay.heal()
-        self.way.heal()
+
+class Promoted(Bed):
+    """Two regions that are home in turn, and a third one that reads and writes at home. What was acknowledged before the home
+    moved is there behind it."""
+
+    troubles = {
+        "home": ("move", "move back"), "node": ("kill", "still"), "ways": ("drop", "cut a way", "cut a stream", "mute a stream"),
+        "walsender": ("end walsenders",)}  # fmt: skip
+
+    def __init__(self, directory, chance, is_calm=False, tempo=1.0):
+        super().__init__(directory, chance, is_calm, tempo)
+        self.realm = Realm(directory, lag="1s", south=True)
+        self.nodes = [self.realm.east, self.realm.west, self.realm.south]
+        self.next = "eu-west"
+        self.relays = [*self.realm.streams.values(), *self.realm.ways.values()]
+
+    @property
+    def stored(self):
+        return self.nodes
+
+    @property
+    def writers(self):
+        third = KEYS // 3
+        bounds = [0, third, 2 * third, KEYS]
+        return [(node.port, range(bounds[index], bounds[index + 1])) for index, node in enumerate(self.nodes)]
+
+    @property
+    def readers(self):
+        names = ("east", "west", "south")
+        return [(name, port, keys, True, True) for name, (port, keys) in zip(names, self.writers, strict=True)]
+
+    def act(self, deck):
+        # A move wants both regions to be there.
+        if deck and deck[-1][0] == "home":
+            _, name = deck.pop()
+            self.heal()
+            self.move()
+            return self.count(name)
+        moves = [card for card in deck if card[0] == "home"]
+        rest = [card for card in deck if card[0] != "home"]
+        super().act(rest)
+        deck[:] = moves + rest if rest else moves
+
+    def do(self, name, chance):
+        if name == "kill":
+            self.crash(chance.choice(self.nodes))
+        elif name == "still":
+            stand_still(chance.choice(self.nodes), min(2.0, self.long(chance)))
+        elif name == "end walsenders":
+            home = {"eu-west": "us-east", "us-east": "eu-west"}[self.next]
+            self.realm.sql(home, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_replication")
+        else:
+            ways = self.realm.ways if name == "cut a way" else self.realm.streams
+            self.on_relay(ways[chance.choice(sorted(ways))], name, chance)
+
+    def move(self):
+        other = {"eu-west": "us-east", "us-east": "eu-west"}[self.next]
+        for node in self.nodes:
+            node.await_figures(seconds=30, home_region=other, trusted="yes")
+        code, report, said = self.realm.promote(self.next, "--timeout=20")
+        assert code == 0, f"{self.next} was not promoted: {said}"
+        assert report["lossless"], report
+        for node in self.nodes:
+            node.await_figures(seconds=30, home_region=self.next, trusted="yes")
+        time.sleep(self.chance.uniform(0.1, 1))
+        self.realm.rebuild(other, self.next)
+        self.next = other
 
     def close(self):
-        self.relay.close()
-        self.way.close()
+        self.realm.__exit__()
 
 
 def stand_still(node, seconds):
-    os.kill(node.server.process.pid, signal.SIGSTOP)
+    process = node.server.process
+    os.kill(process.pid, signal.SIGSTOP)
     time.sleep(seconds)
-    os.kill(node.server.process.pid, signal.SIGCONT)
+    resume(process)
+
+
+def resume(process):
+    """Lets a process go on, unless somebody has killed it meanwhile."""
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGCONT)
+
+
+KINDS = {
+    "replica": Regions, "writes": WritingRegions, "database": SharedDatabase, "everything": WritingDatabase,
+    "promotion": Promoted, "kafka": KafkaRegions, "calm": Regions}  # fmt: skip
 
 
 def run(seed, trouble, seconds):
     """One round: what was counted, and what is wrong."""
     chance = random.Random(f"streams {seed}")
     with tempfile.TemporaryDirectory(prefix="martlet-streams-") as name:
-        kinds = {"database": SharedDatabase, "writes": WritingRegions, "everything": WritingDatabase}
-        bed = kinds.get(trouble, Regions)(Path(name), chance, trouble == "calm")
+        bed = KINDS[trouble](Path(name), chance, trouble == "calm", 1.0 if seconds > 10 else 0.3)
         ledger = Ledger()
         counts, failures = {}, []
         try:
             bed.start()
             for node in bed.nodes:
-                if node is not getattr(bed, "home", None):
+                if node is not bed.home:
                     node.await_figures(trusted="yes", quarantined_slots=0)
             work = [CONTEXT.Process(target=ledger.write, args=(port, list(keys), 0.0005)) for port, keys in bed.writers]
             work += [CONTEXT.Process(target=ledger.read, args=reader) for reader in bed.readers]
             for process in work:
                 process.start()
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                bed.act()
-            bed.end()
-            ledger.is_over.set()
-            for _ in work:
-                found, violations = ledger.results.get()
-                failures += violations
-                for what, count in found.items():
-                    counts[what] = max(counts.get(what, 0), count) if what == "oldest ms" else counts.get(what, 0) + count
-            for process in work:
-                process.join()
+            try:
+                play(bed, chance, seconds)
+            finally:
+                ledger.is_over.set()
+                for _ in work:
+                    found, violations = ledger.results.get()
+                    failures += violations
+                    for what, count in found.items():
+                        counts[what] = max(counts.get(what, 0), count) if what == "oldest ms" else counts.get(what, 0) + count
+                for process in work:
+                    process.join()
             failures += converge(bed, ledger)
             for node in bed.nodes:
                 figures = node.figures()
-                for what in ("quarantines", "gaps", "connections", "damaged"):
+                for what in ("quarantines", "gaps", "repairs", "connections", "damaged", "kafka_overruns", "kafka_restarts"):
                     counts[what] = counts.get(what, 0) + int(figures.get(what, 0) or 0)
         except AssertionError as error:
             failures.append(f"{type(error).__name__}: {error}")
@@ -388,26 +677,52 @@ def run(seed, trouble, seconds):
             for node in bed.nodes:
                 node.stop()
             bed.close()
-        for what, count in bed.counts.items():
-            counts[what] = counts.get(what, 0) + count
+        actions = {name: bed.counts.get(name, 0) for _, name in bed.cards}
+        if not failures:
+            failures += [f"it did not happen: {name}" for name, count in actions.items() if not count]
+            least = {"checked": 100 * seconds, "writes": 10 * seconds, "deletes": seconds, "checked misses": seconds}
+            failures += [f"only {counts[what]} {what}" for what, count in least.items() if counts[what] < count]
+        counts.update({f"{trouble}: {name}": count for name, count in (*actions.items(), *bed.counts.items())})
         return counts, failures
 
 
+def play(bed, chance, seconds):
+    """Troubles, until the time is over and each has happened."""
+    end, deck, is_first = time.monotonic() + seconds, [], True
+    while time.monotonic() < end or (deck and is_first):
+        if not deck:
+            is_first = is_first and not bed.counts
+            deck = list(bed.cards)
+            chance.shuffle(deck)
+        bed.act(deck)
+    bed.end()
+
+
 def converge(bed, ledger):
-    """At the end, everybody has the last values, or nothing."""
+    """At the end, everybody has the last values; those without a store may have nothing."""
     for node in bed.nodes:
-        if node is not getattr(bed, "home", None):
+        if node is not bed.home:
             node.await_figures(seconds=30, trusted="yes", backlog=0, quarantined_slots=0)
     time.sleep(BOUND)
     wrong = []
+    is_late = isinstance(bed, (WritingRegions, WritingDatabase, Promoted))
     for node in bed.nodes:
         with node.client() as client:
             for key in range(KEYS):
                 value = client.get(f"key:{key}")
-                known = [number for number in range(ledger.last[key], 0, -1) if ledger.acked[key * NUMBERS + number]][:1]
-                is_late = isinstance(bed, (WritingRegions, WritingDatabase)) and value is not None and not ledger.acked[key * NUMBERS + int(value)]
-                if value is not None and known and int(value) < known[0] and not is_late:
-                    wrong.append(f"{node.directory.name}: key {key} is {int(value)} at the end, and {known[0]} was acknowledged")
+                place = key * NUMBERS
+                numbers = range(1, ledger.last[key] + 1)
+                known = max((number for number in numbers if ledger.acked[place + number]), default=0)
+                # Of unknown outcome, which may have been done behind what came later.
+                late = [number for number in numbers if is_late and not ledger.acked[place + number]]
+                if value is not None:
+                    is_wrong = int(value) < known and int(value) not in late
+                elif node in bed.stored:
+                    is_wrong = ledger.deleted[key] < known and not any(ledger.deletes[place + number] for number in late)
+                else:
+                    is_wrong = False
+                if is_wrong:
+                    wrong.append(f"{node.directory.name}: key {key} is {value} at the end, and {known} was acknowledged")
     return wrong
 
 
@@ -416,7 +731,12 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--trouble", choices=TROUBLES, default="replica")
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--list", action="store_true", help="print what goes wrong in which rounds")
     options = parser.parse_args()
+    if options.list:
+        kinds = {name: kind.troubles for name, kind in KINDS.items() if name != "calm"}
+        print(json.dumps({name: [each for names in troubles.values() for each in names] for name, troubles in kinds.items()}))
+        return 0
     counts, failures = run(options.seed, options.trouble, options.seconds)
     print(json.dumps({"counts": counts, "failures": failures}))
     return 1 if failures else 0

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bed import default_command
+from documents.blocks import ROOT
 from storage import database
 
 from .region import Consumer, eventually
@@ -84,6 +85,27 @@ def test_each_statement_drops_what_is_cached(fleet):
     all_see("key:4", b"again")
     for client in clients:
         client.close()
+
+
+def test_what_removes_all_rows_is_told_in_each_slot(fleet):
+    """Slots are not ordered among each other, and are lost each by itself: in each it is behind what was there before."""
+    with fleet.replica.client() as client:
+        assert client.set("k", b"v") == "STORED"
+        sql(fleet, "TRUNCATE martlet_kv")
+        eventually(lambda: client.get("k") is None)
+    found = sql(fleet, "SELECT count(*), count(DISTINCT slot), count(DISTINCT ver) FROM martlet_stream WHERE op = 19")
+    assert found == "64|64|1"
+
+
+def test_the_runbooks_statement_empties_the_caches(fleet):
+    page = (ROOT / "docs/runbooks/debezium-connector.md").read_text()
+    statement = page.split("```sql\n")[2].split("```")[0]
+    with fleet.replica.client() as client:
+        assert client.set("k", b"v") == "STORED" and client.get("k") == b"v"
+        before = sql(fleet, f"SELECT ver FROM martlet_kv WHERE {where('k')}")
+        sql(fleet, f"BEGIN; SET martlet.writer = 'node'; DELETE FROM martlet_kv; COMMIT; {statement}")
+        eventually(lambda: client.get("k") is None)
+    assert before and sql(fleet, "SELECT count(DISTINCT slot) FROM martlet_stream WHERE op = 19") == "64"
 
 
 def test_records_tell_that_they_are_of_another_program(fleet):

@@ -8,6 +8,7 @@ import mmap
 import socket
 import struct
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -34,8 +35,9 @@ def preloaded(tmp_path_factory):
     return library
 
 
-def test_numbers_that_no_record_has_end_no_process(tmp_path):
-    with Pair(tmp_path) as both:
+def forger(directory):
+    """A record of the key `k`, and what makes others of it."""
+    with Pair(directory) as both:
         with both.home.client() as home:
             consumer = Consumer(both.stream)
             consumer.welcome()
@@ -50,6 +52,11 @@ def test_numbers_that_no_record_has_end_no_process(tmp_path):
         fastavro.schemaless_writer(out, SCHEMA, {**record, "source": "fake", "epoch": 1, **fields})
         return head + out.getvalue()
 
+    return record, changed
+
+
+def test_numbers_that_no_record_has_end_no_process(tmp_path):
+    record, changed = forger(tmp_path)
     least, most = -(2**63), 2**63 - 1
     source = FakeSource()
     replica = RegionNode(tmp_path / "victim", "eu-west", regions(source.port), {"mode": "replicate"}).start()
@@ -72,6 +79,45 @@ def test_numbers_that_no_record_has_end_no_process(tmp_path):
         with replica.client() as client:
             assert client.ask("mn") == "MN"
     finally:
+        replica.stop()
+        source.close()
+
+
+@pytest.mark.parametrize("line", ["get k", "gets k", "gat 0 k", "mg k v", "mg k v t T0"])
+def test_what_comes_while_the_stream_is_behind_is_not_shown(tmp_path, line):
+    """A stream that catches up brings values that are old: whoever asks meanwhile must not see them."""
+    _, changed = forger(tmp_path)
+    source = FakeSource()
+    source.is_complete = False
+    replica = RegionNode(tmp_path / "behind", "eu-west", regions(source.port), {"mode": "replicate"}).start()
+    is_over = threading.Event()
+
+    def bring():
+        sequence = 0
+        while not is_over.is_set():
+            # Not more than is granted, or the node would have to be waited for.
+            source.batch(*(changed(
+                seq_first=number, seq=number, version=number, value=b"old", flags=0) for number in range(sequence + 1, sequence + 101)))  # fmt: skip
+            sequence += 100
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=bring)
+    try:
+        replica.await_figures(quarantines=64)
+        thread.start()
+        with replica.client() as client:
+            end, hits = time.monotonic() + 3, 0
+            while time.monotonic() < end:
+                client.send(f"{line}\r\n" * 200 + "mn\r\n")
+                while (answer := client.line()) != "MN":
+                    hits += answer.startswith(("VALUE", "VA ", "HD"))
+        found = replica.figures()
+        assert found["installed"] > 1000 and found["trusted"] == "no"
+        assert hits == 0, (hits, found)
+    finally:
+        is_over.set()
+        if thread.ident:
+            thread.join()
         replica.stop()
         source.close()
 

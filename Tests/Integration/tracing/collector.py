@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from bed import until
+
 IDS = {"traceId": 32, "spanId": 16, "parentSpanId": 16}
 
 
@@ -149,13 +151,11 @@ class Collector:
 
     def eventually(self, wanted, seconds=20):
         """The spans, once they pass a test."""
-        deadline = time.monotonic() + seconds
-        while True:
+        def look():
             found = self.spans
-            if wanted(found):
-                return found
-            assert time.monotonic() < deadline, found
-            time.sleep(0.02)
+            return (found,) if wanted(found) else None
+
+        return until(look, seconds, lambda: self.spans)[0]
 
     def __enter__(self):
         return self

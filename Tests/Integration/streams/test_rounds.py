@@ -1,0 +1,44 @@
+# Martlet
+# SPDX-License-Identifier: Apache-2.0
+"""A short round of checked reads of each kind; the long ones are those of Scripts/soak-streams."""
+
+import os
+import random
+import time
+
+import pytest
+
+from . import rounds
+
+pytestmark = pytest.mark.ours
+
+
+@pytest.mark.parametrize("trouble", ["replica", "writes", "database", "kafka"])
+def test_no_read_is_older_than_the_bound_whatever_happens(trouble):
+    seed = random.randrange(1 << 32)
+    counts, failures = rounds.run(seed, trouble, float(os.environ.get("MARTLET_ROUND_SECONDS", "5")))
+    assert not failures, (seed, failures, counts)
+    # What the round was meant to do was done, each of it.
+    assert all(counts[f"{trouble}: {name}"] for names in rounds.KINDS[trouble].troubles.values() for name in names), (seed, counts)
+    assert counts["checked"] > 1_000 and counts["writes"] > 50, (seed, counts)
+    assert counts["deletes"] > 5 and counts["checked misses"] > 50, (seed, counts)
+
+
+def test_a_lost_write_that_reads_as_nothing_is_seen():
+    ledger, now = rounds.Ledger(), time.monotonic()
+
+    def look(key, seen, bound=1.0):
+        counts, violations = {"checked": 0, "oldest ms": 0}, []
+        ledger.check("node", key, ledger.deleted[key], now, seen, counts, violations, bound, True)
+        return violations
+
+    assert not look(3, {}), "it was never written"
+    ledger.last[3], ledger.acked[3 * rounds.NUMBERS + 1] = 1, now - 5
+    assert look(3, {}) == ["node: key 3 showed nothing (deleted by 0), 5.000 s after 1 was acknowledged"]
+    assert not look(3, {}, bound=6), "within the bound"
+    assert look(3, {3: 1}, bound=6), "it was there"
+    # A deletion that was asked for may be done, whatever was answered.
+    ledger.last[3] = ledger.deleted[3] = 2
+    assert not look(3, {3: 1})
+    ledger.last[3], ledger.acked[3 * rounds.NUMBERS + 3] = 3, now - 5
+    assert look(3, {})

@@ -1,0 +1,44 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+import SimulationKit
+import Storage
+import Testing
+
+/// Three regions that are promoted by several hands at once: no acknowledged write is lost, and one region is home.
+struct PromotionSimulationTests {
+    @Test func noSeedHasTwoHomesOrLosesAWrite() {
+        var total = PromotionReports(seed: 0)
+        for seed in Seeds.range {
+            let report = PromotionSimulation(seed: seed).run()
+            #expect(report.violations.isEmpty, "MARTLET_SEED=\(seed): \(report.violations.first ?? "")")
+            total.writes += report.writes
+            total.promotions += report.promotions
+            total.losses += report.losses
+            total.contests += report.contests
+            total.releases += report.releases
+        }
+        let figures = "\(Seeds.range.count) seeds, \(total.writes) writes, \(total.promotions) promotions"
+        let kinds = "\(total.losses) with loss, \(total.contests) contested, \(total.releases) undone"
+        print("promotions: \(figures), \(kinds)")
+        guard Seeds.isOptimised, Seeds.isWholeRun else { return }
+        #expect(total.promotions > Seeds.range.count && total.losses > 50, "too tame")
+        #expect(total.contests > 50 && total.releases > 50, "too tame")
+    }
+
+    @Test func theSameSeedGivesTheSamePromotions() {
+        for seed in UInt64(1)...3 {
+            #expect(PromotionSimulation(seed: seed).run() == PromotionSimulation(seed: seed).run(), "seed \(seed)")
+        }
+    }
+
+    /// A promotion with such a guard taken out is caught within a thousand seeds.
+    @Test(.enabled(if: Seeds.isOptimised && Seeds.isWholeRun), arguments: PromotionGuards.named.map(\.name))
+    func aMissingGuardOfPromotionsIsCaught(_ name: String) throws {
+        let guards = try #require(PromotionGuards(named: name))
+        let caught = (UInt64(1)...1000).first { seed in
+            !PromotionSimulation(seed: seed, guards: .all.subtracting(guards)).run().violations.isEmpty
+        }
+        #expect(caught != nil, "nobody notices that \(name) is missing")
+    }
+}

@@ -1,0 +1,146 @@
+// Martlet
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import SimulationKit
+import Storage
+import StoragePostgres
+import Testing
+
+/// Which region is home, as a database has it.
+@Suite(.serialized, .enabled(if: TestServer.isInstalled, "Debian's postgresql-15 is not installed"))
+struct HomeTests {
+    private let server: TestServer
+    private let home: PostgresHome
+
+    init() throws {
+        server = try TestServer()
+        let configuration = PostgresConfiguration(url: server.url)
+        try PostgresBackend.createTables(configuration)
+        home = PostgresHome(configuration)
+    }
+
+    private func term(_ number: Int64, _ identity: UInt64, _ region: String = "eu-west") -> HomeTerm {
+        HomeTerm(epoch: HomeTerm.next(after: (number - 1) << HomeTerm.identityBits, identity: identity), region: region)
+    }
+
+    /// What an answer is to the rules of the table.
+    private func answer(_ body: () throws -> HomeTerm?) -> HomeAnswer {
+        do { return try body().map { .contested($0) } ?? .done } catch { return .refused("") }
+    }
+
+    private func kind(_ answer: HomeAnswer) -> HomeAnswer {
+        if case .refused = answer { return .refused("") }
+        return answer
+    }
+
+    /// The statements do what the simulation of promotions takes them to do.
+    @Test func theTableKeepsTheRules() throws {
+        let given = ProcessInfo.processInfo.environment["MARTLET_SEED"].flatMap { UInt64($0) }
+        let seed = given ?? UInt64.random(in: 1...UInt64.max)
+        var random = SimulationRandom(seed: seed)
+        var rows = HomeRows()
+        for step in 0..<250 {
+            // A round of its own, so that low numbers come again.
+            if step % 25 == 0 {
+                try server.sql("DELETE FROM martlet_home; DELETE FROM martlet_meta WHERE name LIKE 'home_released%'")
+                rows = HomeRows()
+            }
+            let region = ["us-east", "eu-west", "ap-south"][random.below(3)]
+            let chosen = term(Int64(random.within(1...4)), UInt64(random.below(3)), region)
+            let what = random.below(8)
+            // Mostly the one that may.
+            let likely = random.chance(700) ? rows.newest?.term ?? chosen : chosen
+            let overrides = random.chance(300)
+            let expected: HomeAnswer
+            let found: HomeAnswer
+            switch what {
+            case 0...2:
+                expected = rows.fence(for: chosen)
+                found = answer { try home.fence(for: chosen) }
+            case 3, 4:
+                expected = rows.claim(likely)
+                found = answer { try home.claim(likely) }
+            case 5:
+                expected = rows.release(likely)
+                found = answer {
+                    try home.release(likely)
+                    return nil
+                }
+            case 6:
+                rows.yield(to: chosen)
+                expected = .done
+                found = answer {
+                    try home.yield(to: chosen)
+                    return nil
+                }
+            default:
+                expected = rows.promote(to: chosen, overrides: overrides) == nil ? .done : .refused("")
+                found = answer {
+                    _ = try home.promote(to: chosen, isWhole: true, overrides: overrides)
+                    return nil
+                }
+            }
+            let text: Comment = "MARTLET_SEED=\(seed), step \(step), kind \(what): \(chosen)"
+            #expect(kind(found) == kind(expected), text)
+            let state = try home.look()
+            #expect(state.term == rows.newest?.term ?? HomeTerm(epoch: 0, region: ""), text)
+            #expect(state.isFenced == rows.isFenced && state.isClaimed == (rows.claimed != nil), text)
+            #expect(state.held == rows.rows.last { !$0.isFenced }?.term, text)
+        }
+    }
+
+    @Test func aFenceThatWasTakenBackComesToNothing() throws {
+        let (first, second) = (term(1, 7), term(1, 3))
+        try home.release(first)
+        let refusal = #expect(throws: StorageFailure.self) { try home.fence(for: first) }
+        #expect(refusal?.reason == "promotion 1 of eu-west was taken back")
+        #expect(try !home.look().isFenced)
+        // Another one of the same number is not meant.
+        #expect(try home.fence(for: second) == nil)
+        #expect(try home.look().term == second)
+    }
+
+    /// Two standbys of one server are promoted: their streams have two epochs.
+    @Test func streamsBehindTwoPromotionsHaveTwoEpochs() throws {
+        let epoch = "SELECT number FROM martlet_meta WHERE name = 'stream_epoch'"
+        let before = try server.sql(epoch)
+        _ = try home.promote(to: term(1, 7 << 24), isWhole: true, overrides: false)
+        let first = try server.sql(epoch)
+        try server.sql(
+            "DELETE FROM martlet_home; UPDATE martlet_meta SET number = \(before) WHERE name = 'stream_epoch'")
+        _ = try home.promote(to: term(1, 8 << 24), isWhole: true, overrides: false)
+        let second = try server.sql(epoch)
+        #expect(Set([before, first, second]).count == 3)
+        // The higher promotion's is the higher one, whatever its bits are.
+        try server.sql(
+            "DELETE FROM martlet_home; UPDATE martlet_meta SET number = \(before) WHERE name = 'stream_epoch'")
+        _ = try home.promote(to: term(2, 1 << 24), isWhole: true, overrides: false)
+        let higher = try #require(Int64(try server.sql(epoch).trimmingCharacters(in: .whitespacesAndNewlines)))
+        let others = [first, second].compactMap { Int64($0.trimmingCharacters(in: .whitespacesAndNewlines)) }
+        #expect(others.count == 2 && others.allSatisfy { $0 < higher })
+        try server.sql(
+            "DELETE FROM martlet_home; UPDATE martlet_meta SET number = \(before) WHERE name = 'stream_epoch'")
+        _ = try home.promote(to: term(1, 8 << 24), isWhole: true, overrides: false)
+        // Said again by another node, it is as it was.
+        _ = try? home.promote(to: term(1, 8 << 24), isWhole: true, overrides: false)
+        #expect(try server.sql(epoch) == second)
+    }
+
+    /// What a home took that was overtaken by another one is counted, by its own numbering.
+    @Test func whatAHomeTookThatWasOvertakenIsCounted() throws {
+        try server.sql("UPDATE martlet_stream_slot SET last = 5 WHERE slot = 3")
+        try server.sql("INSERT INTO martlet_meta VALUES ('stream_identity', 77)")
+        _ = try home.promote(to: term(1, 7), isWhole: true, overrides: false)
+        for sequence in 5...7 {
+            let columns = "\(sequence), 3, \(sequence), 0, 0, 'k', 1, 0, \(1000 + sequence), 0"
+            try server.sql("INSERT INTO martlet_stream VALUES (\(columns))")
+        }
+        // The other one took over more of the numbering before than this one had.
+        var included = [Int64](repeating: 0, count: StreamSlots.count)
+        included[3] = 6
+        let left = try home.leftBehind(StreamSuccession(previous: 77, included: included, isWhole: true))
+        #expect(left?.count == 2 && left?.first == 1006 && left?.last == 1007)
+        #expect(try home.leftBehind(StreamSuccession(previous: 78, included: included, isWhole: true)) == nil)
+    }
+}
