@@ -57,6 +57,8 @@ struct RequestShedder: ~Copyable {
     private var visits: UInt = 0
     private var visitStart: UInt64 = 0
     private var now: UInt64 = 0
+    /// How long made-up services slept, in nanoseconds: that counts as work.
+    private var slept: UInt64 = 0
     private var judged = RequestClass.standard
     private var isCounted = false
     /// Whether the next request was found to be one that is served.
@@ -77,7 +79,9 @@ struct RequestShedder: ~Copyable {
     mutating func begin(_ reactor: Reactor, _ caller: Caller, fd: Int32) {
         noteTurn(reactor)
         visits &+= 1
-        if visits & (Self.visitsPerLook - 1) == 0 { controller.turnGoesOn(now: Clock.monotonicNanoseconds()) }
+        if visits & (Self.visitsPerLook - 1) == 0 {
+            controller.turnGoesOn(now: Clock.monotonicNanoseconds(), ran: Clock.threadNanoseconds() &+ slept)
+        }
         self.caller = caller
         isCareful = controller.isOverloaded || settings.serviceNanoseconds > 0 || caller.skipsKeysOfGet
         if isCareful { beginCarefully(fd) }
@@ -89,7 +93,11 @@ struct RequestShedder: ~Copyable {
         guard reactor.readyNanoseconds != lastTurn else { return }
         lastTurn = reactor.readyNanoseconds
         visits = 0
-        if controller.turnBegan(arrival: reactor.arrivalNanoseconds, now: lastTurn) { publish() }
+        if controller.turnBegan(
+            arrival: reactor.arrivalNanoseconds, now: lastTurn, ran: Clock.threadNanoseconds() &+ slept)
+        {
+            publish()
+        }
     }
 
     @inline(never)
@@ -99,7 +107,7 @@ struct RequestShedder: ~Copyable {
         isAdmittedAhead = false
         now = Clock.monotonicNanoseconds()
         visitStart = now
-        controller.turnGoesOn(now: now)
+        controller.turnGoesOn(now: now, ran: Clock.threadNanoseconds() &+ slept)
     }
 
     /// Whether the connection had its time, and what is left of its input waits for the next turn. Never while
@@ -182,7 +190,10 @@ struct RequestShedder: ~Copyable {
             repeat {
                 now = Clock.monotonicNanoseconds()
                 let left = settings.serviceNanoseconds &- min(settings.serviceNanoseconds, now &- before)
-                if left > 0, settings.serviceSleeps { Thread.sleep(microseconds: UInt32(left / 1000)) }
+                if left > 0, settings.serviceSleeps {
+                    Thread.sleep(microseconds: UInt32(left / 1000))
+                    slept &+= left
+                }
             } while now &- before < settings.serviceNanoseconds
         } else {
             now = Clock.monotonicNanoseconds()

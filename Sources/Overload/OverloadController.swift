@@ -24,6 +24,8 @@ package struct OverloadController: ~Copyable {
     private var tenants = TenantShares(places: 4096)
     private var random: UInt64
     private var nextStep: UInt64 = 0
+    /// When the last step was, and how long the reactor had run by then.
+    private var lastStep: (now: UInt64, ran: UInt64) = (0, 0)
     private var stepCount = 0
     private var entriesSettled = 0
 
@@ -66,9 +68,9 @@ package struct OverloadController: ~Copyable {
     /// Tenants that asked for something lately, while overloaded.
     package var activeTenants: Int { tenants.active }
 
-    /// A turn begins at `now` whose input may have been there since `arrival`; both in monotonic nanoseconds. True when
-    /// a step was taken.
-    package mutating func turnBegan(arrival: UInt64, now: UInt64) -> Bool {
+    /// A turn begins at `now` whose input may have been there since `arrival`; both in monotonic nanoseconds. `ran` is
+    /// how long the reactor's thread has had a processor so far, asked at each step. True when a step was taken.
+    package mutating func turnBegan(arrival: UInt64, now: UInt64, ran: @autoclosure () -> UInt64) -> Bool {
         guard configuration.targetNanoseconds > 0 else { return false }
         self.arrival = arrival
         turnStart = now
@@ -79,16 +81,18 @@ package struct OverloadController: ~Copyable {
         if arrival == now, nextStep > 0 { rest((now - nextStep) / configuration.stepNanoseconds) }
         let count = nextStep > 0 ? 1 + Int((now - nextStep) / configuration.stepNanoseconds) : 1
         nextStep = now &+ configuration.stepNanoseconds
-        step(count)
+        step(count, now: now, ran: ran())
         isOverloaded = law.isOverloaded
         return true
     }
 
     /// The turn goes on at `now`: one that takes too long need not end before the node is overloaded.
     @inline(__always)
-    package mutating func turnGoesOn(now: UInt64) {
+    package mutating func turnGoesOn(now: UInt64, ran: @autoclosure () -> UInt64) {
         guard !isOverloaded else { return }
-        law.look(waited: turnStart &- arrival, spent: now &- turnStart)
+        law.look(
+            waited: turnStart &- arrival, spent: now &- turnStart,
+            ran: ran() &- lastStep.ran, elapsed: now &- lastStep.now)
         isOverloaded = law.isOverloaded
     }
 
@@ -97,12 +101,14 @@ package struct OverloadController: ~Copyable {
         for _ in 0..<min(steps, 100) where law.isOverloaded { law.step(delay: 0, offered: 0, refused: 0, late: 0) }
     }
 
-    private mutating func step(_ count: Int) {
+    private mutating func step(_ count: Int, now: UInt64, ran: UInt64) {
         delay = signal.step()
         let wasOverloaded = law.isOverloaded
         law.step(
             delay: delay, offered: offered, refused: refused, late: late,
-            lateShare: histogram.share(from: lateBand * CostHistogram.cohorts), count: count)
+            lateShare: histogram.share(from: lateBand * CostHistogram.cohorts), count: count,
+            ran: ran &- lastStep.ran, elapsed: now &- lastStep.now)
+        lastStep = (now, ran)
         offered = 0
         refused = 0
         late = 0

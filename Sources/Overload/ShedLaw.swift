@@ -23,6 +23,9 @@ package struct ShedLaw: Sendable {
     /// What is left of the ratio after a step without a queue.
     private static let idleDecay = 0.9
     private static let ratioMin = 0.01
+    /// The least part of the time that is ours in an overload of ours. Who runs less waits for a processor that others
+    /// have: to refuse what takes a fiftieth of it makes nobody's wait shorter.
+    private static let leastShare = 0.02
 
     /// The share of the offered cost to refuse, 0 to 0.98.
     package private(set) var ratio = 0.0
@@ -37,6 +40,9 @@ package struct ShedLaw: Sendable {
     private var stepsOver = 0
     /// The largest delay of those steps in a row.
     private var peak: UInt64 = 0
+    /// How long they took, and how much of that the reactor ran, in nanoseconds.
+    private var timeOver: UInt64 = 0
+    private var ranOver: UInt64 = 0
     private var calmSteps = 0
     private var isFirstStep = false
     /// The offered work of late, as a part of the time.
@@ -51,9 +57,11 @@ package struct ShedLaw: Sendable {
     /// Takes a step: `delay` is the signal in nanoseconds; `offered` and `refused` are what came in and what was
     /// refused since the last step, as cost, and `late` the part of the latter that was within the ratio and waited too
     /// long. `lateShare` is the share of the cost that classes have which matter no more than those that were late.
-    /// Where turns take longer than a step, one step stands for as many as went by, `count`.
+    /// Where turns take longer than a step, one step stands for as many as went by, `count`. `ran` is how much of the
+    /// time since the last step, `elapsed`, the reactor had a processor, both in nanoseconds.
     package mutating func step(
-        delay: UInt64, offered: Double, refused: Double, late: Double, lateShare: Double = 1, count: Int = 1
+        delay: UInt64, offered: Double, refused: Double, late: Double, lateShare: Double = 1, count: Int = 1,
+        ran: UInt64 = 1, elapsed: UInt64 = 1
     ) {
         let target = configuration.targetNanoseconds
         guard target > 0 else { return }
@@ -61,11 +69,13 @@ package struct ShedLaw: Sendable {
         // One turn that the scheduler held up is not the whole of an overload.
         stepsOver = delay > target ? stepsOver + min(count, configuration.entrySteps / 2) : 0
         peak = stepsOver > 0 ? max(peak, delay) : 0
+        timeOver = stepsOver > 0 ? timeOver &+ elapsed : 0
+        ranOver = stepsOver > 0 ? ranOver &+ ran : 0
         guard isOverloaded else {
             let grows = delay > configuration.entryFactor * target && delay >= lastDelay && lastDelay > target
             // What fell from its peak by a quarter is a burst that drains, and has twice the time for it.
             let limit = delay < peak * 3 / 4 ? 2 * configuration.entrySteps : configuration.entrySteps
-            if stepsOver >= limit || grows { enter() }
+            if stepsOver >= limit || grows, Self.isOurs(ran: ranOver, of: timeOver) { enter() }
             return
         }
         load += Self.loadWeight * (min(offered / Double(configuration.stepNanoseconds), Self.mostLoad) - load)
@@ -91,12 +101,15 @@ package struct ShedLaw: Sendable {
 
     /// In the midst of a turn whose input waited `waited` nanoseconds before it, and which goes on for `spent`: what
     /// waits behind both is already too late, and each turn is longer than the one before. Then the next step is too
-    /// late as well.
-    package mutating func look(waited: UInt64, spent: UInt64) {
+    /// late as well. `ran` is how much of the time since the last step, `elapsed`, the reactor had a processor.
+    package mutating func look(waited: UInt64, spent: UInt64, ran: @autoclosure () -> UInt64, elapsed: UInt64) {
         let target = configuration.targetNanoseconds
         guard target > 0, !isOverloaded, waited > target, spent > waited else { return }
-        if waited &+ spent > 2 * configuration.entryFactor * target { enter() }
+        guard waited &+ spent > 2 * configuration.entryFactor * target else { return }
+        if Self.isOurs(ran: ran(), of: elapsed) { enter() }
     }
+
+    private static func isOurs(ran: UInt64, of elapsed: UInt64) -> Bool { Double(ran) >= leastShare * Double(elapsed) }
 
     private mutating func enter() {
         isOverloaded = true
@@ -113,5 +126,7 @@ package struct ShedLaw: Sendable {
         isOverloaded = false
         ratio = 0
         stepsOver = 0
+        timeOver = 0
+        ranOver = 0
     }
 }

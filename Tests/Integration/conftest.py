@@ -44,6 +44,7 @@ def pytest_configure(config):
     if not (os.path.exists(program) or shutil.which(program)):
         raise pytest.UsageError(f"no server to test at {program}: run `make build`, or set MARTLET_SERVER")
     config.addinivalue_line("markers", "ours: what Martlet does and memcached does not; skipped on a memcached")
+    config.addinivalue_line("markers", "alone: measures time; `make test` runs it when nothing else runs")
     config.addinivalue_line("markers", "newest: what only 1.6.45 does this way; skipped on an older memcached")
 
 

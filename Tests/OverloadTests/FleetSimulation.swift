@@ -272,7 +272,7 @@ struct ControllerList {
     }
 
     mutating func turnBegan(_ node: Int, arrival: UInt64, now: UInt64) {
-        _ = boxes[node].controller.turnBegan(arrival: arrival, now: now)
+        _ = boxes[node].controller.turnBegan(arrival: arrival, now: now, ran: now)
         boxes[node].controller.visitBegan()
     }
 

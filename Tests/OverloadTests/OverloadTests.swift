@@ -54,7 +54,7 @@ struct OverloadTests {
         for turn in 0..<4000 {
             let arrival = now
             now += 1_500_000
-            _ = controller.turnBegan(arrival: arrival, now: now)
+            _ = controller.turnBegan(arrival: arrival, now: now, ran: now)
             guard controller.isOverloaded else { continue }
             for request in 0..<80 {
                 let tenant = UInt64(request % 64) << 8 | UInt64(request % 64)
@@ -84,7 +84,7 @@ struct OverloadTests {
             var found: [Double] = []
             for turn in UInt64(1)...500 {
                 let now = turn * 3_000_000
-                _ = controller.turnBegan(arrival: now - 2_500_000, now: now)
+                _ = controller.turnBegan(arrival: now - 2_500_000, now: now, ran: now)
                 controller.visitBegan()
                 if controller.refusesAll(.standard, tenant: 7) { refuse(&controller, now) }
                 found.append(controller.ratio)
@@ -295,17 +295,36 @@ struct OverloadTests {
         }
     }
 
+    /// A client that asks one thing at a time, on a machine whose processors others have: each request waits for 24 ms,
+    /// and none of them is refused. Where the reactor itself needs the time, or what it is given of it, they are.
+    @Test(arguments: [(20_000, false), (100_000, false), (2_000_000, true), (24_000_000, true)])
+    func whoWaitsForAProcessorRefusesNothing(_ ran: UInt64, _ isOurs: Bool) {
+        var controller = OverloadController(OverloadConfiguration(), seed: 1)
+        var now: UInt64 = 1_000_000_000
+        var total: UInt64 = 0
+        for _ in 0..<1000 {
+            let arrival = now
+            now += 24_000_000
+            total += ran
+            _ = controller.turnBegan(arrival: arrival, now: now, ran: total)
+            // Held up within a turn, too.
+            controller.turnGoesOn(now: now + 24_000_000, ran: total + ran)
+        }
+        #expect(controller.isOverloaded == isOurs)
+        #expect((controller.entries > 0) == isOurs)
+    }
+
     /// Where a request takes longer than invalidations' share of a step, there is still one in a step.
     @Test func anInvalidationIsServedHoweverLongRequestsTake() {
         var controller = OverloadController(OverloadConfiguration(), seed: 1)
         var now: UInt64 = 1_000_000_000
         for _ in 0..<20 {
-            _ = controller.turnBegan(arrival: now - 40_000_000, now: now)
+            _ = controller.turnBegan(arrival: now - 40_000_000, now: now, ran: now)
             controller.visitBegan()
             if controller.isOverloaded { controller.served(.standard, nanoseconds: 20_000_000) }
             now += 40_000_000
         }
-        _ = controller.turnBegan(arrival: now - 40_000_000, now: now)
+        _ = controller.turnBegan(arrival: now - 40_000_000, now: now, ran: now)
         let first = controller.judge(.invalidation, tenant: 1, now: now)
         controller.served(.invalidation, nanoseconds: 20_000_000)
         let second = controller.judge(.invalidation, tenant: 1, now: now)

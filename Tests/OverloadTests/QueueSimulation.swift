@@ -130,7 +130,7 @@ struct QueueSimulation {
             }
             let arrival = sleeps ? now : turnStart
             turnStart = now
-            _ = controller.turnBegan(arrival: nanoseconds(arrival), now: nanoseconds(now))
+            _ = controller.turnBegan(arrival: nanoseconds(arrival), now: nanoseconds(now), ran: nanoseconds(now))
             let ready = queue
             queue.removeAll(keepingCapacity: true)
             for connection in ready { visit(connection, &controller) }
@@ -145,7 +145,7 @@ struct QueueSimulation {
         // What came since the turn began is read too.
         pull()
         controller.visitBegan()
-        controller.turnGoesOn(now: nanoseconds(now))
+        controller.turnGoesOn(now: nanoseconds(now), ran: nanoseconds(now))
         let visitStart = now
         now += visitTime
         var answered: [Arrival] = []

@@ -482,7 +482,9 @@ def test_tenants_are_what_overload_accounts_by(start, tmp_path):
     (tmp_path / "users").write_text(USERS)
     admin = free_port()
     file = settings(tmp_path, overload={"tenant": "user", "target": "1ms", "testServiceTime": "200us"})
-    server = start(["-m", "64", "-t", "1", "-Y", tmp_path / "users", "--config", file, "--admin", f"127.0.0.1:{admin}"])
+    server = start(
+        ["-m", "64", "-t", "1", "-Y", tmp_path / "users", "--config", file, "--admin", f"127.0.0.1:{admin}"],
+        environment={"MARTLET_OVERLOAD_TARGET": None})  # fmt: skip
     server.admin = admin
     floods = [enter(server, "alice") for _ in range(8)]
     with enter(server, "bob") as bob, enter(server, "olga") as olga:

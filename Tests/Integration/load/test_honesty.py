@@ -11,7 +11,7 @@ import pytest
 from .runner import Run, command, interrupt
 from .stub import CLOSE, DIE, Stub
 
-pytestmark = pytest.mark.ours
+pytestmark = [pytest.mark.ours, pytest.mark.alone]
 
 
 @pytest.mark.parametrize(

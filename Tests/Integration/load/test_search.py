@@ -15,7 +15,7 @@ from .runner import Run
 from .stub import Stub
 from .test_outputs import samples
 
-pytestmark = pytest.mark.ours
+pytestmark = [pytest.mark.ours, pytest.mark.alone]
 
 SCENARIO = """
 scenarios:

@@ -19,7 +19,7 @@ from bed import default_command, free_port
 
 from .runner import Run as AnyRun, command, first_in_line
 
-pytestmark = pytest.mark.ours
+pytestmark = [pytest.mark.ours, pytest.mark.alone]
 
 def Run(*arguments, **options):
     return AnyRun(*arguments, punctual=True, **options)

@@ -84,6 +84,7 @@ def replay(trace, executor):
     return came
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("speed", [1, 4, 0.5])
 def test_a_trace_keeps_its_times(trace, speed):
     path, times = trace

@@ -256,6 +256,7 @@ def test_events_of_a_fleet_in_the_order_of_time(tmp_path):
             assert [event["msg"] for event in json.loads(text)["events"]] == messages[-2:]
 
 
+@pytest.mark.alone
 def test_shedding_is_told_when_it_begins_and_when_it_ends(tmp_path):
     admin = free_port()
     with Overloaded(tmp_path, admin=f"127.0.0.1:{admin}") as one:

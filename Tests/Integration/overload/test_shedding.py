@@ -19,7 +19,7 @@ import pytest
 from bed import Server, free_port
 from overload.openloop import Source, run
 
-pytestmark = pytest.mark.ours
+pytestmark = [pytest.mark.ours, pytest.mark.alone]
 SERVICE = 0.0005
 CAPACITY = 1 / SERVICE
 SEED = int(os.environ.get("MARTLET_SEED") or time.time_ns() % 100_000)

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 from bed import Closed, Patience, Server, free_port
-from bed.server import ROOT
+from bed.server import ROOT, StartError
 
 from . import database
 from .linearizability import check_all
@@ -179,8 +179,17 @@ class Trouble:
                 else:
                     node.kill()
                     time.sleep(self.random.uniform(0, 0.5))
-                    node.start()
+                    self.start(node)
                     self.note("kills")
+
+    def start(self, node, tries=5):
+        """A node whose session is ended as it starts does not start: whoever keeps nodes running starts it once more."""
+        for left in reversed(range(tries)):
+            try:
+                return node.start()
+            except StartError as error:
+                if not left or "storage: " not in str(error):
+                    raise
 
     def cut(self):
         while not self.over.wait(self.random.uniform(0.5, 2)):
