@@ -59,10 +59,12 @@ sanitize: ## the concurrency tests under the thread sanitizer, then the address 
 	@Scripts/install-dependencies build
 	@Scripts/sanitize $(ARGS)
 
-soak: build ## simulated seeds, differential streams, checked reads of streams, both below; hours; resumes
+soak: build ## simulated seeds, a fleet of 1,000, differential streams, checked reads of streams, both below; hours; resumes
 	@Scripts/install-dependencies test
 	@Scripts/soak-simulation $(SEEDS)
 	@Scripts/soak-simulation $(SEEDS) --of streams
+	MARTLET_FLEET_NODES=1000 MARTLET_ONLY_TESTS=OverloadTests swift test -c release --scratch-path .build/fleet \
+		--filter FleetTests
 	@Scripts/soak-streams
 	@Scripts/soak $(ARGS)
 	@$(MAKE) --no-print-directory soak-storage soak-clients ARGS=
