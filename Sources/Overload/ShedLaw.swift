@@ -73,9 +73,7 @@ package struct ShedLaw: Sendable {
         ranOver = stepsOver > 0 ? ranOver &+ ran : 0
         guard isOverloaded else {
             let grows = delay > configuration.entryFactor * target && delay >= lastDelay && lastDelay > target
-            // What fell from its peak by a quarter is a burst that drains, and has twice the time for it.
-            let limit = delay < peak * 3 / 4 ? 2 * configuration.entrySteps : configuration.entrySteps
-            if stepsOver >= limit || grows, Self.isOurs(ran: ranOver, of: timeOver) { enter() }
+            if stepsOver >= entrySteps(delay) || grows, Self.isOurs(ran: ranOver, of: timeOver) { enter() }
             return
         }
         load += Self.loadWeight * (min(offered / Double(configuration.stepNanoseconds), Self.mostLoad) - load)
@@ -107,6 +105,14 @@ package struct ShedLaw: Sendable {
         guard target > 0, !isOverloaded, waited > target, spent > waited else { return }
         guard waited &+ spent > 2 * configuration.entryFactor * target else { return }
         if Self.isOurs(ran: ran(), of: elapsed) { enter() }
+    }
+
+    /// Steps in a row over the target that make an overload of this delay. What fell from its peak by a quarter is a
+    /// burst that drains, and has twice the time for it; what is far over the target and does not fall has less.
+    private func entrySteps(_ delay: UInt64) -> Int {
+        if delay < peak * 3 / 4 { return 2 * configuration.entrySteps }
+        let isFar = delay > configuration.farFactor * configuration.targetNanoseconds && delay > peak * 4 / 5
+        return isFar ? configuration.farSteps : configuration.entrySteps
     }
 
     private static func isOurs(ran: UInt64, of elapsed: UInt64) -> Bool { Double(ran) >= leastShare * Double(elapsed) }

@@ -188,6 +188,24 @@ struct OverloadTests {
         #expect(Double(after) >= 0.09 * capacity, "seed \(seed): \(result.goodputByTenth)")
     }
 
+    /// Requests of 500 µs, of which a step to 1.4 C asks for nearly as many as can be served: the queue grows slowly.
+    @Test(arguments: [(OverloadConfiguration().farSteps, 0...28), (OverloadConfiguration().entrySteps, 32...120)])
+    func aStepToWhatCanJustBeServedSettlesSoon(farSteps: Int, tenths: ClosedRange<Int>) {
+        var configuration = OverloadConfiguration()
+        configuration.farSteps = farSteps
+        let rate: @Sendable (Double) -> Double = { $0 < 2 ? 0.8 * 1400 : 1.4 * 1400 }
+        let settled = (UInt64(1)...40).map { seed in
+            var simulation = QueueSimulation([.init(rate: rate)], seed: seed)
+            simulation.serviceTime = 510e-6
+            simulation.run(seconds: 6, configuration)
+            let after = simulation.goodputByTenth[20..<60].map(Double.init)
+            let level = 0.9 * after[20...].reduce(0, +) / 20
+            return after.indices.dropLast(2).first { after[$0...($0 + 2)].reduce(0, +) / 3 >= level } ?? after.count
+        }
+        // In tenths of a second, of 40 steps.
+        #expect(tenths.contains(settled.reduce(0, +)), "\(settled)")
+    }
+
     @Test func itEndsSoonAfterTheLoad() {
         let seed = Self.seed
         let capacity = Self.capacity
