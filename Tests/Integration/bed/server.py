@@ -60,6 +60,9 @@ def free_ports(count, kind=socket.SOCK_STREAM, host="127.0.0.1"):
         first = random.randrange(PORTS.start, PORTS.stop - count)
         for port in range(first, first + count):
             with socket.socket(family, kind) as probe:
+                if kind == socket.SOCK_STREAM:
+                    # What connections that were closed keep for a minute, servers listen on all the same.
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((host, port))
                 except OSError:

@@ -263,6 +263,6 @@ def test_changes_hold_for_open_connections(nodes, route, tmp_path, how):
         router.signal(signal.SIGHUP)
         until(lambda: alice.ask("mg shop:r") == "HD")
         with router.client() as client:
-            assert login(client, "alice", "a") == "CLIENT_ERROR authentication failure"
+            until(lambda: login(client, "alice", "a") == "CLIENT_ERROR authentication failure")
             assert login(client, "new", "n") == "STORED"
         assert "wait for a restart" not in router.output()

@@ -126,8 +126,13 @@ def test_an_audit_of_nodes_that_follow_finds_nothing(tmp_path, token):
         thread = threading.Thread(target=work)
         thread.start()
         try:
-            code, out, said = control("audit", f"127.0.0.1:{fleet.replica.port}", f"127.0.0.1:{fleet.home.port}", "--for=3",
-                                      "--after=1,2", "--json", admin=fleet.home.admin, token=token)  # fmt: skip
+            for _ in range(3):
+                code, out, said = control(
+                    "audit", f"127.0.0.1:{fleet.replica.port}", f"127.0.0.1:{fleet.home.port}", "--for=3", "--after=1,2",
+                    "--json", admin=fleet.home.admin, token=token)  # fmt: skip
+                # A busy machine gets to few of them.
+                if code or all(window["checks"] > 100 for window in json.loads(out)["windows"]):
+                    break
         finally:
             over.set()
             thread.join()
