@@ -68,14 +68,14 @@ extension KafkaOutlet {
         return message.header.flatMap { KafkaPlace($0) }
     }
 
-    private func goOn(behind places: [KafkaPlace?], _ now: UInt64) {
+    func goOn(behind places: [KafkaPlace?], _ now: UInt64) {
         guard let current = source.position else { return fail("the store is not open", now) }
         var position = StreamPosition(
             source: current.source, epoch: current.epoch, sequences: [Int64](repeating: 0, count: StreamSlots.count))
         for slot in 0..<StreamSlots.count {
             guard let place = places[slot], place.source == current.source else { continue }
             if place.epoch > current.epoch {
-                return fence("it is in epoch \(place.epoch), and this store in \(current.epoch)")
+                return fence(current, "it is in epoch \(place.epoch), and this store in \(current.epoch)")
             }
             if place.epoch == current.epoch { position.sequences[slot] = place.sequence }
         }

@@ -99,7 +99,8 @@ extension KafkaOutlet {
         let sight = reading.met(message.partition, offset: message.offset, place: Self.place(message), own: own)
         switch sight {
         case .passed: return
-        case .superseded(let epoch): return fence("its states are in epoch \(epoch), and this store in \(own.epoch)")
+        case .superseded(let epoch):
+            return fence(own, "its states are in epoch \(epoch), and this store in \(own.epoch)")
         case .strange: strangeTime = Self.unixMilliseconds
         case .wanted: break
         }

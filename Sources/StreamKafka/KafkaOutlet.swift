@@ -201,9 +201,10 @@ final class KafkaOutlet {
         if hasUnsureStates { resume = nil }
     }
 
-    /// Another source, or a later epoch of ours, has the topics now: both outlets of the node end.
-    func fence(_ why: String) {
-        guard let position = source.position else { return }
+    /// Another source, or a later epoch of ours, has the topics now: both outlets of the node end, as long as the store
+    /// is in the numbering of `position`, against which that was found. Where it is in another one by now, which may be
+    /// the one that has them, nothing ends.
+    func fence(_ position: StreamPosition, _ why: String) {
         publisher.leadership.fence(position, why)
         heedFence()
     }
@@ -255,10 +256,10 @@ final class KafkaOutlet {
                 publisher.leadership.confirmed = record.timeMilliseconds
             }
             if record.source == own.source, record.epoch > own.epoch {
-                return fence("it is in epoch \(record.epoch), and this store in \(own.epoch)")
+                return fence(own, "it is in epoch \(record.epoch), and this store in \(own.epoch)")
             }
             if record.operation == .epoch, record.source != own.source {
-                return fence("the store \(record.source) has taken it over")
+                return fence(own, "the store \(record.source) has taken it over")
             }
         }
     }
