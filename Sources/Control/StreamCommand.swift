@@ -25,7 +25,7 @@ struct StreamCommand {
             throw ControlError(.unavailable, "the node has no region: see `region` and `regions` in its configuration")
         }
         if asJSON {
-            let members = rows.entries.map { "\(JSONString.quoted($0.key)):\(Self.json($0.value))" }
+            let members = rows.entries.map { Self.member($0.key, $0.value) }
             return "{\(members.joined(separator: ","))}\n"
         }
         let width = (rows.entries.map(\.key.count).max() ?? 0) + 2
@@ -61,6 +61,16 @@ struct StreamCommand {
         case .boolean(let isOn): String(isOn)
         case .text(let text): text
         case .null, .array, .object: ""
+        }
+    }
+
+    /// A source is a text, whatever its digits look like; an epoch is a number, and a text for programs that keep
+    /// numbers as doubles.
+    private static func member(_ name: String, _ value: JSONNode) -> String {
+        switch name {
+        case "source": "\"source\":\(JSONString.quoted(text(value)))"
+        case "epoch": "\"epoch\":\(json(value)),\"epoch_text\":\(JSONString.quoted(text(value)))"
+        default: "\(JSONString.quoted(name)):\(json(value))"
         }
     }
 

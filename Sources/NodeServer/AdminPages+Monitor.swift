@@ -45,7 +45,7 @@ enum InconsistencyLine {
             return "{\"at_ms\":\(after),\"what\":\"\(event.kind)\",\"version\":\(event.version),"
                 + "\"seq\":\(event.sequence)}"
         }
-        return "{\"epoch\":\(trace.epoch),\"position\":\(trace.position),"
+        return "{\(StreamPage.epoch(trace.epoch)),\"position\":\(trace.position),"
             + "\"reach_ms\":\(trace.reachMicroseconds / 1000),\"events\":[\(events.joined(separator: ","))]}"
     }
 }

@@ -97,7 +97,8 @@ enum StreamPage {
         let kept = source.keptSequences
         if let wanted = hello.position {
             if !wanted.isNumbered(as: last) {
-                text += "{\"op\":\"reset\",\"source\":\(JSONString.quoted(last.source)),\"epoch\":\(last.epoch)}\n"
+                let name = JSONString.quoted(last.source)
+                text += "{\"op\":\"reset\",\"source\":\(name),\(epoch(last.epoch))}\n"
             } else {
                 for (slot, sequence) in wanted.sequences.enumerated() where sequence > 0 && sequence < kept[slot] {
                     text += lost(slot, through: kept[slot])
@@ -126,13 +127,17 @@ enum StreamPage {
         "{\"op\":\"damaged\",\"slot\":\(entry.slot),\"seq\":\(entry.sequence)}\n"
     }
 
+    /// An epoch as a number, and as a text: behind 32 promotions it is larger than what programs that keep numbers as
+    /// doubles can tell apart.
+    static func epoch(_ epoch: Int64) -> String { "\"epoch\":\(epoch),\"epoch_text\":\"\(epoch)\"" }
+
     /// A record, its key percent-encoded: it may have any bytes.
     static func json(_ record: OutboxRecord) -> String {
         let reason = record.reason.map(JSONString.quoted) ?? "null"
         return "{\"op\":\"\(record.operation)\",\"key\":\"\(PercentEncoding.encoded(record.key.span))\","
             + "\"pool\":\(JSONString.quoted(record.pool)),\"version\":\(record.version),"
             + "\"exp_ms\":\(record.expiryMilliseconds),\"region\":\(JSONString.quoted(record.region)),"
-            + "\"source\":\(JSONString.quoted(record.source)),\"epoch\":\(record.epoch),\"slot\":\(record.slot),"
+            + "\"source\":\(JSONString.quoted(record.source)),\(epoch(record.epoch)),\"slot\":\(record.slot),"
             + "\"seq_first\":\(record.firstSequence),\"seq\":\(record.sequence),\"ts_ms\":\(record.timeMilliseconds),"
             + "\"reason\":\(reason)}\n"
     }

@@ -401,7 +401,8 @@ def test_metrics_are_documented_and_martletctl_shows_the_stream(tmp_path):
         assert re.search(r"(?m)^home +us-east$", done.stdout) and re.search(r"(?m)^trusted +yes$", done.stdout)
         done = subprocess.run([program, "stream", "status", "--json", f"--node=http://127.0.0.1:{both.home.admin}"],
                               capture_output=True, text=True, timeout=20, check=True)  # fmt: skip
-        assert json.loads(done.stdout)["consumers"] == 1
+        found = json.loads(done.stdout)
+        assert found["consumers"] == 1 and (found["epoch"], found["epoch_text"]) == (1, "1") and len(found["source"]) == 16
 
 
 def test_make_regions_starts_two_regions_and_its_tour_shows_an_invalidation_crossing():
