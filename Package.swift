@@ -190,7 +190,9 @@ let package = Package(
             name: "TracingTests", dependencies: ["Tracing", "MemcacheProtocol", "Settings", "Memory", "Platform"]),
         .testTarget(name: "StorageTests", dependencies: ["Storage", "SimulationKit", "Memory", "Platform"]),
         .testTarget(name: "SimulationTests", dependencies: ["SimulationKit", "Storage", "Invalidation"]),
-        .testTarget(name: "StreamDirectTests", dependencies: ["StreamDirect", "Invalidation", "Memory"]),
+        .testTarget(
+            name: "StreamDirectTests",
+            dependencies: ["StreamDirect", "Invalidation", "Memory", "Platform", "Reactor", "Storage"]),
         .testTarget(
             name: "StreamKafkaTests",
             dependencies: ["StreamKafka", "Invalidation", "Storage", "Settings", "Telemetry", "Memory", "Platform"],

@@ -225,8 +225,9 @@ extension CommandGuide {
             summary: "which region is home, and whether this one could be",
             text: [
                 "Tells what the node knows: its region's role, which promotion made the home region that, how its own "
-                    + "database is (a standby, and up to when it has everything), what other regions say, and what "
-                    + "this region had acknowledged and the home that followed it does not have."
+                    + "database is (a standby, and up to when it has everything; fenced, by which promotion, and for "
+                    + "how long nobody has taken writes), what other regions say, and what this region had "
+                    + "acknowledged and the home that followed it does not have."
             ],
             options: ["node"],
             examples: [
@@ -297,9 +298,9 @@ extension CommandGuide {
                 Example("stream tail --json --cursor-file=place --token-file=token", "For a program, to be resumed"),
             ],
             json: "a line for each record: {\"op\":\"set\", \"key\":\"user%3A1\", \"pool\":..., \"version\":..., "
-                + "\"exp_ms\":0, \"region\":..., \"source\":..., \"epoch\":1, \"slot\":17, \"seq_first\":4, "
-                + "\"seq\":4, \"ts_ms\":..., \"reason\":\"write\"}; op is lost, reset or damaged where records are "
-                + "missing"),
+                + "\"exp_ms\":0, \"region\":..., \"source\":..., \"epoch\":1, \"epoch_text\":\"1\", \"slot\":17, "
+                + "\"seq_first\":4, \"seq\":4, \"ts_ms\":..., \"reason\":\"write\"}; op is lost, reset or damaged "
+                + "where records are missing"),
         CommandGuide(
             name: "stream repair", forms: [""],
             summary: "have a node ask again for changes that it misses",

@@ -32,6 +32,13 @@ struct RegionCommands {
         if let database = row.object("database") {
             var text = database["state"]
             if !database["reason"].isEmpty { text += ": \(database["reason"])" }
+            if database["state"] == "fenced" {
+                text += " by promotion \(database["epoch"]) of \(database["fenced_for"])"
+                if database["last_step"] == "true" { text += ", in its last step" }
+                if let seconds = Int64(database["standstill_s"]) {
+                    text += ": nobody takes writes, for \(seconds) s so far"
+                }
+            }
             if database["state"] == "standby", let behind = Int64(database["behind_ms"]) {
                 text +=
                     behind < 0

@@ -74,7 +74,9 @@ extension Node {
             + "\"home\":\(JSONString.quoted(term.region)),\"epoch\":\(term.number)"
         guard let home else { return text + ",\"database\":null,\"peers\":[],\"left_behind\":null}\n" }
         let (database, reason, left) = home.state.withLock { ($0.database, $0.databaseReason, $0.left) }
-        text += ",\"database\":\(home.database == nil ? "null" : Self.json(database, reason)),\"peers\":["
+        let standstill = home.standstill?.seconds
+        let own = home.database == nil ? "null" : Self.json(database, reason, standstillSeconds: standstill)
+        text += ",\"database\":\(own),\"peers\":["
         text += home.peers.map { peer in
             let said = peer.term.map { "\"home\":\(JSONString.quoted($0.region)),\"epoch\":\($0.number)," } ?? ""
             return "{\"region\":\(JSONString.quoted(peer.region)),\"answers\":\(peer.answers),\(said)"
@@ -84,11 +86,14 @@ extension Node {
         return text + "],\"left_behind\":\(lost ?? "null")}\n"
     }
 
-    private static func json(_ found: HomeState?, _ reason: String) -> String {
+    private static func json(_ found: HomeState?, _ reason: String, standstillSeconds: Int?) -> String {
         guard let found else { return "{\"state\":\"unreachable\",\"reason\":\(JSONString.quoted(reason))}" }
         let state = found.isStandby ? "standby" : found.isFenced ? "fenced" : "primary"
         let behind = max(0, Int64(Clock.realtimeNanoseconds() / 1_000_000) - found.seenMilliseconds)
+        let region = found.isFenced ? JSONString.quoted(found.term.region) : "null"
         return "{\"state\":\"\(state)\",\"epoch\":\(found.term.number),\"fenced\":\(found.isFenced),"
+            + "\"fenced_for\":\(region),\"last_step\":\(found.isClaimed),"
+            + "\"standstill_s\":\(standstillSeconds.map { String($0) } ?? "null"),"
             + "\"seen_ms\":\(found.seenMilliseconds),\"behind_ms\":\(found.seenMilliseconds == 0 ? -1 : behind)}"
     }
 }

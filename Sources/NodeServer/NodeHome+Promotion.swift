@@ -154,8 +154,8 @@ extension NodeHome {
                         to: plan.term, isWhole: isWhole, overrides: plan.acceptsLoss)
                     done = (report, givenUp)
                 } catch {
-                    let isStandby = (try? database.look())?.isStandby ?? false
-                    step = course.notPromoted(error.reason, isStandby: isStandby)
+                    let isUntouched = error.kind == .notSent ? true : (try? database.look())?.isStandby
+                    step = course.notPromoted(error.reason, isUntouched: isUntouched)
                 }
             case .fail(let failure, let releases):
                 throw StorageFailure(.refused, words(failure, plan, releases ? releaseOld(plan) : nil, database))
@@ -181,9 +181,11 @@ extension NodeHome {
     ) -> String {
         let rest = released ?? "nothing was changed"
         switch failure {
+        case .contested(let other) where other.region == own:
+            return "\(other.words) is under way, begun at another node or before: see whether \(own) becomes home by "
+                + "it, before you say it again; \(rest)"
         case .contested(let other):
-            let elsewhere = other.region == own ? ", begun at another node or before" : ""
-            return "\(other.words)\(elsewhere) is ahead of this one: see whether \(other.region) is home, or "
+            return "\(other.words) is ahead of this one: see whether \(other.region) is home, or "
                 + "becomes it, before you say it again; \(rest)"
         case .notFenced(let reason):
             return "\(plan.old) cannot be fenced: \(reason); \(rest). Where it is down, and stays so, "
@@ -192,9 +194,22 @@ extension NodeHome {
             return "the standby does not follow \(plan.old); \(rest); \(exposure(database))"
         case .notClaimed(let reason):
             return "\(plan.old) does not say that no other promotion came in between: \(reason); \(rest)"
-        case .notPromoted(let reason):
+        case .notPromoted(let reason, let isUntouched):
             let reason = "the database cannot be promoted: \(reason)"
-            return released.map { "\(reason); \($0)" } ?? reason
+            if let released { return "\(reason); \(released)" }
+            if !plan.course.fences { return reason }
+            if let found = try? database.look(), !found.isStandby, !found.isFenced, found.term.region == own {
+                return "\(reason): \(own) is home by \(found.term.words)"
+            }
+            let old = plan.old
+            let fenced = plan.acceptsLoss ? "may be fenced, and take no writes" : "is fenced, and takes no writes"
+            if isUntouched == false {
+                return "\(reason); \(old) \(fenced), and the database does not follow it any more: say it again, with "
+                    + "--accept-loss"
+            }
+            return "\(reason); \(old) \(fenced), as nobody knows whether the database is promoted: see that it "
+                + "runs, and say it again. Where it never will, \(old) gets its role back at a node of its own: region "
+                + "promote \(old) --accept-loss"
         }
     }
 
@@ -209,8 +224,11 @@ extension NodeHome {
             // With loss accepted at two regions at once, one of them is home in the end.
             let term = self.term
             if term.epoch > plan.term.epoch {
-                throw StorageFailure(
-                    .refused, "\(term.words) is ahead of this one: what \(own) acknowledged as home since is lost")
+                let words =
+                    term.region == own
+                    ? "\(own) is home by \(term.words), begun at another node: nothing that it acknowledged is lost"
+                    : "\(term.words) is ahead of this one: what \(own) acknowledged as home since is lost"
+                throw StorageFailure(.refused, words)
             }
             guard Clock.monotonicNanoseconds() < serving else {
                 throw StorageFailure(

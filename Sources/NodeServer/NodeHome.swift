@@ -38,9 +38,12 @@ final class NodeHome: HomeKeeper {
         /// What the newest home that others told of has of the numbering before.
         var succession: StreamSuccession?
         var databaseReason = "it was not asked yet"
-        /// Whether it was counted what the region had acknowledged, and the home that followed it does not have.
-        var isCounted = false
+        /// The last promotion for which it was counted what the region's database has, and the home does not.
+        var counted: Int64 = 0
+        /// What that was, as long as the database is the one that has it.
         var left: (count: Int64, first: Int64, last: Int64)?
+        /// Since when the database is fenced while no other region is known to be home; nil while it is not.
+        var standstill: HomeStandstill?
         var promotion = PromotionStatus()
         /// The last promotion for which the old home may have been fenced, by what was told here. The next has a higher
         /// number, and may take its place.
@@ -143,7 +146,6 @@ final class NodeHome: HomeKeeper {
             log?.error(
                 "the database is fenced: another region was to be home",
                 ["region": .text(found.term.region), "promotion": .count(Int(found.term.number))])
-            if backend == nil { throw NodeStartError(departed(found.term)) }
         }
         if term.epoch > 0 { note(term) }
         if term.region != own { fenceOwn(term) }
@@ -210,6 +212,7 @@ final class NodeHome: HomeKeeper {
             // Also one that was promoted when another region was home already.
             if term.region != own { fenceOwn(term) }
             countLeft()
+            tellOfStandstill()
             if isStopping.load(ordering: .acquiring) { return }
             parking.wait(ticket, timeoutNanoseconds: Self.lookNanoseconds)
         }
@@ -250,16 +253,20 @@ final class NodeHome: HomeKeeper {
     /// more, whoever comes.
     private func fenceOwn(_ term: HomeTerm) {
         let found = state.withLock { $0.database }
-        guard let database, let found, !found.isStandby, found.term.epoch < term.epoch else { return }
+        guard let database, let found, found.isToYield(to: term) else { return }
         do throws(StorageFailure) { try database.yield(to: term) } catch {
             log?.warning("this region's own database cannot be fenced", ["reason": .text(error.reason)])
         }
     }
 
-    /// Counts what this region's own database has that the new home does not, once the new home said what it has.
+    /// Counts what this region's own database has that the new home does not, once the new home said what it has: for
+    /// each promotion anew. Where a later one adds nothing, what was counted before is there as it was.
     private func countLeft() {
         let (term, found, succession) = state.withLock { state in
-            (state.term, state.database, state.isCounted || state.heard != state.term ? nil : state.succession)
+            // Home again, or made a standby: what was left behind is shown, or gone.
+            if state.term.region == own || state.database?.isStandby ?? false { (state.left, state.counted) = (nil, 0) }
+            let isDue = state.heard == state.term && state.counted != state.term.epoch
+            return (state.term, state.database, isDue ? state.succession : nil)
         }
         guard let database, let found, let succession, term.region != own, found.isFenced, !found.isStandby else {
             return
@@ -267,8 +274,9 @@ final class NodeHome: HomeKeeper {
         do throws(StorageFailure) {
             // One that was home itself behind the same numbering has what nobody took over.
             let left = try database.leftBehind(succession)
-            state.withLock { ($0.left, $0.isCounted) = (left, true) }
+            state.withLock { $0.counted = term.epoch }
             guard let left else { return }
+            state.withLock { $0.left = left }
             log?.error(
                 "changes of this region are not at the new home",
                 [
@@ -283,7 +291,7 @@ final class NodeHome: HomeKeeper {
     // MARK: What other regions ask for
 
     func fence(for term: HomeTerm) throws(StorageFailure) -> HomeTerm? {
-        if let other = objection(to: term) { return other }
+        if let other = state.withLock({ $0.known.objection(to: term, in: own) }) { return other }
         let database = try asked()
         log?.warning("another region is to be home: writes are refused", ["region": .text(term.region)])
         let other = try database.fence(for: term)
@@ -292,15 +300,8 @@ final class NodeHome: HomeKeeper {
     }
 
     func claim(_ term: HomeTerm) throws(StorageFailure) -> HomeTerm? {
-        if let other = objection(to: term) { return other }
+        if let other = state.withLock({ $0.known.objection(to: term, in: own) }) { return other }
         return try asked().claim(term)
-    }
-
-    /// A promotion that made another region home since, or this one, which whoever asks for `term` has not heard of.
-    private func objection(to term: HomeTerm) -> HomeTerm? {
-        let known = self.term
-        guard known.epoch > 0, known.region != own || term.epoch <= known.epoch else { return nil }
-        return known
     }
 
     /// The database, where this region is home.

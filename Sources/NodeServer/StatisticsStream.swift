@@ -20,6 +20,10 @@ extension Node {
             list.add("home_region", term.region)
             list.add("promotion", term.number)
         }
+        if let (fence, seconds) = home?.standstill {
+            list.add("standstill_by", fence.term.words)
+            list.add("standstill_seconds", seconds)
+        }
         guard let figures = streamFigures else { return list }
         list.add("source", figures.source)
         list.add("epoch", figures.epoch)
@@ -79,6 +83,10 @@ extension Node {
             "martlet_stream_home", "1 while the node's region is home.", isHome.load(ordering: .acquiring) ? 1 : 0)
         let promotion = home?.term.number ?? 0
         page.gauge("martlet_stream_promotion", "The last promotion that is known; 0 before any.", promotion)
+        page.gauge(
+            "martlet_stream_standstill_seconds",
+            "For how long the database has been fenced while the node's region is home, and nobody takes writes.",
+            home?.standstill?.seconds ?? 0)
         if let stream {
             page.family(
                 "martlet_stream_trusted", .gauge, help: "1 while copies are shown: the stream is within its bound.")

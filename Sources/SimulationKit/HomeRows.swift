@@ -19,7 +19,8 @@ package struct HomeRows: Sendable, Equatable {
     /// By their promotions, the newest last.
     package private(set) var rows: [Row] = []
     private var released: Set<Int64> = []
-    private let guards: PromotionGuards
+    /// Which of the rules hold.
+    package var guards: PromotionGuards
 
     /// A table without rows.
     package init(_ guards: PromotionGuards = .all) { self.guards = guards }
@@ -69,18 +70,25 @@ package struct HomeRows: Sendable, Equatable {
         return isFenced ? .refused("it is fenced, too") : .done
     }
 
-    /// Fences for a promotion that holds.
+    /// Fences for a promotion that holds, unless the region has been home since.
     package mutating func yield(to term: HomeTerm) {
-        if newest?.term.epoch ?? 0 >= term.epoch { return }
+        if !guards.contains(.yields), newest?.term.epoch ?? 0 >= term.epoch { return }
+        if rows.contains(where: { !$0.isFenced && $0.term.epoch >= term.epoch }) { return }
+        if rows.contains(where: { $0.term.epoch == term.epoch && $0.term.region != term.region }) { return }
         put(Row(term: term, isFenced: true, isClaimed: true))
+    }
+
+    /// Whether another region than that of `term` may be home: its promotion is in its last step. Nothing is said to be
+    /// whole then, whatever who began the promotion knew.
+    package func isContested(_ term: HomeTerm) -> Bool {
+        claimed.map { $0.term.region != term.region } ?? false && guards.contains(.returns)
     }
 
     /// Says that a region is home; what stands against that.
     package mutating func promote(to term: HomeTerm, overrides: Bool) -> HomeTerm? {
         if let newest {
             if newest.term.epoch > term.epoch { return newest.term }
-            let isClaimed = claimed.map { $0.term.region != term.region } ?? false
-            if isClaimed, !overrides, guards.contains(.returns) { return newest.term }
+            if isContested(term), !overrides { return newest.term }
             if newest.term.epoch == term.epoch, newest.term.region != term.region { return newest.term }
         }
         put(Row(term: term, isFenced: false, isClaimed: false))

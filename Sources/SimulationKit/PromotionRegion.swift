@@ -23,16 +23,28 @@ final class PromotionDatabase {
     private var followed = 0
     /// What its stream's records have.
     var streamEpoch: Int64 = 1
+    /// Promotions of other regions that are known to hold, by what was said to it while it was no standby.
+    var told: Set<HomeTerm> = []
+    /// Which of the table's rules hold.
+    var guards: PromotionGuards { didSet { rows.guards = guards } }
 
-    init(_ guards: PromotionGuards) { rows = HomeRows(guards) }
+    init(_ guards: PromotionGuards) {
+        self.guards = guards
+        rows = HomeRows(guards)
+    }
 
     var isStandby: Bool { upstream != nil }
+
+    /// Which promotion made it home; `first` before any.
+    func held(_ first: HomeTerm) -> HomeTerm { rows.rows.last { !$0.isFenced }?.term ?? first }
 
     private func apply(_ entry: Entry) {
         log.append(entry)
         switch entry {
         case .write(let number): writes.insert(number)
-        case .rows(let rows): self.rows = rows
+        case .rows(let rows):
+            self.rows = rows
+            self.rows.guards = guards
         case .seen(let time): seen = time
         }
     }
@@ -61,7 +73,7 @@ final class PromotionDatabase {
     func rebuild(from other: PromotionDatabase) {
         generation += 1
         (log, rows, writes, seen, streamEpoch) = (other.log, other.rows, other.writes, other.seen, other.streamEpoch)
-        (upstream, followed) = (other, other.generation)
+        (upstream, followed, told) = (other, other.generation, other.told)
     }
 
     /// What it says of itself.

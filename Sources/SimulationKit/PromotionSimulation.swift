@@ -13,6 +13,8 @@ package struct PromotionReports: Sendable, Equatable {
     package var promotions = 0
     /// Those with loss accepted.
     package var losses = 0
+    /// Those behind the first of these.
+    package var later = 0
     /// Those that another one was ahead of.
     package var contests = 0
     /// Fences that were taken back.
@@ -28,29 +30,34 @@ package struct PromotionReports: Sendable, Equatable {
 /// the rules of its table, with operators that ask for it at several nodes and regions at once, nodes that die or stand
 /// still in it, answers that are lost, and statements that come late.
 ///
-/// No write that was acknowledged is lost, unless loss was accepted, and then none from before the time that is
-/// printed; there are no two homes in the end, and without loss accepted never. Who is told that another promotion is
-/// ahead goes no further.
+/// No write that was acknowledged is lost, unless loss was accepted where its home was left, and then none from before
+/// the time that is printed; there are no two homes in the end, nor at once, unless where they part one was promoted
+/// with loss accepted. Who is told that another promotion is ahead goes no further, and no database that was told of a
+/// home says that nothing is lost without it.
 package final class PromotionSimulation {
     static let second: UInt64 = 1_000_000
     let world: VirtualWorld
-    let guards: PromotionGuards
+    private(set) var guards: PromotionGuards
+    private let laterGuards: PromotionGuards
     let regions: [PromotionRegion]
-    private let end: UInt64
+    /// Who is home before any promotion.
+    let first = HomeTerm(epoch: 0, region: "us-east")
+    private var end: UInt64
     private let hasDisasters: Bool
     var report: PromotionReports
-    private var acknowledged: [(number: Int, time: UInt64)] = []
-    /// Since when writes may be lost, of each promotion with loss accepted.
-    private var safe: [UInt64] = []
+    private var history: PromotionHistory
     /// Promotions of which an old home has said that their fence is taken back.
     private var released: Set<Int64> = []
     private var streams: [Int64: HomeTerm] = [:]
     private var isOver = false
 
-    /// A run of a seed. Which faults there are, and how many, is the seed's choice.
-    package init(seed: UInt64, guards: PromotionGuards = .all) {
+    /// A run of a seed. Which faults there are, and how many, is the seed's choice. From the first promotion with loss
+    /// accepted on, `later` are the guards, where they are given.
+    package init(seed: UInt64, guards: PromotionGuards = .all, later: PromotionGuards? = nil) {
         world = VirtualWorld(seed: seed)
         self.guards = guards
+        laterGuards = later ?? guards
+        history = PromotionHistory(first)
         regions = ["us-east", "eu-west", "ap-south"].map { PromotionRegion($0, home: "us-east", guards) }
         for region in regions.dropFirst() { region.database.rebuild(from: regions[0].database) }
         hasDisasters = world.random.chance(350)
@@ -68,13 +75,13 @@ package final class PromotionSimulation {
         wishSoon()
         faultSoon()
         rebuildSoon()
-        run(until: end)
+        while world.microseconds < end, world.step() {}
         isOver = true
         for region in regions { (region.cutUntil, region.downUntil, region.heldUntil) = (0, 0, 0) }
         run(until: world.microseconds + 12 * Self.second)
         recover()
         judge()
-        report.writes = acknowledged.count
+        report.writes = history.acknowledged.count
         return report
     }
 
@@ -86,7 +93,7 @@ package final class PromotionSimulation {
 
     func violate(_ text: String) { report.violations.append("at \(now) µs: \(text)") }
 
-    private var open: [PromotionRegion] { regions.filter { $0.isOpen(initial: "us-east") } }
+    private var open: [PromotionRegion] { regions.filter { $0.isOpen(initial: first.region) } }
 
     // MARK: What goes on by itself
 
@@ -94,14 +101,14 @@ package final class PromotionSimulation {
         world.after(world.random.within(3_000...30_000)) { [self] in
             defer { writeSoon(region) }
             let node = region.nodes[world.random.below(2)]
-            guard !isOver, region.isUp(now), region.isOpen(initial: "us-east") else { return }
+            guard !isOver, region.isUp(now), region.isOpen(initial: first.region) else { return }
             if world.random.chance(100) { region.database.commit(.seen(now)) }
             guard node.known.term.region == region.name else { return }
-            let number = acknowledged.count
-            acknowledged.append((number, now))
-            region.database.commit(.write(number))
-            if safe.isEmpty, open.count > 1 {
-                violate("\(open.map(\.name)) take writes at once")
+            let term = region.database.held(first)
+            region.database.commit(.write(history.acknowledge(at: now, by: term)))
+            for other in open where other !== region {
+                let held = other.database.held(first)
+                if !history.mayBothBeHome(term, held) { violate("\(term) and \(held) take writes at once") }
             }
         }
     }
@@ -133,7 +140,8 @@ package final class PromotionSimulation {
         node.known.database = region.database.state
         let term = node.known.newest(in: region.name)
         if term.region != region.name, term.epoch > 0, !region.database.isStandby {
-            region.database.change { $0.yield(to: term) }
+            region.database.told.insert(term)
+            if region.database.state.isToYield(to: term) { region.database.change { $0.yield(to: term) } }
         }
         if term != node.known.term { node.known.term = term }
     }
@@ -144,7 +152,7 @@ package final class PromotionSimulation {
             defer { rebuildSoon() }
             let region = regions[world.random.below(regions.count)]
             let term = region.nodes[0].known.term
-            guard let home = self.region(term.region), home !== region, home.isOpen(initial: "us-east"),
+            guard let home = self.region(term.region), home !== region, home.isOpen(initial: first.region),
                 region.isReached(now), home.isReached(now), !region.nodes.contains(where: \.isPromoting),
                 region.nodes[1].known.term == term, home.nodes.allSatisfy({ $0.known.term == term }),
                 region.database.upstream !== home.database || world.random.chance(100)
@@ -171,6 +179,8 @@ package final class PromotionSimulation {
             case 3, 4:
                 world.noteFault("cut")
                 region.cutUntil = until
+                // What it had heard of is forgotten, then, and not heard again.
+                if world.random.chance(300) { for node in region.nodes { node.restart() } }
             default:
                 world.noteFault("down")
                 region.downUntil = until
@@ -185,7 +195,10 @@ package final class PromotionSimulation {
         world.after(world.random.within(500_000...4_000_000)) { [self] in
             guard !isOver else { return }
             defer { wishSoon() }
-            let region = regions[world.random.below(regions.count)]
+            // Somebody wants a region back that takes no writes.
+            let fenced = regions.first { !$0.database.isStandby && $0.database.rows.isFenced }
+            let any = regions[world.random.below(regions.count)]
+            let region = world.random.chance(300) ? fenced ?? any : any
             let accepts = hasDisasters && world.random.chance(400)
             wish(region, region.nodes[world.random.below(2)], accepts)
             guard world.random.chance(600) else { return }
@@ -211,9 +224,10 @@ package final class PromotionSimulation {
         }
     }
 
-    /// A promotion has made a region home.
-    func promoted(_ region: PromotionRegion, _ term: HomeTerm, isWhole: Bool) {
+    /// A promotion has made a region home, behind `base`.
+    func promoted(_ region: PromotionRegion, _ term: HomeTerm, behind base: HomeTerm, isWhole: Bool) {
         report.promotions += 1
+        if history.hasLoss { report.later += 1 }
         let database = region.database
         database.streamEpoch =
             guards.contains(.streams)
@@ -221,19 +235,22 @@ package final class PromotionSimulation {
         if let other = streams.updateValue(term, forKey: database.streamEpoch), other != term {
             violate("the streams of \(other) and \(term) have one epoch")
         }
-        if !isWhole {
-            report.losses += 1
-            safe.append(database.seen)
+        history.promoted(term, behind: base, isWhole: isWhole, seen: database.seen)
+        if let lost = history.lost(at: term, having: database.writes) {
+            let words = isWhole ? "said to be whole" : "said to be whole up to \(database.seen) µs"
+            violate("\(term) is \(words), and lacks a write of \(lost.term) of \(lost.time) µs")
+        }
+        if isWhole {
+            for other in database.told where other.epoch > base.epoch && !history.isBehind(term, other) {
+                violate("\(term) is said to be whole, and its database was told of \(other)")
+            }
             return
         }
-        if let lost = lost(in: database).first {
-            violate("\(term) is said to be whole, and lacks a write of \(lost.time) µs")
-        }
-    }
-
-    private func lost(in database: PromotionDatabase) -> [(number: Int, time: UInt64)] {
-        let since = safe.min() ?? .max
-        return acknowledged.filter { !database.writes.contains($0.number) && $0.time < since }
+        report.losses += 1
+        // What follows is to be seen, too.
+        if report.losses == 1 { end = max(end, now + 10 * Self.second) }
+        guards = laterGuards
+        for region in regions { region.database.guards = laterGuards }
     }
 
     /// An old home has said that a fence is taken back.
@@ -269,6 +286,9 @@ package final class PromotionSimulation {
                 violate("a node of \(region.name) takes \(node.known.term) for home, and \(home.name) is")
             }
         }
-        if let lost = lost(in: home.database).first { violate("a write of \(lost.time) µs is lost") }
+        let term = home.database.held(first)
+        if let lost = history.lost(at: term, having: home.database.writes) {
+            violate("a write of \(lost.term) of \(lost.time) µs is lost at \(term)")
+        }
     }
 }

@@ -84,23 +84,29 @@ final class PromotionWalk {
     private func promote(_ isWhole: Bool) {
         let database = region.database
         guard database.isStandby else { return say(isWhole) }
-        // The role may not do that.
-        if world.random.chance(80) { return go(course.notPromoted("permission", isStandby: true)) }
-        // Once it is asked for, it happens, whatever becomes of who asked.
+        // The role may not do that, or the server is away.
+        if world.random.chance(80) { return go(course.notPromoted("permission", isUntouched: true)) }
+        // Once it is asked for, it happens, whatever becomes of who asked; unless the server dies first.
         let process = incarnation
+        let (isDone, isAnswered) = (!world.random.chance(60), !world.random.chance(60))
         world.after(world.random.within(5_000...400_000)) { [self] in
-            database.endRecovery()
-            if node.incarnation == process { later(30_000) { [self] in say(isWhole) } }
+            if isDone { database.endRecovery() }
+            guard node.incarnation == process else { return }
+            guard isDone, isAnswered else { return go(course.notPromoted("no answer", isUntouched: nil)) }
+            later(30_000) { [self] in say(isWhole) }
         }
     }
 
     /// The row in the database that takes writes now.
     private func say(_ isWhole: Bool) {
         guard !region.database.isStandby else { return over() }
+        let base = region.database.held(simulation.first)
+        let isWhole = isWhole && !region.database.rows.isContested(plan.term)
         let other = region.database.change { $0.promote(to: plan.term, overrides: plan.acceptsLoss) }
-        if let other { return go(course.notPromoted("\(other.words) was faster", isStandby: false)) }
+        if let other { return go(course.notPromoted("\(other.words) was faster", isUntouched: false)) }
         if let ahead { simulation.violate("\(plan.term) was told that \(ahead) is ahead, and went on") }
-        simulation.promoted(region, plan.term, isWhole: isWhole)
+        if !isWhole, !plan.acceptsLoss { simulation.violate("\(plan.term) loses what nobody has given up") }
+        simulation.promoted(region, plan.term, behind: base, isWhole: isWhole)
         over()
     }
 
@@ -124,8 +130,8 @@ final class PromotionWalk {
         let isLost = world.random.chance(80)
         world.after(world.random.within(200...10_000)) { [self] in
             guard target.incarnation == process, old.isUp(simulation.now) else { return answer(.unknown("it ended")) }
-            if wish != .release, target.known.term.epoch >= plan.term.epoch {
-                return answer(.refused("\(old.name) is home since a newer one"))
+            if wish != .release, let other = target.known.objection(to: plan.term, in: old.name) {
+                return answer(.contested(other))
             }
             guard target.known.term.region == old.name else { return answer(.refused("\(old.name) is not home")) }
             // The statement is on its way to the database, whatever becomes of the node.

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Which region is home, and since which promotion.
-package struct HomeTerm: Sendable, Equatable {
+package struct HomeTerm: Sendable, Hashable {
     /// Which promotion it is: of two the higher counts. Its upper bits are ``number``, the others were drawn when it
     /// was begun: no two that were begun are one, wherever that was, and whatever they knew of each other. 0 before
     /// the first, when the settings say which region is home.
@@ -35,6 +35,9 @@ package struct HomeTerm: Sendable, Equatable {
 
     /// It, in words.
     package var words: String { "promotion \(number) of \(region)" }
+
+    /// What who gives an old home its role back is told where this one is in its last step.
+    package var mayBeHome: String { "\(words) is ahead, and may be home by now: --accept-loss goes on all the same" }
 }
 
 /// How the numbering of a stream goes on behind a promotion: what the new home has of the numbering before.
@@ -74,6 +77,13 @@ package struct HomeState: Sendable, Equatable {
     package var seenMilliseconds: Int64 = 0
 
     package init() {}
+
+    /// Whether it is to be fenced for a promotion that holds, of another region: it was home, and does not know of it;
+    /// or has a fence that nobody claimed, and would be home again by its region's own word.
+    package func isToYield(to term: HomeTerm) -> Bool {
+        if isStandby { return false }
+        return self.term.epoch < term.epoch || (isFenced && !isClaimed && (held?.epoch ?? 0) < term.epoch)
+    }
 }
 
 /// A store with a database that its region can be home with.
@@ -113,10 +123,11 @@ package protocol HomeDatabase: AnyObject, Sendable {
     func claim(_ term: HomeTerm) throws(StorageFailure) -> HomeTerm?
     /// Takes the fence back, where the promotion came to nothing. None for that promotion comes behind this.
     func release(_ term: HomeTerm) throws(StorageFailure)
-    /// Has it take no writes any more, as `term` holds.
+    /// Has it take no writes any more, as `term` holds, and its fence be one in its last step.
     func yield(to term: HomeTerm) throws(StorageFailure)
     /// Makes it take writes, as the home of `term`. `isWhole` says that nothing is missing in it. Where another
-    /// region's promotion is in its last step, `overrides` says that it is not waited for.
+    /// region's promotion is in its last step, `overrides` says that it is not waited for; then something may be. Fails
+    /// with `notSent` where nothing was asked of it: it is as it was.
     func promote(to term: HomeTerm, isWhole: Bool, overrides: Bool) throws(StorageFailure) -> PromotionReport
     /// How many changes it has that the home of `succession` does not, at most, and the times of the first and the last
     /// in milliseconds of Unix time; nil where there is none.

@@ -45,11 +45,13 @@ package struct PromotionGuards: NamedGuards {
     package static let streams = PromotionGuards(rawValue: 1 << 5)
     /// An old home that names another promotion is not passed over, whatever may be lost.
     package static let objections = PromotionGuards(rawValue: 1 << 6)
+    /// A fence is in its last step where its promotion is known to hold, also when nobody claimed it.
+    package static let yields = PromotionGuards(rawValue: 1 << 7)
 
     /// Each guard with its name.
     package static let named: [(name: String, guards: PromotionGuards)] = [
         ("identities", .identities), ("claims", .claims), ("contests", .contests), ("returns", .returns),
-        ("marks", .marks), ("streams", .streams), ("objections", .objections),
+        ("marks", .marks), ("streams", .streams), ("objections", .objections), ("yields", .yields),
     ]
 
     /// All guards.
@@ -67,7 +69,7 @@ package struct PromotionCourse: Sendable {
         /// Tell the old home, and say ``PromotionCourse/claimed(_:)``.
         case claim
         /// Promote the region's own database, which lacks nothing where `isWhole`; say
-        /// ``PromotionCourse/notPromoted(_:isStandby:)`` where that fails, and it is over else.
+        /// ``PromotionCourse/notPromoted(_:isUntouched:)`` where that fails, and it is over else.
         case promote(isWhole: Bool)
         /// Take the fence back, where `releases`; then it is over, for this reason.
         case fail(PromotionFailure, releases: Bool)
@@ -75,7 +77,8 @@ package struct PromotionCourse: Sendable {
 
     /// What is to hold.
     package let term: HomeTerm
-    private let fences: Bool
+    /// Whether there is an old home to be fenced.
+    package let fences: Bool
     private let isWhole: Bool
     private let acceptsLoss: Bool
     private let guards: PromotionGuards
@@ -141,9 +144,11 @@ package struct PromotionCourse: Sendable {
         newest.epoch > term.epoch ? .fail(.contested(newest), releases: fences) : nil
     }
 
-    /// The database could not be promoted. As long as it follows the old home it has become nobody's.
-    package func notPromoted(_ reason: String, isStandby: Bool) -> Step {
-        .fail(.notPromoted(reason), releases: fences && isStandby)
+    /// The database could not be promoted. `isUntouched` says whether it is as it was: it follows the old home yet, or
+    /// nothing was asked of it; nil where nobody knows. Only where it is, it has become nobody's, and the old home goes
+    /// on.
+    package func notPromoted(_ reason: String, isUntouched: Bool?) -> Step {
+        .fail(.notPromoted(reason, isUntouched: isUntouched), releases: fences && isUntouched == true)
     }
 }
 
@@ -157,6 +162,6 @@ package enum PromotionFailure: Sendable, Equatable {
     case notFollowing
     /// The old home did not say that no other promotion came in between, for this reason.
     case notClaimed(String)
-    /// The database was not promoted, for this reason.
-    case notPromoted(String)
+    /// The database was not promoted, for this reason; whether it is as it was, nil where nobody knows.
+    case notPromoted(String, isUntouched: Bool?)
 }

@@ -13,6 +13,13 @@ package struct HomeKnowledge: Sendable, Equatable {
     /// A node that goes by `term`.
     package init(_ term: HomeTerm) { self.term = term }
 
+    /// What stands against a wish of another region, for its promotion `term`, at a node of the region `own`: a
+    /// promotion that made another region home since, or this one, which whoever asks has not heard of.
+    package func objection(to term: HomeTerm, in own: String) -> HomeTerm? {
+        let known = self.term
+        return known.epoch > 0 && (known.region != own || term.epoch <= known.epoch) ? known : nil
+    }
+
     /// The newest promotion that counts for a node of the region `own`.
     package func newest(in own: String) -> HomeTerm {
         var newest = term
@@ -69,6 +76,9 @@ package struct PromotionPlan: Sendable {
         }
         // The region of a fence in its last step may have been home since, for all that is known here.
         let isOvertaking = isOwn && found.isClaimed && isForeign
+        if isOvertaking, !acceptsLoss, guards.contains(.returns) {
+            throw StorageFailure(.refused, found.term.mayBeHome)
+        }
         let epoch = max(max(term.epoch, found.term.epoch), max(known.heard?.epoch ?? 0, told))
         let identity = guards.contains(.identities) ? identity : 0
         let new = HomeTerm(epoch: HomeTerm.next(after: epoch, identity: identity), region: own)

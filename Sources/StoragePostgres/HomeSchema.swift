@@ -22,6 +22,17 @@ enum HomeSchema {
     /// Fails where the table is missing.
     static let check = "SELECT count(*) FROM martlet_home"
 
+    /// Statements that need the rights of a region that another one takes over, or that takes over, and change nothing.
+    /// A fence that could not be taken back would leave no region home.
+    static let rights = [
+        "INSERT INTO martlet_home SELECT * FROM martlet_home WHERE false "
+            + "ON CONFLICT (epoch) DO UPDATE SET whole = true",
+        "DELETE FROM martlet_home WHERE false",
+        "INSERT INTO martlet_meta SELECT * FROM martlet_meta WHERE false "
+            + "ON CONFLICT (name) DO UPDATE SET number = EXCLUDED.number",
+        "DELETE FROM martlet_meta WHERE false", "DELETE FROM martlet_lease WHERE false",
+    ]
+
     /// The newest promotion; no row before the first.
     static let newest = "SELECT epoch, region, fenced FROM martlet_home ORDER BY epoch DESC LIMIT 1"
     /// The same, and whether it, or one of its region before, is in its last step.
@@ -106,11 +117,15 @@ enum HomeSchema {
 
     private static func mark(_ term: HomeTerm) -> String { "home_released \(term.epoch)" }
 
-    /// Fences for a promotion that holds, unless there is one as new. Gives the newest.
+    /// Fences for a promotion that holds, unless this region has been home since; a fence of it that is there, whose
+    /// claim never came, is in its last step from now on. A newer fence does not keep it out: that one may be taken
+    /// back. Gives the newest.
     static func yield(to term: HomeTerm) -> [String] {
         FleetSchema.seize + [
             "INSERT INTO martlet_home SELECT \(term.epoch), \(text(term.region)), true, 0, '', true, \(now), 0 "
-                + "WHERE NOT EXISTS (SELECT 1 FROM martlet_home WHERE epoch >= \(term.epoch))",
+                + "WHERE NOT EXISTS (SELECT 1 FROM martlet_home WHERE NOT fenced AND epoch > \(term.epoch)) "
+                + "ON CONFLICT (epoch) DO UPDATE SET whole = true "
+                + "WHERE martlet_home.fenced AND martlet_home.region = EXCLUDED.region",
             contest,
         ]
     }
@@ -121,17 +136,19 @@ enum HomeSchema {
     /// Says that a region is home, in a database that takes writes, and begins another numbering that goes on where the
     /// one before is. Versions are above all that the old home can have given until now, by clocks that differ by less
     /// than a second; leases of its nodes are void. Where a newer promotion is known, or another region's is in its
-    /// last step and `overrides` is not set, nothing is done. Gives the newest promotion, and up to
-    /// when nothing is missing.
+    /// last step and `overrides` is not set, nothing is done; where it is set, something may be missing. Gives the
+    /// newest promotion, whether nothing is missing, and up to when that is so.
     static func promote(to term: HomeTerm, isWhole: Bool, overrides: Bool) -> [String] {
         let isHome = "EXISTS (SELECT 1 FROM martlet_home WHERE epoch = \(term.epoch) AND NOT fenced AND at = \(stamp))"
-        let unclaimed = overrides ? "" : "AND NOT EXISTS (\(claimed) AND c.region <> \(text(term.region)))"
+        let contested = "EXISTS (\(claimed) AND c.region <> \(text(term.region)))"
+        let unclaimed = overrides ? "" : "AND NOT \(contested)"
         return FleetSchema.seize + [
             StreamSchema.lock,
             """
             INSERT INTO martlet_home SELECT \(term.epoch), \(text(term.region)), false,
               coalesce((SELECT number FROM martlet_meta WHERE name = 'stream_identity'), 0),
-              (SELECT string_agg(last::text, ',' ORDER BY slot) FROM martlet_stream_slot), \(isWhole), \(stamp),
+              (SELECT string_agg(last::text, ',' ORDER BY slot) FROM martlet_stream_slot),
+              \(isWhole) AND NOT \(contested), \(stamp),
               coalesce((SELECT number FROM martlet_meta WHERE name = 'home_seen'), 0)
             WHERE NOT EXISTS (SELECT 1 FROM martlet_home WHERE epoch > \(term.epoch)) \(unclaimed)
             ON CONFLICT (epoch) DO UPDATE SET fenced = false, previous = EXCLUDED.previous,
@@ -141,7 +158,7 @@ enum HomeSchema {
             "UPDATE martlet_meta SET number = \(StreamSchema.promoted(term)) WHERE name = 'stream_epoch' AND \(isHome)",
             "UPDATE martlet_meta SET number = GREATEST(number, (\(now) + 1000) << 16) WHERE name = 'version_mark'",
             "DELETE FROM martlet_lease WHERE \(isHome)",
-            "SELECT epoch, region, fenced, seen FROM martlet_home \(last)",
+            "SELECT epoch, region, fenced, whole, seen FROM martlet_home \(last)",
         ]
     }
 

@@ -182,7 +182,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
         _ = try connection.run([nothing.blind, nothing.guarded, SQLCall(.reap, [zero, zero, zero])])
         _ = try connection.run(texts: [PostgresSchema.markRights])
         guard configuration.keepsOutbox else { return }
-        _ = try connection.run(texts: StreamSchema.rights)
+        _ = try connection.run(texts: StreamSchema.rights + HomeSchema.rights)
         // A sequence is asked for by those only who take a number.
         guard let name = try connection.run(texts: [StreamSchema.closedSequences]).first?.first?.first ?? nil else {
             return

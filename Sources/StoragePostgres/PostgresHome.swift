@@ -119,8 +119,23 @@ package final class PostgresHome: HomeDatabase {
     package func promote(
         to term: HomeTerm, isWhole: Bool, overrides: Bool
     ) throws(StorageFailure) -> PromotionReport {
+        var isAsked = false
+        do throws(StorageFailure) {
+            return try promote(to: term, isWhole: isWhole, overrides: overrides) { isAsked = true }
+        } catch {
+            if isAsked { throw error }
+            throw StorageFailure(.notSent, error.reason)
+        }
+    }
+
+    /// Calls `asking` before it asks for anything that changes the database.
+    private func promote(
+        to term: HomeTerm, isWhole: Bool, overrides: Bool, asking: () -> Void
+    ) throws(StorageFailure) -> PromotionReport {
         try connected(timeoutMilliseconds: 65_000) { connection throws(SQLFailure) in
-            if try Self.look(connection).isStandby {
+            let isStandby = try Self.look(connection).isStandby
+            asking()
+            if isStandby {
                 let answer = try connection.run(texts: [HomeSchema.endRecovery]).first?.first?.first ?? nil
                 guard Self.text(answer) == "t" else {
                     throw .refused(state: "XX000", reason: "the standby did not end its recovery within a minute")
@@ -132,9 +147,9 @@ package final class PostgresHome: HomeDatabase {
                 do throws(SQLFailure) {
                     let row = try connection.run(texts: texts).last?.first
                     guard let found = Self.term(row), found.term == term, !found.isFenced else {
-                        throw .refused(state: "XX000", reason: Self.faster(Self.term(row)))
+                        throw .refused(state: "XX000", reason: Self.faster(Self.term(row), than: term))
                     }
-                    let seen = Self.number(row?.last ?? nil) ?? 0
+                    let (isWhole, seen) = (Self.text(row?[3]) == "t", Self.number(row?.last ?? nil) ?? 0)
                     return PromotionReport(term: term, isWhole: isWhole, safeUntilMilliseconds: seen)
                 } catch {
                     guard case .refused(state: "55P03", _) = error else { throw error }
@@ -145,11 +160,12 @@ package final class PostgresHome: HomeDatabase {
         }
     }
 
-    private static func faster(_ found: (term: HomeTerm, isFenced: Bool, isClaimed: Bool)?) -> String {
+    private static func faster(
+        _ found: (term: HomeTerm, isFenced: Bool, isClaimed: Bool)?, than term: HomeTerm
+    ) -> String {
         guard let found else { return "its row was not added" }
-        return found.isFenced
-            ? "\(found.term.words) is ahead, and may be home by now: --accept-loss goes on all the same"
-            : "\(found.term.words) was faster"
+        if found.isFenced, found.term.region == term.region { return "\(found.term.words) was begun since" }
+        return found.isFenced ? found.term.mayBeHome : "\(found.term.words) was faster"
     }
 
     /// Counts the records beyond a succession, and those without a number. Blocks.

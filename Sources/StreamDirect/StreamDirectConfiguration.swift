@@ -91,6 +91,8 @@ package struct StreamDirectConfiguration: Sendable, Equatable {
     package var consumerMemoryNanoseconds: UInt64 = 3_600_000_000_000
     /// Consumers at most.
     package var consumersMax = 1024
+    /// What other regions want of this one's database, at most at once.
+    package var errandsMax = 16
     /// Bytes that are sent to one consumer before the others have their turn.
     package var turnBytes = 512 << 10
     /// How long one consumer may hold the others up, in nanoseconds.

@@ -53,49 +53,6 @@ extension StreamHandler {
         nextPump = 1
     }
 
-    /// Answers one who asks which region is home, or has this one fenced as its own is to be; whether it is such a one.
-    private func answersAsker(
-        _ frame: StreamFrame, _ connection: inout Connection, _ output: inout OutputBuffer
-    ) -> Bool {
-        let slot = connection.slot
-        guard let keeper = shared.keeper.withLock({ $0 }) else { return false }
-        do throws(StorageFailure) {
-            switch frame {
-            case .ask(let cluster, let region):
-                var hello = StreamHello()
-                (hello.cluster, hello.region) = (cluster, region)
-                if let reason = stranger(hello, connection) { throw StorageFailure(.refused, reason) }
-                sessions[slot]?.asker = region
-                let term = keeper.term
-                let isOwn = term.region == configuration.region
-                send(.home(term, isOwn ? shared.source?.succession : nil), &output)
-            case .fence(let term), .claim(let term), .release(let term):
-                guard let asker = sessions[slot]?.asker, asker == term.region else {
-                    throw StorageFailure(.refused, "a region speaks for itself only")
-                }
-                var other: HomeTerm?
-                switch frame {
-                case .fence: other = try keeper.fence(for: term)
-                case .claim: other = try keeper.claim(term)
-                default: try keeper.release(term)
-                }
-                send(other.map { .contested($0) } ?? .done(epoch: term.epoch), &output)
-            default: return false
-            }
-        } catch {
-            refused += 1
-            log("stream: what another region asks is refused", error.reason, connection)
-            // No answer is the answer where it may have been done.
-            if error.kind == .unknownOutcome {
-                connection.closeNow()
-                return true
-            }
-            send(.refused(error.reason), &output)
-            connection.closeAfterFlush()
-        }
-        return true
-    }
-
     private func welcome(_ hello: StreamHello, _ connection: inout Connection, _ output: inout OutputBuffer) {
         if let reason = objection(hello, connection) {
             refused += 1
@@ -163,7 +120,7 @@ extension StreamHandler {
     }
 
     /// Why somebody is none of ours; nil when it is.
-    private func stranger(_ hello: StreamHello, _ connection: borrowing Connection) -> String? {
+    func stranger(_ hello: StreamHello, _ connection: borrowing Connection) -> String? {
         if hello.version != StreamFrame.version {
             return "frames of version \(hello.version); this node speaks version \(StreamFrame.version)"
         }

@@ -120,6 +120,7 @@ final class StreamHandler: ReactorHandler {
         case StreamShared.turnKind: turn(&loop)
         case StreamShared.orderKind: obey(&loop)
         case StreamShared.repairKind: repairOrdered(&loop)
+        case StreamShared.errandKind: answerErrands(&loop)
         default: break
         }
     }

@@ -8,8 +8,8 @@ package import Storage
 internal import Synchronization
 internal import Telemetry
 
-/// Who knows which region is home, and may fence this one. Called on the stream's thread; all but the first may block
-/// for some seconds.
+/// Who knows which region is home, and may fence this one. The first is called on the stream's thread; the others may
+/// block for some seconds, and are called one at a time on a thread of their own.
 package protocol HomeKeeper: AnyObject, Sendable {
     /// What is known.
     var term: HomeTerm { get }
@@ -121,6 +121,8 @@ final class StreamShared: Sendable {
     let way: Guarded<StreamWay>
     /// Who knows which region is home; nil where that is fixed.
     let keeper = Guarded<(any HomeKeeper)?>(nil)
+    /// Does what other regions want of that one.
+    let clerk: HomeClerk
     let consumer: (any StreamConsumer)?
     let log: Log?
     let figures = Guarded(StreamFigures())
@@ -141,6 +143,7 @@ final class StreamShared: Sendable {
             StreamWay(home: configuration.home, source: source, followsOwnStore: configuration.followsOwnStore))
         self.consumer = consumer
         self.log = log
+        clerk = HomeClerk(limit: configuration.errandsMax)
     }
 
     static var wakeKind: UInt32 { 1 }
@@ -149,6 +152,7 @@ final class StreamShared: Sendable {
     static var orderKind: UInt32 { 4 }
     static var lookKind: UInt32 { 5 }
     static var repairKind: UInt32 { 6 }
+    static var errandKind: UInt32 { 7 }
 
     /// What operators ask for.
     let orders = Guarded<[StreamOrder]>([])
@@ -160,6 +164,9 @@ final class StreamShared: Sendable {
 
     var source: (any ChangeSource)? { way.withLock { $0.source } }
     var home: StreamDirectConfiguration.Home? { way.withLock { $0.home } }
+
+    /// Tells the stream's thread that there are answers for other regions.
+    func noteAnswers() { reactor.withLock { $0 }?.post(ReactorMessage(kind: Self.errandKind)) }
 
     /// Tells the stream's thread that its way is another one.
     func turn() { reactor.withLock { $0 }?.post(ReactorMessage(kind: Self.turnKind)) }

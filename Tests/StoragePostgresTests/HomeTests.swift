@@ -68,16 +68,19 @@ struct HomeTests {
                     return nil
                 }
             case 6:
-                rows.yield(to: chosen)
+                let held = random.chance(500) ? likely : chosen
+                rows.yield(to: held)
                 expected = .done
                 found = answer {
-                    try home.yield(to: chosen)
+                    try home.yield(to: held)
                     return nil
                 }
             default:
+                let isContested = rows.isContested(chosen)
                 expected = rows.promote(to: chosen, overrides: overrides) == nil ? .done : .refused("")
                 found = answer {
-                    _ = try home.promote(to: chosen, isWhole: true, overrides: overrides)
+                    let report = try home.promote(to: chosen, isWhole: true, overrides: overrides)
+                    #expect(report.isWhole == !isContested, "MARTLET_SEED=\(seed), step \(step)")
                     return nil
                 }
             }
@@ -88,6 +91,38 @@ struct HomeTests {
             #expect(state.isFenced == rows.isFenced && state.isClaimed == (rows.claimed != nil), text)
             #expect(state.held == rows.rows.last { !$0.isFenced }?.term, text)
         }
+    }
+
+    /// The answer to a fence was lost, the promotion went on with loss accepted, and this database hears that it holds.
+    @Test func aFenceThatNobodyClaimedIsInItsLastStepOnceThePromotionHolds() throws {
+        let (holds, newer) = (term(1, 7), term(2, 3, "ap-south"))
+        #expect(try home.fence(for: holds) == nil)
+        #expect(try !home.look().isClaimed)
+        try home.yield(to: holds)
+        #expect(try home.look().isClaimed)
+        // So the role is not given back as if nothing was lost.
+        #expect(throws: StorageFailure.self) {
+            try home.promote(to: term(2, 1, "us-east"), isWhole: true, overrides: false)
+        }
+        try server.sql("DELETE FROM martlet_home")
+        // Also below a fence that came since, and is taken back later.
+        #expect(try home.fence(for: holds) == nil)
+        #expect(try home.fence(for: newer) == nil)
+        try home.yield(to: holds)
+        var state = try home.look()
+        #expect(state.term == newer && state.isClaimed)
+        #expect(throws: StorageFailure.self) { try home.release(newer) }
+        state = try home.look()
+        #expect(state.term == holds && state.isClaimed)
+    }
+
+    /// Who asks a standby that is away to be promoted knows that nothing was asked of it.
+    @Test func aDatabaseThatIsAwayIsAsItWas() throws {
+        try server.stop("immediate")
+        let failure = #expect(throws: StorageFailure.self) {
+            try home.promote(to: term(1, 7), isWhole: true, overrides: false)
+        }
+        #expect(failure?.kind == .notSent)
     }
 
     @Test func aFenceThatWasTakenBackComesToNothing() throws {

@@ -39,6 +39,9 @@ struct RightsTests {
     @Test(arguments: [
         ("DELETE ON martlet_kv", "table martlet_kv"), ("UPDATE ON martlet_meta", "table martlet_meta"),
         ("DELETE ON martlet_outbox", "table martlet_outbox"), ("INSERT ON martlet_stream", "table martlet_stream"),
+        ("DELETE ON martlet_meta", "table martlet_meta"), ("INSERT ON martlet_meta", "table martlet_meta"),
+        ("DELETE ON martlet_home", "table martlet_home"), ("UPDATE ON martlet_home", "table martlet_home"),
+        ("INSERT ON martlet_home", "table martlet_home"), ("DELETE ON martlet_lease", "table martlet_lease"),
         ("USAGE, UPDATE ON SEQUENCE martlet_stream_pub", "sequence martlet_stream_pub"),
         ("USAGE, UPDATE ON SEQUENCE martlet_outbox_id_seq", "martlet_outbox_id_seq"),
     ])

@@ -61,8 +61,12 @@ struct PromotionTests {
         #expect(course.fenced(.unknown("?")) == .fail(.notFenced("?"), releases: true))
         #expect(course.waitedOut() == .fail(.notFollowing, releases: true))
         #expect(course.claimed(.unknown("?")) == .fail(.notClaimed("?"), releases: true))
-        #expect(course.notPromoted("no", isStandby: true) == .fail(.notPromoted("no"), releases: true))
-        #expect(course.notPromoted("no", isStandby: false) == .fail(.notPromoted("no"), releases: false))
+        for isUntouched in [true, false, nil] as [Bool?] {
+            // Only one that is nobody's for certain gives the old home back what it was.
+            let failure = PromotionFailure.notPromoted("no", isUntouched: isUntouched)
+            let step = course.notPromoted("no", isUntouched: isUntouched)
+            #expect(step == .fail(failure, releases: isUntouched == true))
+        }
     }
 
     @Test func withLossAcceptedAnOldHomeThatIsNotThereIsPassedOver() {
@@ -92,6 +96,34 @@ struct PromotionTests {
         #expect(known.newest(in: "eu-west").epoch == 0)
     }
 
+    /// An old home that was fenced, and whose node never heard the claim, learns that the promotion holds.
+    @Test func aFenceThatNobodyClaimedIsToYieldToThePromotionThatHolds() {
+        #expect(state(term, isFenced: true).isToYield(to: term))
+        #expect(!state(term, isFenced: true, isClaimed: true).isToYield(to: term))
+        #expect(state(HomeTerm(epoch: 0, region: ""), isFenced: false).isToYield(to: term))
+        // Another one came since, and may be taken back.
+        let newer = HomeTerm(epoch: HomeTerm.next(after: term.epoch, identity: 1), region: "ap-south")
+        #expect(state(newer, isFenced: true).isToYield(to: term))
+        #expect(!state(newer, isFenced: false).isToYield(to: term))
+        var found = state(newer, isFenced: true)
+        found.held = HomeTerm(epoch: HomeTerm.next(after: term.epoch, identity: 0), region: "us-east")
+        #expect(!found.isToYield(to: term), "it was home since")
+        found.held = nil
+        found.isStandby = true
+        #expect(!found.isToYield(to: term))
+    }
+
+    @Test func whoAsksIsToldOfAHomeThatItHasNotHeardOf() {
+        var known = HomeKnowledge(HomeTerm(epoch: 0, region: "us-east"))
+        #expect(known.objection(to: term, in: "us-east") == nil)
+        known.term = other
+        #expect(known.objection(to: term, in: "us-east") == other, "another region is home")
+        known.term = HomeTerm(epoch: term.epoch, region: "us-east")
+        #expect(known.objection(to: term, in: "us-east") == known.term, "it is home by one as new")
+        known.term.epoch -= 1
+        #expect(known.objection(to: term, in: "us-east") == nil)
+    }
+
     @Test func theRoleIsNotGivenBackAsIfNothingWasLostWhereAnotherRegionMayBeHome() throws {
         var known = HomeKnowledge(HomeTerm(epoch: 0, region: "eu-west"))
         func plan(_ found: HomeState) throws -> PromotionPlan {
@@ -103,6 +135,12 @@ struct PromotionTests {
         let claimed = try plan(state(other, isFenced: true, isClaimed: true))
         #expect(claimed.course.first == .promote(isWhole: false) && claimed.old == "ap-south")
         #expect(claimed.term.number == 2)
+        let refusal = #expect(throws: StorageFailure.self) {
+            try PromotionPlan(
+                "eu-west", known, state(other, isFenced: true, isClaimed: true), isShared: false, told: 0, identity: 3,
+                acceptsLoss: false, peers: [])
+        }
+        #expect(refusal?.reason.hasPrefix("promotion 1 of ap-south is ahead, and may be home by now") == true)
         #expect(throws: StorageFailure.self) { try plan(state(term, isFenced: false)) }
     }
 }

@@ -176,6 +176,9 @@ ALERTS = {
         [node("martlet_stream_promotion", "1x20"), ('martlet_stream_promotion{job="martlet",instance="b"}', "0x20")], 10,
         [node("martlet_stream_promotion", "0x5 1x20"),
          ('martlet_stream_promotion{job="martlet",instance="b"}', "0x7 1x20")]),
+    "MartletHomeFenced": (
+        [node("martlet_stream_standstill_seconds", "0 30 90 150x10")], 3,
+        [node("martlet_stream_standstill_seconds", "0x5 4 60 0x20")]),
     "MartletKafkaNotPublishing": (
         [node("martlet_stream_kafka_publishing", "0x10", 'topic="inv.main"'),
          node("martlet_stream_kafka_publishing", "1x10", 'topic="state"')], 5,

@@ -4,7 +4,9 @@
 comes back."""
 
 import json
+import os
 import re
+import signal
 import time
 
 import pytest
@@ -203,6 +205,36 @@ def test_and_back_again(realm):
         node.await_figures(home_region="us-east", promotion=2, trusted="yes")
 
 
+def test_what_is_left_behind_is_counted_for_each_promotion(realm):
+    with realm.east.client() as east:
+        assert east.set("k", b"1") == "STORED"
+        assert realm.promote("eu-west")[0] == 0
+        realm.await_home("eu-west")
+        # It looks twice a second, and found nothing.
+        time.sleep(1.5)
+        assert realm.status("us-east")["left_behind"] is None
+        realm.rebuild("us-east", "eu-west")
+        eventually(lambda: realm.status("us-east")["database"]["state"] == "standby")
+        assert realm.promote("us-east")[0] == 0
+        realm.await_home("us-east")
+        realm.rebuild("eu-west", "us-east")
+        eventually(lambda: realm.status("eu-west")["database"]["state"] == "standby")
+        realm.await_copy()
+        # From here on the standby hears nothing.
+        realm.sql("eu-west", "ALTER SYSTEM SET primary_conninfo = ''")
+        realm.sql("eu-west", "SELECT pg_reload_conf()")
+        eventually(lambda: realm.sql("eu-west", "SELECT count(*) FROM pg_stat_wal_receiver") == "0")
+        for number in range(7):
+            assert east.set(f"lost:{number}", b"v") == "STORED"
+        code, report, said = realm.promote("eu-west", "--accept-loss", "--timeout=2")
+        assert code == 0 and report["epoch"] == 3 and not report["lossless"], said
+        realm.await_home("eu-west")
+        assert eventually(lambda: realm.status("us-east")["left_behind"])["at_most"] >= 7
+        # Home again, or a standby, it has nothing that is missing elsewhere.
+        realm.rebuild("us-east", "eu-west")
+        eventually(lambda: realm.status("us-east")["left_behind"] is None)
+
+
 def test_a_standby_that_does_not_follow_leaves_home_as_it_was(realm):
     realm.copying.is_held = True
     with realm.east.client() as east:
@@ -233,6 +265,102 @@ def test_a_fence_that_another_promotion_left_is_not_said_to_be_taken_back(realm)
         assert east.set("k", b"1") == "STORED"
 
 
+def test_an_old_home_whose_answer_was_lost_learns_that_the_promotion_holds(realm):
+    # It hears the fence, and its answer does not come back; nobody claims it.
+    realm.streams["us-east"].is_mute = True
+    code, report, said = realm.promote("eu-west", "--accept-loss")
+    assert code == 0 and not report["lossless"], said
+    realm.await_home("eu-west", ["us-east", "eu-west"])
+    rows = "SELECT epoch >> 40, region, fenced, whole FROM martlet_home"
+    eventually(lambda: realm.sql("us-east", rows) == "1|eu-west|t|t")
+    # Cut off, it begins anew, and does not know who is home; its database does not say that nothing is lost.
+    for relay in (realm.streams["us-east"], realm.streams["eu-west"], realm.ways["eu-west"]):
+        relay.cut()
+    realm.east.restart()
+    assert realm.status("us-east")["home"] == "us-east"
+    code, _, said = realm.promote("us-east")
+    assert code == 69 and "promotion 1 of eu-west is ahead, and may be home by now" in said, said
+    assert realm.sql("us-east", rows) == "1|eu-west|t|t"
+
+
+def test_a_standby_whose_server_dies_before_it_is_asked_leaves_home_as_it_was(realm):
+    realm.copying.is_held = True
+    line = ("region", "promote", "eu-west", "--accept-loss", "--timeout=3")
+    promote = control(*line, admin=realm.west.admin, token=realm.token, wait=False)
+    eventually(lambda: realm.sql("us-east", "SELECT count(*) FROM martlet_home") == "1")
+    realm.databases["eu-west"].stop()
+    _, said = promote.communicate(timeout=60)
+    assert promote.returncode == 69 and "the database cannot be promoted" in said, said
+    assert "us-east takes writes again" in said, said
+    assert realm.sql("us-east", "SELECT count(*) FROM martlet_home") == "0"
+    with realm.east.client() as east:
+        assert east.set("k", b"1") == "STORED"
+    realm.databases["eu-west"].start()
+
+
+def test_a_standby_whose_server_dies_while_it_is_promoted_is_told_of_at_both_ends(realm):
+    standby = realm.databases["eu-west"]
+    with realm.east.client() as east:
+        assert east.set("k", b"1") == "STORED"
+    realm.await_copy()
+    # It does not show the fence, nor end its recovery.
+    os.kill(int(standby.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'")), signal.SIGSTOP)
+    line = ("region", "promote", "eu-west", "--accept-loss", "--timeout=2")
+    promote = control(*line, admin=realm.west.admin, token=realm.token, wait=False)
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_promote(%' AND pid <> pg_backend_pid()"
+    eventually(lambda: standby.sql(asked) == "1", 20)
+    standby.stop()
+    _, said = promote.communicate(timeout=60)
+    assert promote.returncode == 69, said
+    assert "us-east may be fenced, and take no writes, as nobody knows whether the database is promoted" in said, said
+    assert "us-east gets its role back at a node of its own: region promote us-east --accept-loss" in said, said
+    # Home says so as well, wherever it is asked.
+    found = realm.east.await_figures(standstill_seconds=lambda seconds: (seconds or 0) >= 1)
+    assert found["standstill_by"] == "promotion 1 of eu-west" and found["home_region"] == "us-east"
+    database = realm.status("us-east")["database"]
+    assert database["state"] == "fenced" and database["fenced_for"] == "eu-west" and database["last_step"] is True
+    out = control("region", "status", admin=realm.east.admin)[1]
+    row = r"^database +fenced by promotion 1 of eu-west, in its last step: nobody takes writes, for \d+ s so far$"
+    assert re.search(row, out, re.MULTILINE), out
+    seconds = r"^martlet_stream_standstill_seconds (\d+)$"
+    assert int(re.search(seconds, realm.east.get("/metrics")[1], re.MULTILINE)[1]) >= 1
+    eventually(lambda: "the database is fenced, and no region is home" in realm.east.server.output(), 20)
+    # As the runbook says: it is brought back, and the promotion is said again.
+    standby.start()
+    code, report, said = realm.promote("eu-west")
+    assert code == 0 and report["lossless"] and report["epoch"] == 2, said
+    realm.await_home("eu-west")
+    assert "standstill_seconds" not in realm.east.figures()
+    with realm.east.client() as east:
+        assert east.set("k", b"2") == "STORED"
+
+
+def test_while_a_fence_waits_for_writes_the_stream_is_served(realm):
+    stream = int(realm.east.document["stream"]["listen"].rsplit(":", 1)[1])
+    consumer = Consumer(stream, region="ap-south", name="looks")
+    consumer.welcome()
+    consumer.grant()
+    consumer.records(1)
+    # A write that takes its time.
+    lock = realm.databases["us-east"].lock(realm.name, "SELECT pg_advisory_xact_lock_shared(5570748135)")
+    promote = control("region", "promote", "eu-west", "--json", admin=realm.west.admin, token=realm.token, wait=False)
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND NOT granted"
+    eventually(lambda: realm.sql("us-east", waiting) == "1")
+    longest, number, end = 0, 1, time.monotonic() + 2.5
+    while time.monotonic() < end:
+        number += 1
+        began = time.monotonic()
+        consumer.records(number)
+        longest = max(longest, time.monotonic() - began)
+        time.sleep(0.02)
+    assert promote.poll() is None, promote.communicate()
+    lock.release()
+    assert longest < 1, f"a proof took {longest:.2f} s"
+    out, said = promote.communicate(timeout=60)
+    assert promote.returncode == 0 and json.loads(out)["lossless"], said
+    consumer.close()
+
+
 def test_two_nodes_of_a_region_that_are_asked_at_once_do_not_take_each_other_for_themselves(realm, tmp_path):
     second = realm.second("eu-west")
     realm.copying.is_held = True
@@ -248,7 +376,8 @@ def test_two_nodes_of_a_region_that_are_asked_at_once_do_not_take_each_other_for
             second.restart()
             eventually(lambda: any(peer["answers"] for peer in realm.status("eu-west-2")["peers"]))
         code, _, said = control("region", "promote", "eu-west", *options, admin=second.admin, token=realm.token)
-        assert code == 69 and "promotion 1 of eu-west, begun at another node or before is ahead of this one" in said, said
+        assert code == 69 and "promotion 1 of eu-west is under way, begun at another node or before" in said, said
+        assert "is ahead" not in said, said
         assert realm.sql("us-east", "SELECT epoch, fenced FROM martlet_home") == f"{fence}|t"
     realm.copying.is_held = False
     out, said = first.communicate(timeout=60)
@@ -478,6 +607,20 @@ def test_a_node_whose_ring_is_in_the_old_database_ends(tmp_path):
         assert code != 0 and "make its database a standby of the home's" in said, said
         with realm.west.client() as west:
             assert west.get("k") == b"1"
+
+
+def test_a_node_with_a_ring_starts_while_a_fence_may_come_to_nothing(tmp_path):
+    with Realm(tmp_path, south=False) as realm:
+        realm.east.stop()
+        address = f"127.0.0.1:{realm.east.port}"
+        realm.east.arguments += ["--ownership-hash", "ketama", "--members", address, "--register-address", address]
+        realm.sql("us-east", "INSERT INTO martlet_home VALUES (1::bigint << 40, 'eu-west', true, 0, '', false, 0, 0)")
+        realm.east.start()
+        with realm.east.client() as east:
+            assert "STORED" not in east.ask("set k 0 0 1\r\nx")
+            assert realm.status("us-east")["database"]["state"] == "fenced"
+            realm.sql("us-east", "DELETE FROM martlet_home")
+            assert eventually(lambda: east.set("k", b"1") == "STORED")
 
 
 def test_regions_that_share_one_database_hand_the_home_over(tmp_path):
