@@ -148,7 +148,9 @@ package struct FeedPump {
         let count = min(found?.count ?? entries.count, entries.count)
         for (index, entry) in entries.prefix(count).enumerated() {
             var entry = entry
-            if let found, let row = found[index], var record = records[index], row.version == record.version {
+            if let found, let row = found[index], row.partialLength == nil, var record = records[index],
+                row.version == record.version
+            {
                 record.value = row.value
                 record.clientFlags = row.clientFlags
                 record.encodeObject(into: &entry.bytes)

@@ -146,7 +146,7 @@ final class NodeMonitor: Sendable {
     /// The version of a key's row; nil where there is none, or the store does not say.
     private func storedVersion(_ key: [UInt8], _ source: any ChangeSource) -> UInt64? {
         do throws(StorageFailure) {
-            return try source.rows([key], limitBytes: 1, valueMax: 1 << 20).first.flatMap { $0?.version }
+            return try source.rows([key], limitBytes: 1, valueMax: 0).first.flatMap { $0?.version }
         } catch { return nil }
     }
 

@@ -23,9 +23,9 @@ package protocol ChangeSource: AnyObject, Sendable {
     func proof(_ ticket: UInt64) -> [Int64]?
     /// Records of a slot behind `sequence`, as far as they are kept. Blocks.
     func records(slot: Int, after sequence: Int64, limitBytes: Int) throws(StorageFailure) -> ChangeSlice
-    /// The rows of keys as they are now, live or not; nil for a key that has none, or one with a value of more than
-    /// `valueMax` bytes. They are those of the first keys, until their values have `limitBytes` together: of one key at
-    /// least. Blocks.
+    /// The rows of keys as they are now, live or not; nil for a key that has none. One with a value of more than
+    /// `valueMax` bytes comes without it: ``StoredRow/partialLength`` says how long it is. They are those of the first
+    /// keys, until their values have `limitBytes` together: of one key at least. Blocks.
     func rows(_ keys: [[UInt8]], limitBytes: Int, valueMax: Int) throws(StorageFailure) -> [StoredRow?]
     /// Nobody needs records up to these numbers any more; they may go.
     func release(through sequences: [Int64])

@@ -18,8 +18,8 @@ package struct StoredRow: Sendable, Equatable {
     /// By how much earlier than `expiryMilliseconds` it may expire, in milliseconds: where another machine said how
     /// many seconds are left. No copy is kept for longer than is certain.
     package var expiryUncertaintyMilliseconds: Int64 = 0
-    /// In the outcome of a write that another region decided: how long the value is, where `value` is not all of it.
-    /// Such a row answers the write, and is not cached. Nil everywhere else.
+    /// In the outcome of a write that another region decided, and among the rows of a ``ChangeSource``: how long the
+    /// value is, where `value` is not all of it. Such a row is not cached. Nil everywhere else.
     package var partialLength: Int?
 
     /// A row of its four parts.
@@ -33,6 +33,14 @@ package struct StoredRow: Sendable, Equatable {
     /// The same without its value.
     package var withoutValue: StoredRow {
         StoredRow(version: version, expiryMilliseconds: expiryMilliseconds, clientFlags: clientFlags, value: [])
+    }
+
+    /// The same, where its value has more than so many bytes.
+    package func limited(toValueOf bytes: Int) -> StoredRow {
+        guard value.count > bytes else { return self }
+        var row = withoutValue
+        row.partialLength = value.count
+        return row
     }
 
     /// How long the value is, whether or not `value` is all of it.

@@ -332,16 +332,19 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
         } catch { throw StorageFailure(.refused, error.reason) }
         var found = [StoredRow?](repeating: nil, count: keys.count)
         for row in rows {
-            guard row.count == 6, let number = Self.number(row[0]), (1...Int64(keys.count)).contains(number) else {
+            guard row.count == 7, let number = Self.number(row[0]), (1...Int64(keys.count)).contains(number) else {
                 throw StorageFailure(.refused, "a row has other columns")
             }
             if row[4]?.first != UInt8(ascii: "t") { return Array(found.prefix(Int(number) - 1)) }
-            guard let value = row[5].flatMap(Self.bytes), let version = Self.number(row[1]),
-                let expiry = Self.number(row[2]), let flags = Self.number(row[3])
+            guard let version = Self.number(row[1]), let expiry = Self.number(row[2]), let flags = Self.number(row[3]),
+                let length = Self.number(row[6])
             else { continue }
-            found[Int(number) - 1] = StoredRow(
+            let value = row[5].flatMap(Self.bytes)
+            var one = StoredRow(
                 version: UInt64(bitPattern: version), expiryMilliseconds: expiry,
-                clientFlags: UInt32(truncatingIfNeeded: flags), value: value)
+                clientFlags: UInt32(truncatingIfNeeded: flags), value: value ?? [])
+            if value == nil { one.partialLength = Int(length) }
+            found[Int(number) - 1] = one
         }
         return found
     }

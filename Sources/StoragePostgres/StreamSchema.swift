@@ -132,13 +132,13 @@ enum StreamSchema {
     // MARK: Rows
 
     /// The rows of keys in hexadecimal digits: which one, its numbers, whether it is among those whose values have
-    /// `limitBytes` together, and the value unless it is too long.
+    /// `limitBytes` together, the value unless it is too long, and how long it is.
     static func rows(_ keys: [String], limitBytes: Int, valueMax: Int) -> String {
         let list = keys.map { "decode('\($0)', 'hex')" }.joined(separator: ", ")
         let size = "(CASE WHEN octet_length(t.val) <= \(valueMax) THEN octet_length(t.val) ELSE 0 END)"
         return """
             SELECT n, ver, exp, flags, fits, CASE WHEN fits AND octet_length(val) <= \(valueMax)
-              THEN encode(val, 'hex') END
+              THEN encode(val, 'hex') END, octet_length(val)
             FROM (SELECT w.n, t.ver, t.exp, t.flags, t.val,
                 sum(\(size)) OVER (ORDER BY w.n) - \(size) < \(limitBytes) AS fits
               FROM unnest(ARRAY[\(list)]) WITH ORDINALITY AS w (k, n) JOIN martlet_kv t ON t.k = w.k

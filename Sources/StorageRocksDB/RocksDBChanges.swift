@@ -89,7 +89,7 @@ final class RocksDBChanges: ChangeSource {
         return try guests.use { database throws(StorageFailure) in
             var (rows, bytes): ([StoredRow?], Int) = ([], 0)
             for key in keys where bytes < limitBytes {
-                rows.append(try row(key, database).flatMap { $0.value.count <= valueMax ? $0 : nil })
+                rows.append(try row(key, database)?.limited(toValueOf: valueMax))
                 bytes += rows[rows.count - 1]?.value.count ?? 0
             }
             return rows

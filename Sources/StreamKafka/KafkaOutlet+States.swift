@@ -18,8 +18,6 @@ extension KafkaOutlet {
     static var lookBack: Int64 { 256 }
     /// Rows that are read at once.
     private static var rowsMax: Int { 64 }
-    /// The longest value that is looked for, to tell a long row from none.
-    private static var longestValue: Int { 1 << 30 }
 
     /// This node begins to publish.
     func beginStates(_ placing: KafkaPlacing) {
@@ -145,19 +143,13 @@ extension KafkaOutlet {
         (record.firstSequence, record.sequence) = (position.sequences[slot], position.sequences[slot])
         record.timeMilliseconds = Self.unixMilliseconds
         let mark = KafkaMark(isMark: false, slot: slot, sequence: record.sequence)
-        var found = row
-        if found == nil {
-            // There is none, or its value is too long.
-            guard let long = try? source.rows([key], limitBytes: 1, valueMax: Self.longestValue) else { return false }
-            found = long.first ?? nil
-            found?.value = []
-        }
-        guard let found else {
+        guard let row else {
             hand(slot, key: key, value: nil, header: KafkaPlace(record).text, mark: mark)
             return failure == nil
         }
-        (record.version, record.expiryMilliseconds) = (found.version, found.expiryMilliseconds)
-        if let row { (record.value, record.clientFlags) = (row.value, row.clientFlags) }
+        (record.version, record.expiryMilliseconds) = (row.version, row.expiryMilliseconds)
+        // One whose value is too long is there all the same.
+        if row.partialLength == nil { (record.value, record.clientFlags) = (row.value, row.clientFlags) }
         let schema = publisher.registry?.number(topic: publisher.topic)
         hand(slot, key: key, value: KafkaFrame.value(record, schema: schema), mark: mark)
         return failure == nil

@@ -81,7 +81,8 @@ private final class ScriptedSource: ChangeSource, @unchecked Sendable {
             rows.append(
                 StoredRow(
                     version: UInt64(number), expiryMilliseconds: 0, clientFlags: 0,
-                    value: [UInt8](repeating: 1, count: valueBytes)))
+                    value: [UInt8](repeating: 1, count: valueBytes)
+                ).limited(toValueOf: valueMax))
             bytes += valueBytes
         }
         return rows
@@ -357,6 +358,18 @@ struct FeedPumpTests {
             _ = try bed.run()
         }
         #expect(bed.sent == Array(1...400) && bed.withValues == 400)
+    }
+
+    @Test func aValueThatIsTooLongIsLeftOut() throws {
+        var bed = Pumped(valueMax: 100)
+        bed.source.valueBytes = 101
+        for sequence in Int64(1)...20 { bed.source.commit(sequence) }
+        _ = try bed.run()
+        #expect(bed.sent == Array(1...20) && bed.withValues == 0)
+        bed.source.valueBytes = 100
+        for sequence in Int64(21)...40 { bed.source.commit(sequence) }
+        _ = try bed.run()
+        #expect(bed.sent == Array(1...40) && bed.withValues == 20)
     }
 
     @Test func aTurnEndsByTime() throws {

@@ -158,6 +158,27 @@ struct PostgresTests {
         #expect(slice.records.count == 3)
     }
 
+    @Test func aRowWithALongValueComesWithoutItAndIsNotTakenForNone() throws {
+        let bed = try SQLBed { $0.keepsOutbox = true }
+        let long = bed.write(.set, "long", String(repeating: "x", count: 1000))
+        let short = bed.write(.set, "short", "v") { $0.clientFlags = 7 }
+        bed.write(.set, "gone", "v")
+        bed.write(.delete, "gone")
+        let changes = try #require(bed.backend.changes)
+        let keys = ["long", "gone", "none", "short"].map { Array($0.utf8) }
+        var rows: [StoredRow?] = []
+        for _ in 0..<200 where rows.isEmpty {
+            usleep(50_000)
+            rows = (try? changes.rows(keys, limitBytes: 10, valueMax: 999)) ?? []
+        }
+        try #require(rows.count == 4)
+        #expect(rows.map { $0?.version } == [long.version, nil, nil, short.version])
+        #expect(rows[0]?.value == [] && rows[0]?.partialLength == 1000)
+        #expect(rows[3]?.value == Array("v".utf8) && rows[3]?.clientFlags == 7 && rows[3]?.partialLength == nil)
+        let whole = try changes.rows(keys, limitBytes: 10, valueMax: 1000)
+        #expect(whole.map { $0?.value.count } == [1000, nil, nil])
+    }
+
     /// What another log tells of goes in whatever numbers it has; once, from the place where its reader is.
     @Test func changesOfAnotherLogGoInWithAnyNumbers() throws {
         let bed = try SQLBed { $0.keepsOutbox = true }

@@ -39,6 +39,22 @@ struct OutboxTests {
         #expect(first.value == nil && first.clientFlags == nil && first.trace == nil)
     }
 
+    @Test func aRowWithALongValueComesWithoutItAndIsNotTakenForNone() throws {
+        let bed = try StoreBed { $0.keepsOutbox = true }
+        let long = bed.write(.set, "long", String(repeating: "x", count: 1000))
+        let short = bed.write(.set, "short", "v")
+        bed.write(.set, "gone", "v")
+        bed.write(.delete, "gone")
+        let changes = try #require(bed.backend.changes)
+        let keys = ["long", "gone", "none", "short"].map { Array($0.utf8) }
+        let rows = try changes.rows(keys, limitBytes: 10, valueMax: 999)
+        #expect(rows.map { $0?.version } == [long.version, nil, nil, short.version])
+        #expect(rows[0]?.value == [] && rows[0]?.partialLength == 1000)
+        #expect(rows[3]?.value == Array("v".utf8) && rows[3]?.partialLength == nil)
+        let whole = try changes.rows(keys, limitBytes: 10, valueMax: 1000)
+        #expect(whole.map { $0?.value.count } == [1000])
+    }
+
     @Test func sequencesAreContiguousAcrossRestartsAndAgreeWithTheRows() throws {
         let bed = try StoreBed { $0.keepsOutbox = true }
         var expected: [String: UInt64] = [:]

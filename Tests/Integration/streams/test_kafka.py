@@ -425,12 +425,13 @@ def test_the_state_topic_has_the_last_value_of_each_key_and_tombstones(tmp_path)
 def test_rows_are_put_behind_what_another_publisher_left_in_the_state_topic(tmp_path):
     """As one does that stood still, and goes on when another one has taken its place: its messages are older."""
     with Pair(tmp_path, topics=("state.main",), stateTopic="state.main") as both, both.home.client() as home:
-        names = ("kept", "deleted", "quiet")
+        names = ("kept", "deleted", "quiet", "long")
         for name in names:
             home.set(name, b"old")
         both.home.await_figures(kafka_state_backlog=0, kafka_state_waiting=0)
         old = {key: (partition, value) for partition, _, key, value in both.brokers.messages("state.main")}
         home.set("kept", b"new")
+        home.set("long", b"x" * 950_000)
         home.ask("delete deleted")
         both.home.await_figures(kafka_state_backlog=0, kafka_state_waiting=0)
         time.sleep(1.5)
@@ -442,6 +443,8 @@ def test_rows_are_put_behind_what_another_publisher_left_in_the_state_topic(tmp_
 
         wanted = table()
         assert wanted[b"kept"][0] == b"new" and wanted[b"deleted"] is None
+        # Its value is too long for a message, but it is there.
+        assert wanted[b"long"] == (None, int(home.ask("mg long c").removeprefix("HD c")))
         for name in names:
             partition, value = old[name.encode()]
             both.brokers.put(partition, value, name.encode(), "state.main")
