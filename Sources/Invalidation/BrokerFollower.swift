@@ -91,6 +91,11 @@ package struct BrokerFollower: Sendable {
     /// next one would not show what is missing before it.
     package func isPlaced(_ slot: Int) -> Bool { slots[slot].numbering != nil }
 
+    /// Where a slot is; nil before its first message.
+    package func place(_ slot: Int) -> StreamPlace? {
+        slots[slot].numbering.map { StreamPlace(source: $0.source, epoch: $0.epoch, sequence: slots[slot].last) }
+    }
+
     // MARK: Places
 
     /// It is known where the partitions of a mask go on: behind what was written to them before this call, the last of

@@ -5,6 +5,12 @@ package import Storage
 
 /// Whose cached copies a stream keeps fresh. Called on the stream's thread, one call at a time.
 package protocol StreamConsumer: AnyObject, Sendable {
+    /// Records up to a position are about to be applied, or their slots to be quarantined.
+    func reaching(_ position: StreamPosition)
+    /// The same of one slot, where slots have numberings of their own; nil where its place is not known.
+    func reaching(_ place: StreamPlace?, slot: Int)
+    /// Records up to a position were applied, or their slots quarantined.
+    func reached(_ position: StreamPosition)
     /// A key changed: see ``FollowerAction/apply(_:)``.
     func apply(_ record: OutboxRecord)
     /// What is cached of the slots of the mask may be stale: see ``FollowerAction/quarantine(_:)``.

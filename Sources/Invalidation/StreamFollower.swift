@@ -79,6 +79,15 @@ package struct StreamFollower: Sendable {
         self.guards = guards
     }
 
+    /// Up to where records were had, also those that come again on an operator's behalf.
+    package var reached: StreamPosition? {
+        guard var reached = position else { return nil }
+        for slot in 0..<StreamSlots.count where had[slot] > reached.sequences[slot] {
+            reached.sequences[slot] = had[slot]
+        }
+        return reached
+    }
+
     /// Slots that wait for missing records.
     package var missingSlots: Int { missingCount }
 

@@ -78,7 +78,8 @@ package final class Node: Sendable {
 
     /// The same, with the file that keeps its items.
     init(
-        _ configuration: NodeConfiguration, backend: (any StorageBackend)?, memoryFile: MemoryFile?
+        _ configuration: NodeConfiguration, backend: (any StorageBackend)?, memoryFile: MemoryFile?,
+        places: StreamPlaces = StreamPlaces()
     ) throws(AuthenticationFileError) {
         self.configuration = configuration
         configurationRecord = ConfigurationRecord(configuration.summary)
@@ -110,11 +111,12 @@ package final class Node: Sendable {
                 followsChanges: isFollower, sharesKeys: configuration.ownership.hash != nil, fills: fills, trace: trace)
         }
         self.storage = storage
+        warmUp = PeerWarmUp(configuration, lagNanoseconds: isFollower ? regions.lagBoundNanoseconds : 0)
         stream =
             isFollower
             ? NodeStream(
                 regions, engine: cache, clock: clock, storage: storage,
-                pools: StoragePools(configuration.storage.pools),
+                pools: StoragePools(configuration.storage.pools), places: places, warming: warmUp?.keys,
                 tracer: SharedTracer(tracing, thread: configuration.threads), fills: fills, trace: trace) : nil
         if let own = configuration.fleet.ownMember, configuration.ownership.hash != nil,
             let shared = backend as? any SharedStore
@@ -125,11 +127,6 @@ package final class Node: Sendable {
             self.ownership = ownership
         } else {
             ownership = nil
-        }
-        if let own = configuration.fleet.ownMember, configuration.warmUp.hash != nil {
-            warmUp = PeerWarmUp(configuration.warmUp, own: own)
-        } else {
-            warmUp = nil
         }
         operations = storage.map { [ownership] in StorageOperations($0, ownership, hashSeed: cache.hashSeed) }
         tenants = TenantDirectory(configuration.tenants, reactors: configuration.threads)

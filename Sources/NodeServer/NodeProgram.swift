@@ -14,12 +14,16 @@ package struct NodeProgram {
     /// Reads the configuration again, for SIGHUP.
     private let reread: () throws(StartRefusal) -> NodeConfiguration
     private let makeBackend: BackendFactory
+    /// How far the stream was followed.
+    private let places = StreamPlaces()
     private let log: Log
     /// Whether the node serves: it is not ready once it drains.
     private let drain: Drain
 
-    /// Makes the backend that the settings name; nil for a plain cache.
-    package typealias BackendFactory = (StorageSettings) throws(StorageStartError) -> (any StorageBackend)?
+    /// Makes the backend that the settings name; nil for a plain cache. What it reads at home says how far the stream
+    /// was followed.
+    package typealias BackendFactory =
+        (StorageSettings, StreamPlaces) throws(StorageStartError) -> (any StorageBackend)?
 
     /// Reads the configuration; refuses what is wrong in it, and what only asks for a text (`-h`, `-V`). Which backends
     /// there are is the program's choice.
@@ -44,7 +48,9 @@ package struct NodeProgram {
         let service: NodeService
         let backend = try openBackend()
         do throws(NodeStartError) {
-            service = try NodeService(configuration, backend: backend, tls: tls, log: log) { isGraceful in
+            service = try NodeService(
+                configuration, backend: backend, places: places, tls: tls, log: log
+            ) { isGraceful in
                 ProcessControl.signalSelf(isGraceful ? .user1 : .interrupt)
             }
         } catch {
@@ -86,7 +92,7 @@ package struct NodeProgram {
             let number = port == 0 ? "any-\(UInt32.random(in: 0...UInt32.max))" : "\(port)"
             settings.address = configuration.unixSocketPath ?? number
             settings.itemBytes = configuration.maximumItemBytes
-            return try makeBackend(settings)
+            return try makeBackend(settings, places)
         } catch {
             throw StartRefusal(code: StartRefusal.Code.system, errors: "storage: \(error.description)\n")
         }

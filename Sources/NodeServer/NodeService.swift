@@ -50,10 +50,11 @@ package final class NodeService: Sendable {
     }
 
     /// Makes the cache in front of `backend`, if there is one. `stop` is called when a client ends the process;
-    /// `loaded` is what ``loadTLS(_:)`` gave, if it was called before.
+    /// `loaded` is what ``loadTLS(_:)`` gave, if it was called before; `places` is where the backend finds how far the
+    /// stream was followed.
     package init(
-        _ configuration: NodeConfiguration, backend: (any StorageBackend)? = nil, tls loaded: TLSContext? = nil,
-        log: Log? = nil,
+        _ configuration: NodeConfiguration, backend: (any StorageBackend)? = nil,
+        places: StreamPlaces = StreamPlaces(), tls loaded: TLSContext? = nil, log: Log? = nil,
         stop: @escaping @Sendable (_ isGraceful: Bool) -> Void
     ) throws(NodeStartError) {
         self.log = log
@@ -61,7 +62,7 @@ package final class NodeService: Sendable {
             try MemoryFile(path)
         }
         do throws(AuthenticationFileError) {
-            node = try Node(configuration, backend: backend, memoryFile: memoryFile)
+            node = try Node(configuration, backend: backend, memoryFile: memoryFile, places: places)
         } catch {
             throw NodeStartError(error.description)
         }

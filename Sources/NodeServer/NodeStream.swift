@@ -4,6 +4,7 @@
 internal import CacheEngine
 internal import Hosting
 internal import Invalidation
+internal import MemcacheProtocol
 internal import Memory
 internal import Platform
 internal import Storage
@@ -39,13 +40,20 @@ final class NodeStream: StreamConsumer {
     private let trace: ChangeTrace?
     /// When copies of each slot were cached; nil where nobody keeps that.
     private let fills: SlotTimes?
+    /// How far the stream was followed, for reads at home.
+    private let places: StreamPlaces
+    /// What is not to be taken from other nodes as they have it, which may not have been told yet.
+    private let warming: WarmingKeys?
     /// What emptied the cache last, and what was cached since.
     private let flushed = Guarded(FlushedSlots())
 
     init(
         _ settings: RegionSettings, engine: CacheEngine, clock: NodeClock, storage: NodeStorage?, pools: StoragePools,
-        tracer: SharedTracer? = nil, fills: SlotTimes? = nil, trace: ChangeTrace? = nil
+        places: StreamPlaces, warming: WarmingKeys? = nil, tracer: SharedTracer? = nil, fills: SlotTimes? = nil,
+        trace: ChangeTrace? = nil
     ) {
+        self.places = places
+        self.warming = warming
         self.tracer = tracer
         exemplars = ExemplarCells(isOn: tracer?.isOn ?? false)
         self.fills = fills
@@ -87,7 +95,20 @@ final class NodeStream: StreamConsumer {
         if found { counts.add(.distrusted) }
     }
 
+    /// Whether a replica region's read that names a place may be answered from a copy of the key: all that the region
+    /// was told of it has acted here.
+    func hasDone(_ place: RegionPlace, of key: Span<UInt8>) -> Bool {
+        let sequence = Int64(clamping: place.sequence)
+        return places.hasDone(StreamPlace(numbering: place.numbering, sequence: sequence), of: key)
+    }
+
     // MARK: The stream
+
+    func reaching(_ position: StreamPosition) { places.tell(position) }
+
+    func reaching(_ place: StreamPlace?, slot: Int) { places.tell(place, slot: slot) }
+
+    func reached(_ position: StreamPosition) { places.did(position) }
 
     func apply(_ record: OutboxRecord) {
         let now = Clock.realtimeNanoseconds()
@@ -123,6 +144,7 @@ final class NodeStream: StreamConsumer {
         let key = record.key
         guard !key.isEmpty, key.count <= 250 else { return }
         let hash = stableHash(key.span, seed: engine.hashSeed)
+        warming?.noteDelete(hash)
         let row = record.value.map { value in
             StoredRow(
                 version: record.version, expiryMilliseconds: record.expiryMilliseconds,
@@ -155,8 +177,15 @@ final class NodeStream: StreamConsumer {
 
     private func flush(_ record: OutboxRecord) {
         let slot = Int(record.slot) & (StreamSlots.count - 1)
-        switch flushed.withLock({ $0.flushed(slot, version: record.version) }) {
+        let removal = flushed.withLock { flushed in
+            let removal = flushed.flushed(slot, version: record.version)
+            // Of these slots a place does not show yet that their copies were given up.
+            places.hold(flushed.waiting)
+            return removal
+        }
+        switch removal {
         case .everything:
+            warming?.noteFlush()
             noteEmptied(record)
             engine.removeAll()
             noteEmptied(record)
@@ -183,6 +212,7 @@ final class NodeStream: StreamConsumer {
     func quarantine(_ mask: UInt64) {
         // What was asked for before may be as old as what is cached. First, so that it is not cached behind a sweep.
         storage?.tier.noteFlush()
+        warming?.noteFlush()
         publish { $0.quarantine(mask) }
         parking.announce()
         trace?.note(mask, .quarantined)

@@ -31,12 +31,19 @@ final class PeerWarmUp: Sendable {
     }
 
     /// How long before it was read a key may have been deleted here and yet be there elsewhere: the longest that a
-    /// write takes through a router, by far.
-    private static var graceNanoseconds: UInt64 { 5_000_000_000 }
+    /// write takes through a router, by far, and for as long as others show what they have not been told of.
+    private let graceNanoseconds: UInt64
+    /// Whether the node follows a stream.
+    private let follows: Bool
 
-    init(_ settings: WarmUpSettings, own: RingMember) {
-        self.settings = settings
+    /// Where the configuration asks for it. `lagNanoseconds` is for how long nodes show copies that the stream did not
+    /// vouch for since; 0 without one.
+    init?(_ configuration: NodeConfiguration, lagNanoseconds: UInt64) {
+        guard let own = configuration.fleet.ownMember, configuration.warmUp.hash != nil else { return nil }
+        settings = configuration.warmUp
         self.own = own
+        graceNanoseconds = max(5_000_000_000, lagNanoseconds)
+        follows = lagNanoseconds > 0
     }
 
     /// Whether the node is not to be read from yet.
@@ -89,6 +96,11 @@ final class PeerWarmUp: Sendable {
         while isWarming, members.withLock({ $0.isEmpty }), Clock.monotonicNanoseconds() < end {
             rest(nanoseconds: 100_000_000, until: end)
         }
+        // What others have may be from before the stream was joined, as long as they show what it does not vouch for.
+        while isWarming, follows, keys.isFlushed(since: since(Clock.monotonicNanoseconds())) {
+            guard Clock.monotonicNanoseconds() < end else { return }
+            rest(nanoseconds: 100_000_000, until: end)
+        }
         var all = members.withLock { $0 }
         if !all.contains(where: isOwn) { all.append(own) }
         guard let place = all.firstIndex(where: isOwn), let selector = settings.place(all) else {
@@ -100,7 +112,7 @@ final class PeerWarmUp: Sendable {
             do throws(PeerProblem) {
                 var source = try PeerShare(peer, own: own, keys: keys, hashSeed: hashSeed)
                 while let batch = try source.nextBatch(where: { selector.owner(of: $0) == place }) {
-                    if !batch.isEmpty { try source.fetch(batch, graceNanoseconds: Self.graceNanoseconds, counters) }
+                    if !batch.isEmpty { try source.fetch(batch, graceNanoseconds: graceNanoseconds, counters) }
                     rest(nanoseconds: pace.pause(after: batch.count), until: end)
                     guard isWarming else { return }
                     guard Clock.monotonicNanoseconds() < end else {
@@ -116,6 +128,9 @@ final class PeerWarmUp: Sendable {
             }
         }
     }
+
+    /// Since when nothing may have happened to what is fetched at a time.
+    private func since(_ now: UInt64) -> UInt64 { now > graceNanoseconds ? now - graceNanoseconds : 0 }
 
     private func isOwn(_ member: RingMember) -> Bool {
         member.name == own.name || (member.host == own.host && member.port == own.port)

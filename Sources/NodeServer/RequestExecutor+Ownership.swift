@@ -28,7 +28,12 @@ extension RequestExecutor {
         else { return true }
         let verdict = turn.view.verdict(of: key)
         if verdict == .own {
-            if turn.withholds, turn.isLapsed || !turn.view.isClean(key) { withhold(request, key) }
+            if turn.withholds, turn.isLapsed || !turn.view.isClean(key) {
+                ownership.counts.add(.withheld)
+                withhold(request, key)
+            } else if request.form == .meta, request.options.contains(.proxyToken) {
+                confirm(request, key: key, input)
+            }
             return true
         }
         leave(request, key: key, input, to: verdict, ownership, output)
@@ -72,8 +77,23 @@ extension RequestExecutor {
             refuseRegion(request, key: key, input, output)
             return false
         }
-        if follows, ownership == nil, request.verb == .metaGet { withhold(request, key) }
+        if ownership == nil, follows, request.verb == .metaGet {
+            stream?.counts.add(.confirmed)
+            withhold(request, key)
+        }
         return true
+    }
+
+    /// Has storage answer what a replica region's node reads, unless all that it was told of the key has acted on the
+    /// copies here. What the nodes themselves write, the copy of the key's owner shows; what other programs do, it
+    /// hears of by the stream as others do, and perhaps later.
+    private func confirm(_ request: Request, key: Span<UInt8>, _ input: Span<UInt8>) {
+        guard let stream, request.verb == .metaGet, !request.options.contains(.setTTL),
+            RegionMark.region(of: request, in: input) != nil
+        else { return }
+        if let place = RegionPlace(of: request, in: input), stream.hasDone(place, of: key) { return }
+        stream.counts.add(.confirmed)
+        withhold(request, key)
     }
 
     /// Whether requests with the mark of this region are this node's to answer.
@@ -93,7 +113,6 @@ extension RequestExecutor {
     /// on is forgotten at the next request again, until it may be shown.
     private func withhold(_ request: Request, _ key: Span<UInt8>) {
         guard let storage, key.count > 0, storage.pools.pool(of: key) != nil else { return }
-        ownership?.counts.add(.withheld)
         storage.tier.noteInvalidation(key: [UInt8](copying: key), hash: hash(request, key))
     }
 

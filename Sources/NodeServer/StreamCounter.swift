@@ -5,7 +5,7 @@ internal import Telemetry
 
 /// What a ``NodeStream`` counts. The cases' names are those that statistics and metrics show.
 enum StreamCounter: Int, CounterIndex {
-    case dropped, installed, kept, distrusted, swept
+    case dropped, installed, kept, distrusted, swept, confirmed
 
     /// What metrics say of it.
     var help: String {
@@ -15,6 +15,8 @@ enum StreamCounter: Int, CounterIndex {
         case .kept: "Records that found a copy as new as they."
         case .distrusted: "Copies that were not shown, because the stream was behind or their slot in quarantine."
         case .swept: "Copies that quarantines removed."
+        case .confirmed:
+            "Reads of replica regions that the store answered, as these may know of more than copies here."
         }
     }
 }

@@ -21,10 +21,12 @@ final class WarmingKeys: Sendable {
     /// All keys were, or are about to be.
     func noteFlush() { flushed.store(Clock.monotonicNanoseconds(), ordering: .sequentiallyConsistent) }
 
+    /// Whether all keys were deleted at that time or later.
+    func isFlushed(since time: UInt64) -> Bool { flushed.load(ordering: .sequentiallyConsistent) >= time }
+
     /// Whether the key was deleted at that time or later.
     func isDeleted(_ hash: UInt64, since time: UInt64) -> Bool {
-        deleted[Self.place(hash)].load(ordering: .sequentiallyConsistent) >= time
-            || flushed.load(ordering: .sequentiallyConsistent) >= time
+        deleted[Self.place(hash)].load(ordering: .sequentiallyConsistent) >= time || isFlushed(since: time)
     }
 
     private static func place(_ hash: UInt64) -> Int { Int(truncatingIfNeeded: hash & UInt64(places - 1)) }

@@ -20,6 +20,7 @@ internal import Telemetry
 /// `RegionFence`.
 package final class RegionBackend: StorageBackend, CertifiedStore, SharedStore {
     private let configuration: RegionConfiguration
+    private let places: StreamPlaces?
     private let leases: EtcdLeases?
     private let state = Guarded(State())
 
@@ -30,9 +31,10 @@ package final class RegionBackend: StorageBackend, CertifiedStore, SharedStore {
         var fence: RegionFence?
     }
 
-    /// A store that is not started.
-    package init(_ configuration: RegionConfiguration) {
+    /// A store that is not started. `places` is how far the home region's stream was followed.
+    package init(_ configuration: RegionConfiguration, places: StreamPlaces? = nil) {
         self.configuration = configuration
+        self.places = places
         leases = configuration.authority.map {
             EtcdLeases($0.address, caFile: $0.caFile, leaseMilliseconds: $0.leaseMilliseconds)
         }
@@ -61,7 +63,7 @@ package final class RegionBackend: StorageBackend, CertifiedStore, SharedStore {
         precondition(core == nil, "a store is started once")
         let core: RegionCore
         let fence = state.withLock { $0.fence }
-        do throws(TLSError) { core = try RegionCore(configuration, fence: fence) } catch {
+        do throws(TLSError) { core = try RegionCore(configuration, places: places, fence: fence) } catch {
             throw StorageStartError("storage: the home region: \(error)")
         }
         core.sink = sink

@@ -19,6 +19,8 @@ final class RegionCore: Sendable {
     let endpoints: [RegionEndpoint]
     /// The home region's mark: see ``RegionMark``.
     let mark: [UInt8]
+    /// How far the stream was followed, which reads tell.
+    let places: StreamPlaces?
     /// What waits for each reactor.
     let queues: [SubmissionQueue<RegionRequest>]
     let counters = SharedCounterSet<RegionCounter>()
@@ -44,8 +46,11 @@ final class RegionCore: Sendable {
     }
 
     /// Loads certificates. Errors name the file.
-    init(_ configuration: RegionConfiguration, fence: RegionFence? = nil) throws(TLSError) {
+    init(
+        _ configuration: RegionConfiguration, places: StreamPlaces?, fence: RegionFence? = nil
+    ) throws(TLSError) {
         self.configuration = configuration
+        self.places = places
         self.fence = fence
         mark = RegionMark.token(configuration.home)
         var endpoints: [RegionEndpoint] = []

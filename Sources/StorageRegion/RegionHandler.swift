@@ -90,8 +90,15 @@ final class RegionHandler: ReactorHandler {
         request.askedMilliseconds = Int64(Clock.realtimeNanoseconds() / 1_000_000)
         lane.append(request)
         lane.machine.asked(nowNanoseconds: reactor.nowNanoseconds)
-        lane.pending.append(request, mark: core.mark)
+        lane.pending.append(request, mark: core.mark, place: place(request))
         markDirty(number)
+    }
+
+    /// What was told of a key before it is read: whatever is told later voids what comes of the read.
+    private func place(_ request: RegionRequest) -> RegionPlace? {
+        guard case .read(let key) = request.question, let place = core.places?.told(of: key.span), place.sequence >= 0
+        else { return nil }
+        return RegionPlace(numbering: place.numbering, sequence: UInt64(place.sequence))
     }
 
     private func markDirty(_ number: Int) {

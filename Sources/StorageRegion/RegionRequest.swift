@@ -98,13 +98,15 @@ enum RegionTime {
 
 /// Requests on the wire. Source: memcached's protocol.txt, "Meta Commands".
 extension OutputBuffer {
-    /// Appends a request; `mark` is the home region's: see ``RegionMark``.
-    mutating func append(_ request: RegionRequest, mark: [UInt8]) {
+    /// Appends a request; `mark` is the home region's: see ``RegionMark``. A read says how far the stream was followed,
+    /// where that is known.
+    mutating func append(_ request: RegionRequest, mark: [UInt8], place: RegionPlace? = nil) {
         switch request.question {
         case .read(let key):
             append("mg ")
             append(key: key)
             append(" v c f t")
+            if let place { append(place) }
             append(mark: mark)
         case .write(let write): append(write, at: request.askedMilliseconds, mark: mark)
         }

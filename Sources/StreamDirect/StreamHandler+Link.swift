@@ -250,8 +250,10 @@ extension StreamHandler {
     ) {
         guard var follower = link?.follower else { return }
         var actions: [FollowerAction] = []
+        let before = (follower.reached, follower.position)
         event(&follower, &actions)
         link?.follower = follower
+        announce(follower, before.0)
         for action in actions {
             switch action {
             case .grant(let bytes): send(.grant(bytes), &output)
@@ -266,6 +268,17 @@ extension StreamHandler {
             case .apply, .quarantine, .proved, .doubt: perform(action)
             }
         }
+        conclude(follower, before.1)
+    }
+
+    /// Says how far records are about to act, where that is not as it was.
+    private func announce(_ follower: StreamFollower, _ before: StreamPosition?) {
+        if let reached = follower.reached, reached != before { shared.consumer?.reaching(reached) }
+    }
+
+    /// Says how far they have acted.
+    private func conclude(_ follower: StreamFollower, _ before: StreamPosition?) {
+        if let position = follower.position, position != before { shared.consumer?.reached(position) }
     }
 
     private func perform(_ action: FollowerAction) {
@@ -392,8 +405,10 @@ extension StreamHandler {
     ) {
         guard var follower = local?.follower else { return }
         var actions: [FollowerAction] = []
+        let before = (follower.reached, follower.position)
         event(&follower, &actions)
         local?.follower = follower
+        announce(follower, before.0)
         for action in actions {
             switch action {
             case .grant(let bytes): local?.pump.feed.grant(bytes)
@@ -403,5 +418,6 @@ extension StreamHandler {
             case .apply, .quarantine, .proved, .doubt: perform(action)
             }
         }
+        conclude(follower, before.1)
     }
 }

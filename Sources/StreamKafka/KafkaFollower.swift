@@ -204,7 +204,7 @@ final class KafkaInlet {
         else { return damaged(message) }
         if !configuration.carriesValues { (record.value, record.clientFlags) = (nil, nil) }
         let time = Self.time
-        perform { core, actions in core.received(record, at: time, into: &actions) }
+        perform(slot: message.partition) { core, actions in core.received(record, at: time, into: &actions) }
     }
 
     /// Its place in the stream is not known: the next of its slot, or a heartbeat, shows the gap.
@@ -222,10 +222,23 @@ final class KafkaInlet {
         }
     }
 
-    /// Lets the core see something, and does what it asks for.
-    private func perform(_ event: (inout BrokerFollower, inout [FollowerAction]) -> Void) {
+    /// Lets the core see something, of one slot where that is known, and does what it asks for.
+    private func perform(
+        slot: Int? = nil, _ event: (inout BrokerFollower, inout [FollowerAction]) -> Void
+    ) {
         var actions: [FollowerAction] = []
         event(&core, &actions)
+        var moved = slot.map { StreamSlots.mask($0) } ?? 0
+        for action in actions {
+            switch action {
+            case .apply(let record): moved |= StreamSlots.mask(Int(record.slot))
+            case .quarantine(let mask): moved |= mask
+            default: break
+            }
+        }
+        for slot in 0..<StreamSlots.count where moved & StreamSlots.mask(slot) != 0 {
+            owner.consumer.reaching(core.place(slot), slot: slot)
+        }
         for action in actions {
             switch action {
             case .apply(let record): owner.consumer.apply(record)

@@ -10,16 +10,16 @@ import StorageRegion
 import StorageRocksDB
 
 /// The store that the settings name; the one that goes over to another home is made of these.
-func makeBackend(_ settings: StorageSettings) -> (any StorageBackend)? {
+func makeBackend(_ settings: StorageSettings, _ places: StreamPlaces) -> (any StorageBackend)? {
     if let promotion = settings.promotion {
-        return promotion.store(settings, make: makeBackend) { PostgresHome(PostgresConfiguration($0)) }
+        return promotion.store(settings, make: { makeBackend($0, places) }) { PostgresHome(PostgresConfiguration($0)) }
     }
     switch settings.backend {
     case .none: return nil
     case .memory: return MemoryBackend()
     case .rocksdb: return RocksDBBackend(RocksDBConfiguration(settings))
     case .postgres: return PostgresBackend(PostgresConfiguration(settings))
-    case .region: return settings.home.map { RegionBackend(RegionConfiguration($0, settings)) }
+    case .region: return settings.home.map { RegionBackend(RegionConfiguration($0, settings), places: places) }
     }
 }
 

@@ -93,6 +93,21 @@ struct BrokerFollowerTests {
         #expect(again.isEmpty && bed.follower.statistics.duplicates == 1)
     }
 
+    @Test func aSlotIsInThePlaceOfWhatCameWithoutAGap() {
+        let bed = Bed()
+        _ = bed.join()
+        #expect(bed.follower.place(3) == nil)
+        _ = bed.beat(16)
+        #expect(bed.follower.place(3) == StreamPlace(source: "s", epoch: 1, sequence: 16))
+        for sequence in [17, 18, 20] as [Int64] { _ = bed.receive(Bed.record(sequence)) }
+        #expect(bed.follower.place(3) == StreamPlace(source: "s", epoch: 1, sequence: 18))
+        _ = bed.receive(Bed.record(1, epoch: 2))
+        #expect(bed.follower.place(3) == StreamPlace(source: "s", epoch: 2, sequence: 1))
+        #expect(bed.follower.place(4) == nil)
+        _ = bed.join()
+        #expect(bed.follower.place(3) == nil, "nobody knows what was passed over")
+    }
+
     @Test func aSlotThatWasEmptyIsQuarantinedByItsFirstRecord() {
         let bed = Bed()
         _ = bed.join(empty: StreamSlots.mask(3))

@@ -67,6 +67,21 @@ struct FollowerTests {
         #expect(bed.receive(Bed.record(9)).contains(.seek(slot: 3, after: 7)))
     }
 
+    /// Whoever reads at home says what was told, not what is told again.
+    @Test func whatWasReachedStaysSoWhileItComesAgain() {
+        var bed = Bed()
+        #expect(bed.follower.reached == nil)
+        _ = bed.welcome(Bed.position(4))
+        _ = bed.receive(Bed.record(5))
+        #expect(bed.follower.reached == bed.follower.position)
+        _ = bed.step { follower, _, actions in follower.replay(StreamSlots.mask(3), into: &actions) }
+        #expect(bed.follower.position?.sequences[3] == 0 && bed.follower.reached?.sequences[3] == 5)
+        _ = bed.receive(Bed.record(6))
+        #expect(bed.follower.position?.sequences[3] == 0 && bed.follower.reached?.sequences[3] == 6)
+        for sequence in Int64(1)...7 { _ = bed.receive(Bed.record(sequence)) }
+        #expect(bed.follower.reached == bed.follower.position && bed.follower.position?.sequences[3] == 7)
+    }
+
     @Test func aSlotThatIsSkippedIsGivenUpAndGoesOn() {
         var bed = Bed()
         _ = bed.welcome(Bed.position())

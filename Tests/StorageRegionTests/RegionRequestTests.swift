@@ -9,11 +9,13 @@ import Testing
 @testable import StorageRegion
 
 @Suite struct RegionRequestTests {
-    private func text(_ question: RegionRequest.Question, at now: Int64 = 1_000_000) -> String {
+    private func text(
+        _ question: RegionRequest.Question, at now: Int64 = 1_000_000, place: RegionPlace? = nil
+    ) -> String {
         var request = RegionRequest(token: 1, question: question, sinceNanoseconds: 0)
         request.askedMilliseconds = now
         var output = OutputBuffer(capacity: 64)
-        output.append(request, mark: RegionMark.token("us-east"))
+        output.append(request, mark: RegionMark.token("us-east"), place: place)
         return output.withSpan { String(decoding: [UInt8](copying: $0), as: UTF8.self) }
     }
 
@@ -29,6 +31,34 @@ import Testing
     @Test func readsAskForWhatARowIs() {
         #expect(text(.read(Array("key".utf8))) == "mg key v c f t Pmartlet-region=us-east\r\n")
         #expect(text(.read(Array("a b".utf8))) == "mg YSBi b v c f t Pmartlet-region=us-east\r\n")
+    }
+
+    @Test func readsSayHowFarTheStreamWasFollowed() {
+        let place = RegionPlace(numbering: .max, sequence: 7)
+        let expected = "mg key v c f t Lmartlet-at=18446744073709551615.7 Pmartlet-region=us-east\r\n"
+        #expect(text(.read(Array("key".utf8)), place: place) == expected)
+    }
+
+    @Test(
+        arguments: [
+            ("mg k v Lmartlet-at=5.7 Pmartlet-region=us-east\r\n", RegionPlace(numbering: 5, sequence: 7)),
+            ("mg k v Lmartlet-at=5.7\r\n", RegionPlace(numbering: 5, sequence: 7)),
+            ("mg k Lmartlet-at=18446744073709551615.0\n", RegionPlace(numbering: .max, sequence: 0)),
+            ("mg k La=b;martlet-at=5.7;c v\r\n", RegionPlace(numbering: 5, sequence: 7)),
+            ("ms k 2 Lmartlet-at=1.2\r\nhi\r\n", RegionPlace(numbering: 1, sequence: 2)),
+            ("mg k v\r\n", nil), ("mg k v Lother\r\n", nil), ("mg k v L\r\n", nil), ("mg k Lmartlet-at=\r\n", nil),
+            ("mg k Lmartlet-at=5\r\n", nil), ("mg k Lmartlet-at=5.\r\n", nil), ("mg k Lmartlet-at=.7\r\n", nil),
+            ("mg k Lmartlet-at=5.x\r\n", nil), ("mg k Lmartlet-at=-5.7\r\n", nil),
+            ("mg k Lmartlet-at=18446744073709551616.7\r\n", nil), ("mg Lmartlet-at=5.7 v\r\n", nil),
+        ] as [(String, RegionPlace?)])
+    func whoReadsAPlaceFindsIt(line: String, place: RegionPlace?) {
+        let bytes = Array(line.utf8)
+        var parser = RequestParser()
+        var offset = 0
+        var decoded = OutputBuffer(capacity: 64)
+        var request = Request()
+        _ = parser.next(bytes.span, at: &offset, into: &request, decodedKeys: &decoded)
+        #expect(RegionPlace(of: request, in: bytes.span) == place)
     }
 
     @Test func writesSayWhatTheyCompareAndForHowLong() {
