@@ -29,7 +29,7 @@ package struct NodeProgram {
     /// there are is the program's choice.
     package init(_ commandLine: NodeCommandLine, backend: @escaping BackendFactory) throws(StartRefusal) {
         makeBackend = backend
-        configuration = try commandLine.configuration()
+        configuration = Self.named(try commandLine.configuration())
         reread = { () throws(StartRefusal) in try commandLine.configuration() }
         log = Log(.forProcess(format: configuration.logFormat, level: configuration.logLevel))
         drain = Drain(configuration.drain)
@@ -84,15 +84,20 @@ package struct NodeProgram {
         }
     }
 
+    /// A configuration that says what tells the node from others of its host, to its database and to whom it follows.
+    private static func named(_ configuration: NodeConfiguration) -> NodeConfiguration {
+        var named = configuration
+        let port = configuration.listeners.first?.port ?? UInt16(clamping: configuration.port)
+        // A port of the kernel's choice is another one at each start.
+        let number = port == 0 ? "any-\(UInt32.random(in: 0...UInt32.max))" : "\(port)"
+        named.storage.address = configuration.unixSocketPath ?? number
+        named.storage.itemBytes = configuration.maximumItemBytes
+        return named
+    }
+
     private func openBackend() throws(StartRefusal) -> (any StorageBackend)? {
         do throws(StorageStartError) {
-            var settings = configuration.storage
-            let port = configuration.listeners.first?.port ?? UInt16(clamping: configuration.port)
-            // A port of the kernel's choice is another one at each start.
-            let number = port == 0 ? "any-\(UInt32.random(in: 0...UInt32.max))" : "\(port)"
-            settings.address = configuration.unixSocketPath ?? number
-            settings.itemBytes = configuration.maximumItemBytes
-            return try makeBackend(settings, places)
+            return try makeBackend(configuration.storage, places)
         } catch {
             throw StartRefusal(code: StartRefusal.Code.system, errors: "storage: \(error.description)\n")
         }
@@ -221,6 +226,8 @@ package struct NodeProgram {
             expected.members = fresh.members
             expected.membersVersion = fresh.membersVersion
             expected.summary = fresh.summary
+            expected.storage.address = fresh.storage.address
+            expected.storage.itemBytes = fresh.storage.itemBytes
             if fresh != expected { log.warning("some changed settings wait for a restart") }
             // It is in use, whatever became of the files that it names.
             record.take(fresh.summary, waits: fresh != expected || !failures.isEmpty)

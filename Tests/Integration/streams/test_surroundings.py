@@ -178,6 +178,19 @@ def test_names_that_look_like_loopback_addresses_are_none(tmp_path):
         assert code != 0 and f"loopback addresses only, not {name}" in said
 
 
+def test_nodes_of_one_host_are_told_apart_without_a_name(tmp_path):
+    with Pair(tmp_path) as both:
+        other = RegionNode(tmp_path / "other", "eu-west", both.replica.document["regions"])
+        named = RegionNode(tmp_path / "named", "eu-west", both.replica.document["regions"], {"name": "a node"})
+        with other, named:
+            for node in (other, named):
+                node.await_figures(trusted="yes", quarantined_slots=0)
+            found = both.home.await_figures(consumers=3)
+            names = {found[f"consumer:{number}:name"] for number in range(3)}
+            host = socket.gethostname()
+            assert names == {f"eu-west/{host}:{node.port}" for node in (both.replica, other)} | {"eu-west/a node"}
+
+
 def test_records_are_kept_until_their_consumer_says_that_they_came(tmp_path):
     # Consumers of an earlier process may come back for as long as records are kept: only then some may go.
     with Pair(tmp_path, home={"retention": "6s"}) as both:
