@@ -228,8 +228,8 @@ def control(*arguments, environment=None):
     return done.returncode, done.stdout + done.stderr
 
 
-def initialise(url):
-    code, said = control("storage", "init", environment={"MARTLET_STORAGE_URL": url})
+def initialise(url, *options):
+    code, said = control("storage", "init", *options, environment={"MARTLET_STORAGE_URL": url})
     assert code == 0, said
     return said
 

@@ -13,7 +13,9 @@ with replicas that read and write at home, through relays of their own; a third 
 the troubles of both), `promotion` (two regions, each with a PostgreSQL, one of them the other's standby, and a third region:
 the home region moves there and back, while nodes are killed and stand still, the ways between them are cut and walsenders
 are ended), `kafka` (a home and two plain caches with three brokers between, which go down, get other leaders, answer with
-errors or late, and let go what was not read; any process is killed or stands still), `calm` (as `replica`, with nothing wrong).
+errors or late, and let go what was not read; any process is killed or stands still), `owners` (two home nodes on one
+PostgreSQL, and two nodes of a replica region that agree in an etcd: in both regions keys have owners, and nodes leave the ring
+and join it; a program writes to the database by itself), `calm` (as `replica`, with nothing wrong).
 
 Troubles come one or two at a time, as cards of a deck: a round lasts until each of its kind has happened.
 
@@ -41,13 +43,15 @@ from pathlib import Path
 
 from bed import Client, Closed, free_port
 from bed.server import StartError
+from discovery.etcd import Etcd
 from storage import database
 
 from . import brokers as kafka
 from .promotion import Realm
 from .region import RegionNode, Relay, regions
+from .rings import Program, Ring
 
-TROUBLES = ("replica", "writes", "database", "everything", "promotion", "kafka", "calm")
+TROUBLES = ("replica", "writes", "database", "everything", "promotion", "kafka", "owners", "calm")
 KEYS, NUMBERS, BOUND = 40, 1 << 16, 1.0
 # How long a write whose outcome is unknown may be done later, in seconds.
 LATE = 10.0
@@ -68,10 +72,10 @@ class Ledger:
         self.is_over = CONTEXT.Event()
         self.results = CONTEXT.SimpleQueue()
 
-    def write(self, port, keys, pause):
+    def write(self, door, keys, pause):
         """Writes numbers that grow, or deletes, until the end; what fails may have happened."""
         client, counts = None, {"writes": 0, "deletes": 0, "failed writes": 0}
-        chance, turn = random.Random(port), 0
+        chance, turn = random.Random(door), 0
         while not self.is_over.is_set():
             key = keys[turn % len(keys)]
             turn += 1
@@ -85,7 +89,7 @@ class Ledger:
                 self.deleted[key] = number
             self.last[key] = number
             try:
-                client = client or connect(port)
+                client = client or connect(door)
                 answer = client.ask(f"delete key:{key}") if deletes else client.set(f"key:{key}", b"%d" % number)
                 if answer in (("DELETED", "NOT_FOUND") if deletes else ("STORED",)):
                     self.acked[key * NUMBERS + number] = time.monotonic()
@@ -159,9 +163,11 @@ class Ledger:
                 break
 
 
-def connect(port):
-    connection = socket.create_connection(("127.0.0.1", port), timeout=5)
-    return Client(connection)
+def connect(door):
+    """A client of a node's port, or a program that writes to a database by itself: `PORT/NAME`."""
+    if isinstance(door, str):
+        return Program(*door.split("/"))
+    return Client(socket.create_connection(("127.0.0.1", door), timeout=5))
 
 
 class Clock:
@@ -183,8 +189,12 @@ class Clock:
 class Bed:
     """Nodes and what goes wrong with them: families of troubles, two of which may come at a time."""
 
-    # Those whose nodes have a store, and all nodes; those that are not the source of the stream.
+    # By family, what may go wrong.
     troubles = {}
+    # Whether home alone has a store, or all nodes.
+    has_plain_caches = False
+    # Whether a write whose outcome is unknown may be done behind later ones.
+    is_late = False
 
     def __init__(self, directory, chance, is_calm=False, tempo=1.0):
         self.directory, self.chance, self.is_calm, self.tempo = directory, chance, is_calm, tempo
@@ -204,6 +214,10 @@ class Bed:
                     if not left:
                         raise
                     time.sleep(0.3)
+
+    @property
+    def stored(self):
+        return [self.home] if self.has_plain_caches else self.nodes
 
     @property
     def cards(self):
@@ -287,6 +301,7 @@ class Regions(Bed):
     """A home with an embedded store, and plain caches in two regions that follow it, each through a relay."""
 
     troubles = {"stream": WAYS, "node": (*PROCESSES, "set the clock"), "trim": ("trim",)}
+    has_plain_caches = True
 
     def __init__(self, directory, chance, is_calm=False, tempo=1.0):
         super().__init__(directory, chance, is_calm, tempo)
@@ -313,10 +328,6 @@ class Regions(Bed):
     @property
     def writers(self):
         return [(self.home.port, range(KEYS))]
-
-    @property
-    def stored(self):
-        return [self.home]
 
     @property
     def readers(self):
@@ -349,6 +360,7 @@ class WritingRegions(Regions):
     """The same with replicas that read and write at home, through relays of their own."""
 
     troubles = {**Regions.troubles, "way": tuple(f"{what} the way" for what in WAYS)}
+    has_plain_caches, is_late = False, True
 
     def make_replicas(self):
         self.way, self.long_way = Relay(self.home.port), Relay(self.home.port)
@@ -359,10 +371,6 @@ class WritingRegions(Regions):
                 self.directory / name, region, self.listed(relay, serve=f"127.0.0.1:{way.port}"),
                 {"lagBound": "1s", "mode": self.chance.choice(["invalidate", "replicate"])}, backend="region",
                 storage_timeout="1s"))  # fmt: skip
-
-    @property
-    def stored(self):
-        return self.nodes
 
     @property
     def writers(self):
@@ -392,6 +400,7 @@ class KafkaRegions(Bed):
     troubles = {
         "brokers": ("down", "move", "slow", "overrun"), "errors": ("produce errors", "fatal errors", "fetch errors"),
         "node": PROCESSES}  # fmt: skip
+    has_plain_caches = True
 
     def __init__(self, directory, chance, is_calm=False, tempo=1.0):
         super().__init__(directory, chance, is_calm, tempo)
@@ -407,7 +416,7 @@ class KafkaRegions(Bed):
             backend="rocksdb", storage_durability=chance.choice(["sync", "group"]))  # fmt: skip
         self.replica = RegionNode(directory / "replica", "eu-west", listed, stream)
         self.south = RegionNode(directory / "south", "ap-south", listed, stream)
-        self.nodes, self.stored = [self.home, self.replica, self.south], [self.home]
+        self.nodes = [self.home, self.replica, self.south]
 
     writers, readers = Regions.writers, Regions.readers
 
@@ -472,10 +481,6 @@ class SharedDatabase(Bed):
         self.nodes[1].url = self.nodes[0].url
 
     @property
-    def stored(self):
-        return self.nodes
-
-    @property
     def writers(self):
         half = KEYS // 2
         return [(node.port, range(index * half, (index + 1) * half)) for index, node in enumerate(self.nodes)]
@@ -513,6 +518,7 @@ class WritingDatabase(SharedDatabase):
     troubles = {
         **SharedDatabase.troubles, "stream": tuple(f"{what} the stream" for what in WAYS),
         "way": tuple(f"{what} the way" for what in WAYS)}  # fmt: skip
+    is_late = True
 
     def __init__(self, directory, chance, is_calm=False, tempo=1.0):
         super().__init__(directory, chance, is_calm, tempo)
@@ -557,6 +563,7 @@ class Promoted(Bed):
     troubles = {
         "home": ("move", "move back"), "node": ("kill", "still"), "ways": ("drop", "cut a way", "cut a stream", "mute a stream"),
         "walsender": ("end walsenders",)}  # fmt: skip
+    is_late = True
 
     def __init__(self, directory, chance, is_calm=False, tempo=1.0):
         super().__init__(directory, chance, is_calm, tempo)
@@ -564,10 +571,6 @@ class Promoted(Bed):
         self.nodes = [self.realm.east, self.realm.west, self.realm.south]
         self.next = "eu-west"
         self.relays = [*self.realm.streams.values(), *self.realm.ways.values()]
-
-    @property
-    def stored(self):
-        return self.nodes
 
     @property
     def writers(self):
@@ -621,6 +624,99 @@ class Promoted(Bed):
         self.realm.__exit__()
 
 
+class Owners(Bed):
+    """Two home nodes on one database, and two nodes of a replica region, each of which follows another one of them and reads
+    and writes there. In both regions keys have owners; the rings change. Some keys are another program's."""
+
+    troubles = {
+        "home ring": ("leave the home ring", "join the home ring"),
+        "replica ring": ("leave the replica ring", "join the replica ring"), "node": ("kill", "still"),
+        "stream": ("drop the stream", "hold the stream", "delay the stream"), "way": ("cut the way", "hold the way"),
+        "database": ("end sessions",)}  # fmt: skip
+    is_late = True
+
+    def __init__(self, directory, chance, is_calm=False, tempo=1.0):
+        super().__init__(directory, chance, is_calm, tempo)
+        self.etcd = Etcd(directory / "etcd")
+        self.home_ring, self.replica_ring = Ring(directory / "home.json"), Ring(directory / "replica.json")
+        self.streams, self.ways = [], []
+        for name in ("one", "two"):
+            port = free_port()
+            node = RegionNode(
+                directory / name, "us-east", [], {"lagBound": "1s", "listen": f"127.0.0.1:{port}"}, backend="postgres",
+                storage_instance=name, storage_timeout="5s", ownership_hash="multiProbe")  # fmt: skip
+            self.streams.append(Relay(port))
+            self.ways.append(Relay(node.port))
+            self.home_ring.add(node)
+        first, second = self.home_ring.nodes
+        second.url = first.url
+        database.initialise(first.url, "--capture=on")
+        self.relays = [*self.streams, *self.ways]
+        for name, stream, way in zip(("west", "east"), self.streams, self.ways, strict=True):
+            listed = regions(stream.port)
+            listed[0]["serve"] = f"127.0.0.1:{way.port}"
+            node = RegionNode(
+                directory / name, "eu-west", listed, {"lagBound": "1s", "mode": chance.choice(["invalidate", "replicate"])},
+                backend="region", storage_timeout="5s", ownership_hash="multiProbe",
+                ownership_authority=f"etcd://127.0.0.1:{self.etcd.port}/martlet/west")  # fmt: skip
+            self.replica_ring.add(node)
+            # All regions are listed alike at home.
+            for home in self.home_ring.nodes:
+                home.rewrite(regions=listed)
+        self.nodes = [*self.home_ring.nodes, *self.replica_ring.nodes]
+
+    def start(self):
+        self.etcd.start()
+        super().start()
+        for ring in (self.home_ring, self.replica_ring):
+            ring.settle()
+
+    @property
+    def shares(self):
+        fifth = KEYS // 5
+        return [range(index * fifth, (index + 1) * fifth) for index in range(5)]
+
+    @property
+    def writers(self):
+        program = f"{database.shared().port}/{self.home_ring.nodes[0].name}"
+        return list(zip([node.port for node in self.nodes] + [program], self.shares, strict=True))
+
+    @property
+    def readers(self):
+        # What nodes did, home's show at once, whichever was asked; the replicas', what their region did.
+        one, two, west, east, _ = self.shares
+        own = (*one, *two, *west, *east), (*west, *east)
+        return [
+            (f"{name} {node.directory.name}", node.port, keys, True, True)
+            for name, ring, keys in (("home", self.home_ring, own[0]), ("replica", self.replica_ring, own[1]))
+            for node in ring.nodes]  # fmt: skip
+
+    def do(self, name, chance):
+        what, _, which = name.partition(" the ")
+        if which.endswith("ring"):
+            ring = self.home_ring if which == "home ring" else self.replica_ring
+            (ring.leave if what == "leave" else ring.join)(chance)
+        elif name == "kill":
+            self.crash(chance.choice(self.nodes))
+        elif name == "still":
+            stand_still(chance.choice(self.nodes), self.long(chance))
+        elif name == "end sessions":
+            database.shared().end_sessions(self.home_ring.nodes[0].name)
+        else:
+            self.on_relay(chance.choice(self.streams if which == "stream" else self.ways), name, chance)
+
+    def end(self):
+        super().end()
+        for ring in (self.home_ring, self.replica_ring):
+            ring.out = None
+            ring.want()
+            ring.settle()
+
+    def close(self):
+        super().close()
+        self.etcd.stop()
+
+
 def stand_still(node, seconds):
     process = node.server.process
     os.kill(process.pid, signal.SIGSTOP)
@@ -636,7 +732,7 @@ def resume(process):
 
 KINDS = {
     "replica": Regions, "writes": WritingRegions, "database": SharedDatabase, "everything": WritingDatabase,
-    "promotion": Promoted, "kafka": KafkaRegions, "calm": Regions}  # fmt: skip
+    "promotion": Promoted, "kafka": KafkaRegions, "owners": Owners, "calm": Regions}  # fmt: skip
 
 
 def run(seed, trouble, seconds):
@@ -705,7 +801,6 @@ def converge(bed, ledger):
             node.await_figures(seconds=30, trusted="yes", backlog=0, quarantined_slots=0)
     time.sleep(BOUND)
     wrong = []
-    is_late = isinstance(bed, (WritingRegions, WritingDatabase, Promoted))
     for node in bed.nodes:
         with node.client() as client:
             for key in range(KEYS):
@@ -714,7 +809,7 @@ def converge(bed, ledger):
                 numbers = range(1, ledger.last[key] + 1)
                 known = max((number for number in numbers if ledger.acked[place + number]), default=0)
                 # Of unknown outcome, which may have been done behind what came later.
-                late = [number for number in numbers if is_late and not ledger.acked[place + number]]
+                late = [number for number in numbers if bed.is_late and not ledger.acked[place + number]]
                 if value is not None:
                     is_wrong = int(value) < known and int(value) not in late
                 elif node in bed.stored:

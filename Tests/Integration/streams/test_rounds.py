@@ -13,7 +13,7 @@ from . import rounds
 pytestmark = pytest.mark.ours
 
 
-@pytest.mark.parametrize("trouble", ["replica", "writes", "database", "kafka"])
+@pytest.mark.parametrize("trouble", ["replica", "writes", "database", "kafka", "owners"])
 def test_no_read_is_older_than_the_bound_whatever_happens(trouble):
     seed = random.randrange(1 << 32)
     counts, failures = rounds.run(seed, trouble, float(os.environ.get("MARTLET_ROUND_SECONDS", "5")))
