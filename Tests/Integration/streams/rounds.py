@@ -41,7 +41,7 @@ import threading
 import time
 from pathlib import Path
 
-from bed import Client, Closed, free_port
+from bed import Client, Closed, Patience, free_port
 from bed.server import StartError
 from discovery.etcd import Etcd
 from storage import database
@@ -804,7 +804,7 @@ def converge(bed, ledger):
     for node in bed.nodes:
         with node.client() as client:
             for key in range(KEYS):
-                value = client.get(f"key:{key}")
+                value = at_last(client, f"key:{key}")
                 place = key * NUMBERS
                 numbers = range(1, ledger.last[key] + 1)
                 known = max((number for number in numbers if ledger.acked[place + number]), default=0)
@@ -819,6 +819,18 @@ def converge(bed, ledger):
                 if is_wrong:
                     wrong.append(f"{node.directory.name}: key {key} is {value} at the end, and {known} was acknowledged")
     return wrong
+
+
+def at_last(client, key):
+    """The value of a key, from a node whose store may be about to be reached again."""
+    patience = Patience(10)
+    while True:
+        try:
+            return client.get(key)
+        except AssertionError:
+            if patience.is_over:
+                raise
+            time.sleep(0.05)
 
 
 def main():

@@ -124,9 +124,10 @@ def test_what_was_told_is_not_cached_from_a_copy_that_was_not(tmp_path, gives_up
     with Owners(tmp_path, capture=not gives_up) as owners:
         late, replica = owners.late.client(), owners.replica.client()
         keys = owners.keys(6)
+        told = owners.replica.figures()["records"] + len(keys)
         for key in keys:
             assert late.set(key, "before") == "STORED" and replica.get(key) == b"before"
-        told = owners.replica.figures()["records"]
+        owners.replica.await_figures(records=told)
         owners.lag.is_held = True
         owners.change(keys[0], gives_up)
         # The replica was told of it, in each slot where everything is given up.
