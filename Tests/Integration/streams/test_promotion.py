@@ -346,7 +346,7 @@ def test_while_a_fence_waits_for_writes_the_stream_is_served(realm):
     promote = control("region", "promote", "eu-west", "--json", admin=realm.west.admin, token=realm.token, wait=False)
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND NOT granted"
     eventually(lambda: realm.sql("us-east", waiting) == "1")
-    longest, number, end = 0, 1, time.monotonic() + 2.5
+    longest, number, end = 0, 1, time.monotonic() + 1.5
     while time.monotonic() < end:
         number += 1
         began = time.monotonic()
