@@ -62,5 +62,14 @@ package struct FlushedSlots: Sendable {
         cached[slot, default: []].append(key)
     }
 
+    /// All copies of the slots of a mask were given up for another reason, and their records may never come. Those that
+    /// do come remove everything.
+    package mutating func passedOver(_ mask: UInt64) {
+        pending &= ~mask
+        for slot in Array(cached.keys) where mask & StreamSlots.mask(slot) != 0 {
+            count -= cached.removeValue(forKey: slot)?.count ?? 0
+        }
+    }
+
     private mutating func forget() { (cached, count, isOver) = ([:], 0, false) }
 }

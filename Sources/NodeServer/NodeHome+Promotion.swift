@@ -154,14 +154,21 @@ extension NodeHome {
                         to: plan.term, isWhole: isWhole, overrides: plan.acceptsLoss)
                     done = (report, givenUp)
                 } catch {
-                    let isUntouched = error.kind == .notSent ? true : (try? database.look())?.isStandby
-                    step = course.notPromoted(error.reason, isUntouched: isUntouched)
+                    step = course.notPromoted(error.reason, isUntouched: isUntouched(database, by: error))
                 }
             case .fail(let failure, let releases):
                 throw StorageFailure(.refused, words(failure, plan, releases ? releaseOld(plan) : nil, database))
             }
         }
         if let done { try serve(plan, done.report, givenUp: done.givenUp, began: began) }
+    }
+
+    /// Whether a database that was not promoted follows the old home yet; nil where nobody knows, or where it was asked
+    /// to end its recovery without an answer: it may do so when it has been looked at.
+    private func isUntouched(_ database: any HomeDatabase, by failure: StorageFailure) -> Bool? {
+        if failure.kind == .notSent { return true }
+        guard let isStandby = (try? database.look())?.isStandby else { return nil }
+        return isStandby && failure.kind == .unknownOutcome ? nil : isStandby
     }
 
     /// Remembers which promotions there may be at the old home.

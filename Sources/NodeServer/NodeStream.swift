@@ -214,6 +214,10 @@ final class NodeStream: StreamConsumer {
         storage?.tier.noteFlush()
         warming?.noteFlush()
         publish { $0.quarantine(mask) }
+        flushed.withLock { flushed in
+            flushed.passedOver(mask)
+            places.hold(flushed.waiting)
+        }
         parking.announce()
         trace?.note(mask, .quarantined)
     }

@@ -98,7 +98,12 @@ final class PeerWarmUp: Sendable {
         }
         // What others have may be from before the stream was joined, as long as they show what it does not vouch for.
         while isWarming, follows, keys.isFlushed(since: since(Clock.monotonicNanoseconds())) {
-            guard Clock.monotonicNanoseconds() < end else { return }
+            guard Clock.monotonicNanoseconds() < end else {
+                log?.warning(
+                    "nothing was fetched: the stream vouches for nothing that others have",
+                    ["setting": "warmUp.timeout", "lag_bound_seconds": .count(graceNanoseconds / 1_000_000_000)])
+                return
+            }
             rest(nanoseconds: 100_000_000, until: end)
         }
         var all = members.withLock { $0 }

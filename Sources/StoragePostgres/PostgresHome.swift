@@ -138,7 +138,8 @@ package final class PostgresHome: HomeDatabase {
             if isStandby {
                 let answer = try connection.run(texts: [HomeSchema.endRecovery]).first?.first?.first ?? nil
                 guard Self.text(answer) == "t" else {
-                    throw .refused(state: "XX000", reason: "the standby did not end its recovery within a minute")
+                    // It is asked to all the same, and may end it yet.
+                    throw .lostAfter(reason: "the standby did not end its recovery within a minute")
                 }
             }
             var last: SQLFailure?

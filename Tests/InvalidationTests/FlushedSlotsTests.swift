@@ -44,6 +44,20 @@ struct FlushedSlotsTests {
         #expect(flushed.flushed(8, version: 1) == .keys([key("f")]))
     }
 
+    /// Slots whose copies were given up meanwhile, such as for a gap in which their records were.
+    @Test func slotsThatWereGivenUpAreNotWaitedFor() {
+        var flushed = FlushedSlots()
+        #expect(flushed.flushed(0, version: 7) == .everything)
+        for slot in [1, 2] { flushed.willCache(key("k"), slot: slot) }
+        flushed.passedOver(StreamSlots.all & ~StreamSlots.mask(2))
+        #expect(flushed.waiting == StreamSlots.mask(2))
+        flushed.willCache(key("of another slot"), slot: 1)
+        #expect(flushed.flushed(2, version: 7) == .keys([key("k")]))
+        #expect(flushed.waiting == 0)
+        // One that comes after all is as one of another removal.
+        #expect(flushed.flushed(1, version: 7) == .everything)
+    }
+
     /// A cache without a store, which takes values. All rows are removed, and in one slot that is heard of before a
     /// value that was committed earlier in another.
     @Test func aValueThatComesBehindAFlushOfAnotherSlotIsNotKept() {
