@@ -19,8 +19,9 @@ package struct OverloadConfiguration: Sendable, Equatable {
     package var entrySteps = 6
     /// A delay of so many targets that still grows is one at once.
     package var entryFactor: UInt64 = 15
-    /// A delay of more targets than this that does not fall is one after fewer steps. With three of them, bursts are.
+    /// A delay of more targets than this that does not fall is one after fewer steps.
     package var farFactor: UInt64 = 4
+    /// These steps. With three of them, bursts are taken for one.
     package var farSteps = 4
     /// Steps in a row within the target, without a refusal, that end it.
     package var exitSteps = 10
