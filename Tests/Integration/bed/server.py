@@ -54,11 +54,13 @@ def _claimed(port):
 
 
 def free_ports(count, kind=socket.SOCK_STREAM, host="127.0.0.1"):
-    """The first of `count` ports in a row that nobody uses, nor gets from here while a test is likely to need them."""
+    """The first of `count` ports in a row that nobody uses, nor gets from here while a test is likely to need them. In place of
+    the count, how far each is from the first."""
+    places = range(count) if isinstance(count, int) else sorted(count)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for _ in range(10_000):
-        first = random.randrange(PORTS.start, PORTS.stop - count)
-        for port in range(first, first + count):
+        first = random.randrange(PORTS.start, PORTS.stop - places[-1])
+        for port in (first + place for place in places):
             with socket.socket(family, kind) as probe:
                 if kind == socket.SOCK_STREAM:
                     # What connections that were closed keep for a minute, servers listen on all the same.
@@ -71,7 +73,7 @@ def free_ports(count, kind=socket.SOCK_STREAM, host="127.0.0.1"):
                 break
         else:
             return first
-    raise OSError(f"no {count} free ports in a row from {PORTS.start} to {PORTS.stop}")
+    raise OSError(f"no {len(places)} free ports with these distances from {PORTS.start} to {PORTS.stop}")
 
 
 def free_port(kind=socket.SOCK_STREAM, host="127.0.0.1"):

@@ -8,6 +8,8 @@ import pytest
 
 from .bed import FakeServer, lines
 
+pytestmark = pytest.mark.alone
+
 
 class Cache(FakeServer):
     """A memcached that has every key: `delay(n)` is how long the n-th get takes, `fails(n)` ends the connection."""

@@ -80,6 +80,7 @@ def read_all(one, names):
     return rows, refused
 
 
+@pytest.mark.alone
 def test_rows_of_clients_that_do_not_read_are_bounded(filled):
     node = filled
     before = peak(node)

@@ -284,6 +284,7 @@ def test_messages_that_are_too_large_for_the_brokers_go_without_their_values(tmp
         assert both.home.figures()["kafka_restarts"] == 1
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("repairs", [True, False])
 def test_what_the_brokers_let_go_is_fetched_from_home_or_quarantines_its_slot(tmp_path, repairs):
     with Pair(tmp_path, repairs, mode="replicate", bound="60s") as both:
