@@ -267,13 +267,13 @@ def fill(port, keys):
 
 class Watch:
     """Asks a node for the probes that are under way until each is applied, in a process of its own. `columns` are the keys
-    of each writer in its order, `acked` when each was acknowledged. Applied is what is not there any more; with `value`,
-    what has another one."""
+    of each writer in its order, `acked` when each was acknowledged. Applied is what `is_old(key, value)` does not hold of any
+    more: where nothing else is given, what is not there."""
 
     AHEAD = 8
 
-    def __init__(self, port, columns, acked, value=None):
-        self.port, self.columns, self.acked, self.value = port, columns, acked, value
+    def __init__(self, port, columns, acked, is_old=lambda key, value: value is not None):
+        self.port, self.columns, self.acked, self.is_old = port, columns, acked, is_old
         self.count = len(columns[0])
         self.seen = CONTEXT.RawArray("d", len(columns) * self.count)
         self.is_over = CONTEXT.Event()
@@ -308,23 +308,27 @@ class Watch:
                     time.sleep(0.001)
                     continue
                 connection.sendall(f"get {' '.join(waiting)}\r\n".encode())
-                left = dict(waiting)
+                shown = {}
                 while (line := file.readline()) != b"END\r\n":
-                    key = line.split()[1].decode()
-                    value = file.readline().rstrip()
-                    if self.value is None or value == self.value:
-                        left.pop(key, None)
+                    shown[line.split()[1].decode()] = file.readline().rstrip()
                 now = time.monotonic()
-                for place in left.values():
-                    self.seen[place] = now
+                for key, place in waiting.items():
+                    if not self.is_old(key, shown.get(key)):
+                        self.seen[place] = now
                 time.sleep(0.001)
 
     def finish(self):
-        """Seconds from each acknowledgement to its application, sorted; and how many were not applied."""
+        """Waits for what was acknowledged to be applied; how many were not."""
         self.is_over.set()
         self.process.join(30)
-        pairs = [(acked, seen) for acked, seen in zip(self.acked, self.seen) if acked > 0]
-        return sorted(max(0.0, seen - acked) for acked, seen in pairs if seen), sum(not seen for _, seen in pairs)
+        return sum(acked > 0 and not seen for acked, seen in zip(self.acked, self.seen))
+
+    def delays(self, prefix=""):
+        """Seconds from each acknowledgement to its application, sorted; of keys that begin so."""
+        keys = [key for column in self.columns for key in column]
+        return sorted(
+            max(0.0, seen - acked) for key, acked, seen in zip(keys, self.acked, self.seen)
+            if acked > 0 and seen and key.startswith(prefix))  # fmt: skip
 
 
 def at(sorted_values, fraction):
@@ -351,7 +355,7 @@ def delay_row(beds, backend, seconds, relay=None):
     watch = Watch(replica.port, columns, load.acked)
     load.start()
     written = load.finish()
-    values, missing = watch.finish()
+    missing, values = watch.finish(), watch.delays()
     middle, most, worst = milliseconds(values)
     detail = (f"p50 {middle:.1f}, p99 {most:.1f}, p99.9 {worst:.1f} ms of {len(values):,} probes; "
               f"{written / seconds:,.0f} writes/s of {WRITES:,}")  # fmt: skip
@@ -473,21 +477,37 @@ def gap_rows(beds, backend, rounds):
     ]  # fmt: skip
 
 
+# What psql says of each, and gives it for a key in hexadecimal digits.
+STATEMENTS = {
+    "update": ("UPDATE 1", "UPDATE martlet_kv SET val = 'new' WHERE k = decode('{}', 'hex');"),
+    "insert": ("INSERT 0 1", "INSERT INTO martlet_kv (k, val) VALUES (decode('{}', 'hex'), 'new');"),
+    "delete": ("DELETE 1", "DELETE FROM martlet_kv WHERE k = decode('{}', 'hex');"),
+}
+TRUNCATIONS = 10
+
+
+def statement(key):
+    return STATEMENTS[key.split(":", 1)[0]]
+
+
 def sql_rows(beds, seconds):
     """Statements of psql, and what nodes of both regions show."""
     home, (replica,), _ = beds.home("postgres")
     program = Path(default_command().split()[0]).with_name("martletctl")
     subprocess.run([program, "storage", "init", "--capture=on"], check=True, capture_output=True,
                    env={"MARTLET_STORAGE_URL": home.url, "PATH": "/usr/bin"})  # fmt: skip
-    count = int(SQL_RATE * seconds / SQL_WRITERS)
-    columns = [[f"sql:{writer}:{number}" for number in range(count)] for writer in range(SQL_WRITERS)]
+    count, kinds = int(SQL_RATE * seconds / SQL_WRITERS), list(STATEMENTS)
+    columns = [[f"{kinds[number % len(kinds)]}:{writer}:{number}" for number in range(count)] for writer in range(SQL_WRITERS)]
     keys = [key for column in columns for key in column]
+    stored = [key for key in keys if not key.startswith("insert:")]
     # Rows, copies of them at home, and copies of the same keys in the other region once the rows' records are through.
-    fill(home.port, keys)
-    eventually(lambda: records(replica) >= len(keys), 60)
+    fill(home.port, stored)
+    eventually(lambda: records(replica) >= len(stored), 60)
     fill(replica.port, keys)
     acked = CONTEXT.RawArray("d", len(keys))
-    watches = [Watch(home.port, columns, acked, value=b"old"), Watch(replica.port, columns, acked)]
+    # What was not there is known at home as such, until it hears that it is.
+    watches = [Watch(home.port, columns, acked, lambda key, value: value == (None if key.startswith("insert:") else b"old")),
+               Watch(replica.port, columns, acked)]  # fmt: skip
     threads = [threading.Thread(target=run_psql, args=(home, column, place * count, acked, seconds))
                for place, column in enumerate(columns)]  # fmt: skip
     began = time.monotonic()
@@ -498,13 +518,56 @@ def sql_rows(beds, seconds):
     rate = sum(one > 0 for one in acked) / (time.monotonic() - began)
     rows = []
     for region, watch in zip(("the home region", "another region"), watches, strict=True):
-        values, missing = watch.finish()
+        missing, values = watch.finish(), watch.delays()
         middle, most, worst = milliseconds(values)
-        detail = f"p50 {middle:.1f}, p99 {most:.1f}, p99.9 {worst:.1f} ms of {len(values):,}; {rate:,.0f} statements/s of {SQL_RATE}"
+        each = ", ".join(f"{kind} {milliseconds(watch.delays(kind))[1]:.1f}" for kind in kinds)
+        detail = (f"p50 {middle:.1f}, p99 {most:.1f} ({each}), p99.9 {worst:.1f} ms of {len(values):,}; "
+                  f"{rate:,.0f} statements/s of {SQL_RATE}")  # fmt: skip
         rows.append(row(
             f"SQL → applied in {region}", "postgres", f"{most:.1f} / {worst:.1f} ms", "p99 ≤ 50 ms, p99.9 ≤ 250 ms",
             most <= 50 and worst <= 250 and not missing, detail + (f"; {missing} NOT APPLIED" if missing else "")))  # fmt: skip
-    return rows
+    return rows + truncate_rows(home, replica)
+
+
+def truncate_rows(home, replica):
+    """From the reply to TRUNCATE until nothing is shown of any key, in each region."""
+    keys = [f"truncated:{number}" for number in range(1000)]
+    longest = [0.0, 0.0]
+    for _ in range(TRUNCATIONS):
+        before = records(replica)
+        fill(home.port, keys)
+        eventually(lambda: records(replica) >= before + len(keys), 60)
+        fill(replica.port, keys)
+        gone = [CONTEXT.Value("d", 0.0), CONTEXT.Value("d", 0.0)]
+        watching = [CONTEXT.Process(target=await_gone, args=(port, keys, moment))
+                    for port, moment in zip((home.port, replica.port), gone, strict=True)]  # fmt: skip
+        for process in watching:
+            process.start()
+        database.shared().sql("TRUNCATE martlet_kv", home.name)
+        acked = time.monotonic()
+        for process in watching:
+            process.join(30)
+        longest = [max(most, moment.value - acked if moment.value else float("inf"))
+                   for most, moment in zip(longest, gone, strict=True)]  # fmt: skip
+    return [
+        row(f"TRUNCATE → applied in {region}", "postgres", f"{1000 * most:.1f} ms", "≤ 250 ms", most <= 0.25,
+            f"the longest of {TRUNCATIONS}, until no copy of {len(keys):,} is shown")
+        for region, most in zip(("the home region", "another region"), longest, strict=True)]  # fmt: skip
+
+
+def await_gone(port, keys, moment):
+    """Notes when a node shows none of the keys any more."""
+    with connect(port) as connection:
+        file, deadline = connection.makefile("rb"), time.monotonic() + 20
+        while time.monotonic() < deadline:
+            connection.sendall(f"get {' '.join(keys)}\r\n".encode())
+            found = 0
+            while file.readline() != b"END\r\n":
+                file.readline()
+                found += 1
+            if not found:
+                moment.value = time.monotonic()
+                return
 
 
 def run_psql(home, keys, base, acked, seconds):
@@ -514,11 +577,9 @@ def run_psql(home, keys, base, acked, seconds):
         reader = psql.stdout
 
         def note():
-            place = 0
-            for said in iter(reader.readline, b""):
-                if said.startswith(b"UPDATE 1"):
+            for place, (key, said) in enumerate(zip(keys, iter(reader.readline, b""), strict=False)):
+                if said.decode().rstrip() == statement(key)[0]:
                     acked[base + place] = time.monotonic()
-                    place += 1
 
         noting = threading.Thread(target=note)
         noting.start()
@@ -527,7 +588,7 @@ def run_psql(home, keys, base, acked, seconds):
             due = began + number * seconds / len(keys)
             if (rest := due - time.monotonic()) > 0:
                 time.sleep(rest)
-            psql.stdin.write(f"UPDATE martlet_kv SET val = 'new' WHERE k = decode('{key.encode().hex()}', 'hex');\n".encode())
+            psql.stdin.write(statement(key)[1].format(key.encode().hex()).encode() + b"\n")
         psql.stdin.close()
         psql.wait(60)
         noting.join(10)
