@@ -80,7 +80,7 @@ soak-clients: build ## 10,000,000 operations of real clients, checked; 1,000 cra
 	@Scripts/soak-durability --trouble power --seed 18
 	@MARTLET_TEST_STORAGE=postgres Scripts/soak-linearizable --seed 15 --operations 1000000 \
 		--trouble database --trouble restarts
-	@MARTLET_TEST_STORAGE=postgres Scripts/soak-durability --trouble database --seed 16
+	@MARTLET_TEST_STORAGE=postgres Scripts/soak-durability --trouble database --cycles 2000 --seed 16
 	@MARTLET_TEST_STORAGE=postgres Scripts/soak-durability --seed 17
 
 compat: build ## suites of other repositories, brought beside this one: see Scripts/compat --help

@@ -66,7 +66,7 @@ let package = Package(
         .target(name: "MemcacheProtocol", dependencies: ["Memory"]),
         .target(name: "CacheEngine", dependencies: ["Memory", "Platform"]),
         .target(name: "Settings", dependencies: ["CYAML"]),
-        .target(name: "Storage", dependencies: ["Memory", "Platform"]),
+        .target(name: "Storage", dependencies: ["Telemetry", "Memory", "Platform"]),
         .target(name: "Routing", dependencies: ["Memory"]),
         .target(name: "Spool", dependencies: ["Memory", "Platform"]),
         .target(name: "Overload"),

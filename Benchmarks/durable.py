@@ -1,8 +1,8 @@
 # Martlet
 # SPDX-License-Identifier: Apache-2.0
 """The embedded store beside bare loops: a synced set against write and fdatasync, many against one, and reads and writes
-past the cache against RocksDB's own loop; and sets and reads on a PostgreSQL beside a bare loop in libpq's pipeline
-mode. The program is in Benchmarks/storage."""
+past the cache against RocksDB's own loop, by the store alone and by a node, over sockets; and sets and reads on a PostgreSQL
+beside a bare loop in libpq's pipeline mode. The program is in Benchmarks/storage."""
 
 import json
 import os
@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 
+from nodes import Node
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def storage_figures(rounds):
-    """Builds and runs the program on the disk that the repository is on; its figures."""
+def storage_figures(command, rounds):
+    """Builds and runs the program on the disk that the repository is on; its figures, and those of nodes of `command`."""
     subprocess.run(
         ["swift", "build", "-c", "release", "--product", "storage-bench"], cwd=ROOT, check=True, capture_output=True)
     out = os.path.join(ROOT, "out")
@@ -25,10 +27,21 @@ def storage_figures(rounds):
         run = subprocess.run(
             [os.path.join(ROOT, ".build/release/storage-bench"), directory, str(rounds)], check=True, text=True,
             stdout=subprocess.PIPE)
-        lines = run.stdout.splitlines() + postgres_lines(directory, rounds)
+        lines = run.stdout.splitlines() + node_lines(command, directory, rounds) + postgres_lines(directory, rounds)
     finally:
         shutil.rmtree(directory)
     return [json.loads(line) for line in lines]
+
+
+def node_lines(command, directory, rounds):
+    """The figures of two nodes, of which one syncs."""
+    flags = "-m 1024 -t 1 --storage-backend rocksdb --storage-block-cache 256MiB --storage-path " + directory
+    with Node(command, flags + "/sync") as syncing, Node(command, flags + "/async --storage-durability async") as other:
+        run = subprocess.run(
+            [os.path.join(ROOT, ".build/release/storage-bench"), directory, str(rounds), "node"], check=True, text=True,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "MARTLET_BENCH_SYNC": str(syncing.port), "MARTLET_BENCH_ASYNC": str(other.port)})
+    return run.stdout.splitlines()
 
 
 def postgres_lines(directory, rounds):

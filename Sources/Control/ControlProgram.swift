@@ -180,7 +180,7 @@ package struct ControlProgram {
         let keep = try options.number("keep").map { "&keep=\($0)" } ?? ""
         let path = PercentEncoding.encoded(Array(target.utf8).span)
         let begun = try client.send("POST", "/storage/backup?path=\(path)\(keep)")
-        _ = try wait(client, begun, options)
+        _ = try wait(client, begun, options) { progress, _ in progress.show("the node copies its files") }
         return options.has("json") ? "{\"backup\":true}\n" : "The backup is in \(target)\n"
     }
 
@@ -190,7 +190,7 @@ package struct ControlProgram {
         if let rate = try options.number("rate") { query += "&rate=\(rate)" }
         let client = try options.client(environment)
         let begun = try client.send("POST", "/storage/warm?\(query)")
-        let done = try wait(client, begun, options)
+        let done = try wait(client, begun, options) { progress, rows in progress.show(rows: rows) }
         return options.has("json") ? "{\"rows\":\(done)}\n" : "\(done) rows were read into the cache\n"
     }
 
@@ -202,10 +202,11 @@ package struct ControlProgram {
         ).run()
     }
 
-    /// Waits until the operation that was begun is over. Returns how much it did. Fails when the node knows nothing of
+    /// Waits until the operation that was begun is over, and shows how far it is. Returns how much it did. Fails when the node knows nothing of
     /// it any more: it restarted, or ended it and began another before we looked.
     private func wait(
-        _ client: HTTPClient, _ begun: HTTPClient.Answer, _ options: ControlOptions
+        _ client: HTTPClient, _ begun: HTTPClient.Answer, _ options: ControlOptions,
+        show: (inout Progress, _ done: Int) -> Void
     ) throws(ControlError) -> Int {
         var progress = Progress(isShown: !options.has("json"))
         defer { progress.finish() }
@@ -222,7 +223,7 @@ package struct ControlProgram {
                 if let failure = status.field("failure") { throw ControlError(.unavailable, failure) }
                 return done
             }
-            progress.show(rows: done, bytes: 0)
+            show(&progress, done)
             parking.wait(parking.ticket, timeoutNanoseconds: 100_000_000)
         }
     }

@@ -15,14 +15,22 @@ struct Progress {
     /// Seconds since the start.
     var seconds: Double { Double(Clock.monotonicNanoseconds() - began) / 1e9 }
 
-    /// Shows the line, unless one was shown a moment ago.
-    mutating func show(rows: Int, bytes: Int, of total: Int? = nil) {
+    /// Shows how many rows there were so far, and bytes where they are known, unless the line was shown a moment ago.
+    mutating func show(rows: Int, bytes: Int? = nil, of total: Int? = nil) {
+        var share = ""
+        if let bytes {
+            share = ", \(bytes >> 20) MiB"
+            if let total, total > 0 { share += ", \(min(100, bytes * 100 / total))%" }
+        }
+        show("\(rows) rows\(share), \(Int(Double(rows) / max(seconds, 0.001))) rows/s")
+    }
+
+    /// Shows for how long something goes on, unless that was shown a moment ago.
+    mutating func show(_ what: String) {
         guard isShown, Clock.monotonicNanoseconds() >= next else { return }
         next = Clock.monotonicNanoseconds() + 250_000_000
         hasLine = true
-        let share = total.map { $0 > 0 ? ", \(min(100, bytes * 100 / $0))%" : "" } ?? ""
-        let rate = Int(Double(rows) / max(seconds, 0.001))
-        writeWhole(Array("\r\(rows) rows, \(bytes >> 20) MiB\(share), \(rate) rows/s   ".utf8), to: 2)
+        writeWhole(Array("\r\(what), \(Int(seconds)) s   ".utf8), to: 2)
     }
 
     /// Ends the line.

@@ -67,8 +67,10 @@ extension ServerTLS {
 
     /// What is wrong with these settings beside each other.
     package var problems: [String] {
-        revocationPath != nil && authorityPath == nil
-            ? ["tls.crl: needs tls.ca, whose certificates clients are checked by"] : []
+        if revocationPath == nil { return [] }
+        if authorityPath == nil { return ["tls.crl: needs tls.ca, whose certificates clients are checked by"] }
+        return verification == .none
+            ? ["tls.crl: is nothing without tls.verify, which is none: request, require or once"] : []
     }
 
     /// What the settings say. `tls.enabled` is whoever asks's to look at.

@@ -109,7 +109,15 @@ extension NodeConfigurationDraft {
         checkWholeSeconds("storage.tombstones", values, at: "storage.tombstones", &problems)
         storage.tombstoneSeconds = Int(values.duration("storage.tombstones") / 1_000_000_000)
         for mapping in values.mappings("pools") { readPool(mapping, &storage.pools, &problems) }
-        if storage.backend == .none { checkLookAside(values.mappings("pools"), &storage.pools, &problems) }
+        if storage.backend == .none {
+            checkLookAside(values.mappings("pools"), &storage.pools, &problems)
+            // Whoever says where rows are means to have them.
+            for (name, backend) in [
+                ("storage.path", "rocksdb"), ("storage.durability", "rocksdb"), ("storage.url", "postgres"),
+            ] where values.isSet(name) {
+                problems.append("\(name): storage.backend is none, which keeps no rows; expected \(backend)")
+            }
+        }
         if storage.backend == .postgres, storage.url == nil {
             problems.append("storage.url: missing; storage.backend postgres needs one, such as postgresql://host/db")
         }
@@ -129,19 +137,18 @@ extension NodeConfigurationDraft {
         problems.append("\(place): \(spell(duration: duration)) is not valid; expected whole seconds, such as 2s or 5m")
     }
 
+    /// What a pool says of its rows.
+    private static let storedOnly = ["cacheTTL", "staleIfError", "staleWhileRevalidate", "negativeTTL", "valueLimit"]
+
     /// Without a store, pools may say what is about the cache only.
     private func checkLookAside(
         _ mappings: [SettingsValues], _ pools: inout [PoolSettings], _ problems: inout [String]
     ) {
-        for mapping in mappings {
-            let ofStorage = [
-                "storage", "cacheTTL", "staleIfError", "staleWhileRevalidate", "negativeTTL", "valueLimit",
-            ].filter {
-                mapping.isSet($0) && !($0 == "storage" && !mapping.boolean($0))
-            }
-            if let name = ofStorage.first {
-                problems.append("\(mapping.place): \(name): there is no storage.backend")
-            }
+        for mapping in mappings where mapping.boolean("storage") {
+            guard let name = (["storage"] + Self.storedOnly).first(where: { mapping.isSet($0) }) else { continue }
+            problems.append(
+                "\(mapping.place): \(name): storage.backend is none, which keeps no rows; expected rocksdb, postgres, "
+                    + "region or memory")
         }
         for index in pools.indices { pools[index].hasStorage = false }
     }
@@ -167,6 +174,9 @@ extension NodeConfigurationDraft {
         }
         var pool = PoolSettings(name: values.text("name") ?? (prefix.isEmpty ? "default" : prefix), prefix: bytes)
         pool.hasStorage = values.boolean("storage")
+        if !pool.hasStorage, let name = Self.storedOnly.first(where: { values.isSet($0) }) {
+            problems.append("\(values.place): \(name): is nothing in a pool without storage")
+        }
         pool.requestClass = values.text("class").flatMap(RequestClass.init(label:))
         func milliseconds(_ name: String) -> UInt64 {
             checkWholeSeconds(name, values, at: "\(values.place): \(name)", &problems)

@@ -314,14 +314,23 @@ package final class NodeService: Sendable {
         return failures
     }
 
-    /// Ends waiting for a store that does not answer, and tells the log what is wrong with it.
-    private func watch(_ storage: NodeStorage, _ health: inout StorageHealth?) {
+    /// What the log was told of a store.
+    private struct StorageWatch {
+        var health: StorageHealth?
+        var notice: String?
+    }
+
+    /// Ends waiting for a store that does not answer, and tells the log what is wrong with it, and what is to be known.
+    private func watch(_ storage: NodeStorage, _ told: inout StorageWatch) {
         storage.tier.tick(monotonicNanoseconds: Clock.monotonicNanoseconds())
         guard let log else { return }
         storage.slow.write(to: log)
+        let notice = storage.backend.notice
+        if let notice, notice != told.notice { log.warning("storage notice", ["notice": .text(notice)]) }
+        told.notice = notice
         let current = storage.tier.health
-        guard current != health else { return }
-        health = current
+        guard current != told.health else { return }
+        told.health = current
         if current == .ready {
             log.info("storage is ready")
         } else {
@@ -336,14 +345,14 @@ package final class NodeService: Sendable {
         let engine = node.engine
         let perTick = max(1, (engine.shardCount + 99) / 100)
         var shard = 0
-        var health = node.storage?.tier.health
+        var told = StorageWatch(health: node.storage?.tier.health)
         var shedding = SheddingWatch()
         let usesHugePages = node.configuration.usesHugePages && ProcessControl.allowsHugePages
         while !hasStopped.load(ordering: .relaxed) {
             let ticket = parking.ticket
             if hasStopped.load(ordering: .relaxed) { return }
             parking.wait(ticket, timeoutNanoseconds: 100_000_000)
-            if let storage = node.storage { watch(storage, &health) }
+            if let storage = node.storage { watch(storage, &told) }
             if let log {
                 let time = Clock.monotonicNanoseconds()
                 node.tenants.logDenials(log, nanoseconds: time)

@@ -116,7 +116,7 @@ package struct RegionSettings: Sendable, Equatable {
             "How long changes are kept for consumers that are away."),
         Setting(
             "stream.retentionSize", .size(1 << 20...1 << 50), default: "4GiB",
-            "rocksdb: bytes of changes that are kept at most."),
+            "Bytes of changes that are kept at most; with PostgreSQL, about."),
         Setting("stream.certificate", .text, "Certificate of the node's region and those that signed it, in PEM."),
         Setting("stream.key", .text, "Private key, when the certificate's file does not hold it."),
         Setting("stream.ca", .text, "Certificates that sign those of regions."),

@@ -289,10 +289,10 @@ extension RequestExecutor {
         let isMoved = failure.kind == .notOwner
         if !isMoved { counters.commands.add(.storageErrors) }
         // gat and mg with T are writes, whose reply is that of a read.
-        let isRead = parked.isRead
+        let isUnknown = failure.kind == .unknownOutcome && !parked.isRead
         let isRetrieval = request.verb.rawValue <= Verb.gats.rawValue
         guard request.form != .binary else {
-            let status: BinaryStatus = failure.kind == .unknownOutcome ? .internalError : .temporaryFailure
+            let status: BinaryStatus = isUnknown ? .internalError : .temporaryFailure
             output.appendBinaryStatus(status, replyTo: request)
             return true
         }
@@ -300,7 +300,7 @@ extension RequestExecutor {
         output.append("SERVER_ERROR ")
         if isMoved {
             output.append(string: failure.reason)
-        } else if failure.kind == .unknownOutcome, !isRead {
+        } else if isUnknown {
             output.append("outcome unknown")
         } else {
             output.append("storage: ")

@@ -84,6 +84,10 @@ extension Node {
             page.family(name, isCounter ? .counter : .gauge, help: figure.help)
             page.sample(figure.value)
         }
+        for durations in storage.tier.durations() {
+            page.family("martlet_storage_\(durations.name)_duration_seconds", .histogram, help: durations.help)
+            page.sample(durations.summary.histogram)
+        }
         if let ownership { appendOwnershipMetrics(ownership, to: &page) }
     }
 }

@@ -86,7 +86,9 @@ final class StorageOperations: Sendable {
     /// Begins a backup into the directory `path`, on a thread of its own; with `keep`, so many are left there.
     func beginBackup(to path: String, keep: Int?) -> Beginning {
         guard let store = storage.backend as? any BackedUpStore else {
-            return .refused("this backend has no backups of its own")
+            return .refused(
+                "a backup copies the files of an embedded store, and this node has none: dump its rows, or back the "
+                    + "database up by its own means")
         }
         return begin("backup") { progress in
             do throws(StorageFailure) {

@@ -57,6 +57,7 @@ package final class FleetSimulation {
 
     /// Runs to the end and checks.
     package func run() -> SimulationReport {
+        defer { world.end() }
         wanted = names.map { Self.member($0) }
         for name in names { nodes.append(begin(name)) }
         flap()

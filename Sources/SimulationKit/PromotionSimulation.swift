@@ -67,6 +67,7 @@ package final class PromotionSimulation {
 
     /// Runs to the end and says what was seen.
     package func run() -> PromotionReports {
+        defer { world.end() }
         for region in regions {
             writeSoon(region)
             followSoon(region)

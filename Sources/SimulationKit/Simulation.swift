@@ -98,6 +98,7 @@ package final class Simulation {
 
     /// Runs to the end and checks.
     package func run() -> SimulationReport {
+        defer { world.end() }
         start()
         scheduleNemesis()
         for client in clients { think(client) }

@@ -54,6 +54,7 @@ package final class StreamSimulation {
 
     /// Runs to the end and says what was seen.
     package func run() -> StreamReport {
+        defer { world.end() }
         for replica in replicas {
             replica.connectSoon()
             replica.schedule()

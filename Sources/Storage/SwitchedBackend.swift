@@ -144,6 +144,12 @@ package final class SwitchedBackend: StorageBackend, FollowedStore, CertifiedSto
     /// The store's.
     package func statistics() -> [StorageStatistic] { current?.statistics() ?? [] }
 
+    /// The store's.
+    package var notice: String? { current?.notice }
+
+    /// The store's.
+    package func durations() -> [StorageDurations] { current?.durations() ?? [] }
+
     /// Lists rows of the store. Blocks.
     package func scan(
         prefix: [UInt8], after key: [UInt8], _ bounds: ScanBounds

@@ -9,13 +9,18 @@ internal import Storage
 ///
 /// The functions run with the rights of who made them, so that a program needs rights to the table of rows only.
 enum CaptureSchema {
-    /// What a session of a node says first.
-    static let session = "set_config('martlet.writer', 'node', false)"
+    /// What a session of a node says first: what it does has versions, and records, unless it keeps none.
+    static func session(keepsOutbox: Bool) -> String {
+        "set_config('martlet.writer', 'node', false), set_config('martlet.outbox', "
+            + "'\(keepsOutbox ? "own" : "none")', false)"
+    }
 
     /// Added to the operation's number in the outbox: the record is of another program's change.
     static let captured: Int64 = 16
 
     private static let isOther = "current_setting('martlet.writer', true) IS DISTINCT FROM 'node'"
+    /// Without a record of its own: another program's, or that of a node that keeps no outbox.
+    private static let isUnrecorded = isOther + " OR current_setting('martlet.outbox', true) = 'none'"
     private static let now = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
     private static func function(_ name: String, _ body: String) -> String {
@@ -66,13 +71,25 @@ enum CaptureSchema {
         """,
         """
         CREATE OR REPLACE TRIGGER martlet_capture AFTER INSERT OR UPDATE OR DELETE ON martlet_kv FOR EACH ROW
-          WHEN (\(isOther)) EXECUTE FUNCTION martlet_capture()
+          WHEN (\(isUnrecorded)) EXECUTE FUNCTION martlet_capture()
         """,
         """
         CREATE OR REPLACE TRIGGER martlet_capture_all AFTER TRUNCATE ON martlet_kv FOR EACH STATEMENT
-          WHEN (\(isOther)) EXECUTE FUNCTION martlet_capture()
+          WHEN (\(isUnrecorded)) EXECUTE FUNCTION martlet_capture()
         """,
     ]
+
+    private static func working(_ names: String) -> String {
+        "(SELECT count(*) FROM pg_trigger WHERE tgrelid = 'martlet_kv'::regclass AND tgenabled IN ('O', 'A') "
+            + "AND \(names))"
+    }
+
+    /// How many of the triggers are there and switched on, ``triggers`` if all.
+    static let working = working("tgname IN ('martlet_advance', 'martlet_capture', 'martlet_capture_all')")
+    static let triggers: Int64 = 3
+
+    /// How many of them make records of what nodes do that keep no outbox.
+    static let recording = working("pg_get_triggerdef(oid) LIKE '%martlet.outbox%'")
 
     /// Takes them away.
     static let removal = [

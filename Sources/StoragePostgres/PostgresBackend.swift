@@ -140,6 +140,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
             // Says that tables and columns are there.
             try connection.prepare(configuration)
             _ = try connection.identity()
+            try requireFollowers(connection)
             if configuration.keepsOutbox {
                 _ = try connection.run(texts: [StreamSchema.check])
                 let newest = try connection.run([SQLCall(.newest, [])]).first?.first?.first ?? nil
@@ -174,6 +175,17 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
             name.withLock { $0 = "\(source)-\(epoch)" }
         }
         return UInt64(bitPattern: mark)
+    }
+
+    /// Fails where nodes of regions publish what is in the database, and would not hear of this one's writes.
+    private func requireFollowers(_ connection: borrowing SQLConnection) throws(SQLFailure) {
+        guard !configuration.keepsOutbox else { return }
+        let row = try connection.run(texts: [StreamSchema.isFollowed])[0].first
+        guard row?.first == Array("t".utf8), row?.last == Array("0".utf8) else { return }
+        throw .lostBefore(
+            reason: "storage: nodes with a region publish this database's changes, and the writes of this node, which has "
+                + "none, would reach no cache of theirs: give it their `region` and `regions`, or have its writes "
+                + "captured (`martletctl storage init --capture=on`)")
     }
 
     /// Fails where the role lacks a right that it needs later, and nobody would hear of it then. Changes nothing.
@@ -277,20 +289,48 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
         core.door.answerRefused(core.sink)
     }
 
+    private static func statistics(_ changes: PostgresChanges) -> [StorageStatistic] {
+        let (around, kept) = (changes.surroundings, changes.keptCount)
+        func gauge(_ name: String, _ value: Int64, _ help: String) -> StorageStatistic {
+            StorageStatistic("postgres_" + name, .gauge, Double(value), help)
+        }
+        return [
+            gauge(
+                "outbox_backlog", around.waiting,
+                "Records that are not published yet, up to \(PostgresChanges.waitingLimit), as of the last look."),
+            gauge("stream_records", kept, "Records of the stream that are kept."),
+            gauge(
+                "stream_bytes", kept * around.recordBytes,
+                "About how many bytes they take, without what the database has not used again."),
+            gauge(
+                "captures", around.captures == true ? 1 : 0,
+                "1 while triggers put what other programs change into the stream."),
+        ]
+    }
+
+    /// That what other programs write is not heard of.
+    package var notice: String? {
+        guard followed?.surroundings.captures == false else { return nil }
+        return "changes that other programs make in martlet_kv reach no cache: "
+            + "`martletctl storage init --capture=on` makes or switches on the triggers that see to it"
+    }
+
+    /// How long transactions took.
+    package func durations() -> [StorageDurations] {
+        var commits = StorageDurations(
+            "postgres_commit", things: "transactions",
+            "Time in transactions that were committed, reading for conditions included.")
+        for times in core.commitTimes { times.record.add(to: &commits.summary) }
+        return [commits]
+    }
+
     /// Counters and gauges; names say their units.
     package func statistics() -> [StorageStatistic] {
         let counters = core.counters
         func counter(_ name: String, _ value: borrowing SharedCounter, _ help: String) -> StorageStatistic {
             StorageStatistic("postgres_" + name, .counter, Double(value.value), help)
         }
-        func seconds(
-            _ name: String, _ kind: StorageStatistic.Kind, _ nanoseconds: UInt64?, _ help: String
-        ) -> StorageStatistic {
-            StorageStatistic("postgres_" + name, kind, Double(nanoseconds ?? 0) / 1e9, help)
-        }
         let waiting = core.writes.reduce(0) { $0 + $1.count }
-        var commit = DurationSummary()
-        for times in core.commitTimes { times.record.add(to: &commit) }
         let limits = core.writes.map(\.waitingLimit)
         return [
             counter("reads", counters.reads, "Rows that were looked up for reads."),
@@ -318,15 +358,6 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
                 "refused", counters.refused,
                 "Reads and writes that found no room in a queue, or waited there in vain."),
             counter("commits", counters.transactions, "Transactions that were committed."),
-            seconds(
-                "commit_seconds_sum", .counter, commit.sumNanoseconds,
-                "Time in transactions that were committed, reading for conditions included."),
-            seconds(
-                "commit_seconds_p50", .gauge, commit.bound(fraction: 0.5),
-                "Half of the transactions took at most this."),
-            seconds(
-                "commit_seconds_p99", .gauge, commit.bound(fraction: 0.99),
-                "99 of 100 transactions took at most this."),
             counter(
                 "conflicts", counters.conflicts, "Transactions that others got in the way of, and were tried again."),
             counter(
@@ -336,6 +367,6 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
             counter(
                 "stream_failures", counters.streamFailures, "Times that the connection that publishes changes failed."),
             counter("connections_made", counters.connections, "Connections that were made."),
-        ]
+        ] + (followed.map(Self.statistics) ?? [])
     }
 }

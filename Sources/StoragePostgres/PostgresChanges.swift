@@ -29,7 +29,21 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
         var isAsked = false
         var isConnected = false
         var succession: StreamSuccession?
+        var surroundings = Surroundings()
     }
+
+    /// What a database says of its stream now and then.
+    struct Surroundings {
+        /// Records that were not published yet, up to ``waitingLimit``.
+        var waiting: Int64 = 0
+        /// About how many bytes one record takes.
+        var recordBytes: Int64 = 0
+        /// Whether what other programs do gets into the stream; nil before the first look.
+        var captures: Bool?
+    }
+
+    /// How many records that wait are counted.
+    static let waitingLimit = 100_000
 
     /// What the thread of the rounds knows. It outlives a connection: the next one is compared with it.
     private struct Walk {
@@ -39,6 +53,8 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
         var known: PublishedState?
         /// Behind which record the oldest are.
         var trimPlace: Int64 = 0
+        /// How many of them go because all together are too large.
+        var excess: Int64 = 0
         var nextTrim: UInt64 = 0
         var nextHeartbeat: UInt64 = 0
     }
@@ -52,6 +68,12 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
     var position: StreamPosition? { state.withLock { $0.position } }
     var keptSequences: [Int64] { state.withLock { $0.kept } }
     var succession: StreamSuccession? { state.withLock { $0.succession } }
+    var surroundings: Surroundings { state.withLock { $0.surroundings } }
+
+    /// Records that are kept.
+    var keptCount: Int64 {
+        state.withLock { state in zip(state.position?.sequences ?? [], state.kept).reduce(0) { $0 + $1.0 - $1.1 } }
+    }
 
     func beginProof() -> UInt64 {
         let ticket = state.withLock { state in
@@ -84,8 +106,7 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
         while !isStopping.load(ordering: .acquiring) {
             do throws(SQLFailure) {
                 let connection = try SQLConnection(configuration, name: core.name.full)
-                let timeout = configuration.statementTimeoutMilliseconds
-                _ = try connection.run(texts: [PostgresSchema.session(statementTimeoutMilliseconds: timeout)])
+                _ = try connection.run(texts: [PostgresSchema.session(configuration)])
                 try begin(connection, &walk)
                 state.withLock { $0.isConnected = true }
                 try goRound(connection, &walk, &isGoing)
@@ -265,9 +286,12 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
         walk.nextTrim = Clock.monotonicNanoseconds() + trimNanoseconds
         do throws(SQLFailure) {
             let limit = configuration.trimLimit
+            if walk.excess == 0 { try look(around: connection) }
+            walk.excess = excess(isTrimming: walk.excess > 0)
             let rows = try connection.run(texts: [
                 StreamSchema.old(
-                    after: walk.trimPlace, keepMilliseconds: configuration.streamKeepMilliseconds, limit: limit)
+                    after: walk.trimPlace, keepMilliseconds: configuration.streamKeepMilliseconds,
+                    excess: walk.excess, limit: limit)
             ])[0].map { row in row.compactMap { Self.number($0) } }.filter { $0.count == 4 }
             guard let end = rows.map({ $0[2] }).max() else { return }
             _ = try connection.run(texts: [
@@ -275,8 +299,26 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
             ])
             _ = try connection.run(texts: [StreamSchema.remove(after: walk.trimPlace, through: end)])
             walk.trimPlace = end
-            if rows.reduce(0, { $0 + $1[3] }) >= Int64(limit) { walk.nextTrim = 0 }
+            let isMore = walk.excess > 0 || rows.reduce(0, { $0 + $1[3] }) >= Int64(limit)
+            if isMore { walk.nextTrim = 0 }
         } catch .refused(let state, _) where Self.isPassing(state) {}
+    }
+
+    private func look(around connection: borrowing SQLConnection) throws(SQLFailure) {
+        let row = try connection.run(texts: [StreamSchema.surroundings(limit: Self.waitingLimit)])[0].first
+        let numbers = (row ?? []).compactMap { Self.number($0) }
+        guard numbers.count == 3 else { throw Self.strange }
+        let found = Surroundings(
+            waiting: numbers[0], recordBytes: numbers[1], captures: numbers[2] == CaptureSchema.triggers)
+        state.withLock { $0.surroundings = found }
+    }
+
+    /// How many records go because all together are larger than they may be: once that is so, an eighth.
+    private func excess(isTrimming: Bool) -> Int64 {
+        let size = surroundings.recordBytes
+        guard size > 0 else { return 0 }
+        let (kept, most) = (keptCount, Int64(configuration.streamKeepBytes) / size)
+        return isTrimming || kept > most ? max(0, kept - most / 8 * 7) : 0
     }
 
     // MARK: Records

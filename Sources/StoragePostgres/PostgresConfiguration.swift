@@ -69,6 +69,8 @@ package struct PostgresConfiguration: Sendable {
     package var allowsStandby = false
     /// How long records of the stream are kept, in milliseconds.
     package var streamKeepMilliseconds: Int64 = 3_600_000
+    /// About how many bytes of records are kept at most, however young they are.
+    package var streamKeepBytes = 4 << 30
     /// Records of the stream that are kept in memory, in bytes.
     package var streamTailBytes = 32 << 20
     /// Records that are published at once.

@@ -25,8 +25,7 @@ package final class PostgresHome: HomeDatabase {
         if let timeoutMilliseconds { own.statementTimeoutMilliseconds = timeoutMilliseconds }
         do throws(SQLFailure) {
             let connection = try SQLConnection(own, name: "martlet home")
-            let timeout = own.statementTimeoutMilliseconds
-            _ = try connection.run(texts: [PostgresSchema.session(statementTimeoutMilliseconds: timeout)])
+            _ = try connection.run(texts: [PostgresSchema.session(own)])
             return try body(connection)
         } catch {
             switch error {

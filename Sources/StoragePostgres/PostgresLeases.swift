@@ -51,8 +51,7 @@ final class PostgresLeases: LeaseAuthority {
             }
             do throws(SQLFailure) {
                 let connection = try SQLConnection(configuration, name: sessionName)
-                let timeout = configuration.statementTimeoutMilliseconds
-                _ = try connection.run(texts: [PostgresSchema.session(statementTimeoutMilliseconds: timeout)])
+                _ = try connection.run(texts: [PostgresSchema.session(configuration)])
                 try answer(connection)
             } catch {
                 guard let (number, _) = desk.waiting else { continue }

@@ -67,8 +67,7 @@ final class PostgresScans: Sendable {
             do throws(SQLFailure) {
                 let known = core.reconnections.load(ordering: .acquiring)
                 let connection = try SQLConnection(core.configuration, name: core.name.full)
-                let timeout = core.configuration.statementTimeoutMilliseconds
-                _ = try connection.run(texts: [PostgresSchema.session(statementTimeoutMilliseconds: timeout)])
+                _ = try connection.run(texts: [PostgresSchema.session(core.configuration)])
                 try answer(connection, reconnections: known, &answered)
                 isSecondTry = false
             } catch {

@@ -58,13 +58,15 @@ enum PostgresSchema {
     ]
 
     /// What a session is told first. A server whose commits are not durable by default makes ours durable.
-    static func session(statementTimeoutMilliseconds timeout: Int) -> String {
-        """
+    static func session(_ configuration: PostgresConfiguration) -> String {
+        let timeout = configuration.statementTimeoutMilliseconds
+        return """
         SELECT set_config('statement_timeout', '\(timeout)', false), set_config('lock_timeout', '0', false),
           set_config('idle_in_transaction_session_timeout', '30000', false),
           set_config('default_transaction_isolation', 'read committed', false),
           set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') = 'off' THEN 'on'
-            ELSE current_setting('synchronous_commit') END, false), \(CaptureSchema.session)
+            ELSE current_setting('synchronous_commit') END, false),
+          \(CaptureSchema.session(keepsOutbox: configuration.keepsOutbox))
         """
     }
 

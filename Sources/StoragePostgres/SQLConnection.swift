@@ -154,8 +154,7 @@ struct SQLConnection: ~Copyable {
 
     /// Sets the session up, and prepares the statements.
     func prepare(_ configuration: PostgresConfiguration) throws(SQLFailure) {
-        let timeout = configuration.statementTimeoutMilliseconds
-        _ = try run(texts: [PostgresSchema.session(statementTimeoutMilliseconds: timeout)])
+        _ = try run(texts: [PostgresSchema.session(configuration)])
         let statements = PostgresSchema.Statement.allCases.filter { $0.isUsed(configuration) }
         for statement in statements {
             let types = statement.parameterTypes

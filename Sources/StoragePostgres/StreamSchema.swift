@@ -101,17 +101,39 @@ enum StreamSchema {
         "UPDATE martlet_meta SET number = number + 1 WHERE name = 'stream_epoch' AND number = \(epoch)"
     }
 
+    /// How many records are not published yet, at most `limit`; about how many bytes one has that is, in the table and
+    /// its indexes; and how many triggers capture what other programs do.
+    static func surroundings(limit: Int) -> String {
+        """
+        SELECT (SELECT count(*) FROM (SELECT 1 FROM martlet_outbox LIMIT \(limit)) o),
+          (SELECT coalesce(avg(pg_column_size(s.*)), 0)::bigint + \(indexBytes)
+            FROM (SELECT * FROM martlet_stream ORDER BY pub DESC LIMIT 256) s), \(CaptureSchema.working)
+        """
+    }
+
+    /// What a record takes beside its columns: a pointer to it in its page, and an entry in each of two indexes.
+    private static let indexBytes = 48
+
+    /// Whether a node said a moment ago that this database is home and followed; and how many triggers make records of
+    /// what nodes do that do not say so.
+    static let isFollowed = """
+        SELECT EXISTS (SELECT 1 FROM martlet_meta WHERE name = 'home_seen' AND number > \(now) - 60000),
+          \(CaptureSchema.recording)
+        """
+
     // MARK: Letting records go
 
     // In three transactions: what is old is found without the lock, said to be gone under it, and removed without it.
     // Nobody waits for more than one update of 64 rows. What is read behind `place` is bounded, so that nothing depends
     // on how large the table is.
 
-    /// By slot, the last number and place of the records that are next to be let go, and how many there are.
-    static func old(after place: Int64, keepMilliseconds: Int64, limit: Int) -> String {
+    /// By slot, the last number and place of the records that are next to be let go, and how many there are: those that
+    /// are too old, and the first `excess` in any case.
+    static func old(after place: Int64, keepMilliseconds: Int64, excess: Int64, limit: Int) -> String {
         """
-        WITH o AS (SELECT pub, slot, seq, at FROM martlet_stream WHERE pub > \(place) ORDER BY pub LIMIT \(limit)),
-        y AS (SELECT min(pub) AS pub FROM o WHERE at >= \(now) - \(keepMilliseconds))
+        WITH o AS (SELECT pub, slot, seq, at, row_number() OVER (ORDER BY pub) AS n FROM martlet_stream
+          WHERE pub > \(place) ORDER BY pub LIMIT \(limit)),
+        y AS (SELECT min(pub) AS pub FROM o WHERE at >= \(now) - \(keepMilliseconds) AND n > \(excess))
         SELECT slot, max(seq), max(pub), count(*) FROM o WHERE pub < coalesce((SELECT pub FROM y), \(Int64.max))
         GROUP BY slot
         """

@@ -150,16 +150,17 @@ package final class RegionBackend: StorageBackend, CertifiedStore, SharedStore {
         return problem
     }
 
+    /// How long the home region took to reply.
+    package func durations() -> [StorageDurations] {
+        var replies = StorageDurations(
+            "region_reply", things: "replies", "Time from reads and writes to the home region's replies.")
+        for times in core?.replyTimes ?? [] { times.record.add(to: &replies.summary) }
+        return [replies]
+    }
+
     /// Counters and gauges; names say their units.
     package func statistics() -> [StorageStatistic] {
         guard let core else { return [] }
-        var replies = DurationSummary()
-        for times in core.replyTimes { times.record.add(to: &replies) }
-        func seconds(
-            _ name: String, _ kind: StorageStatistic.Kind, _ nanoseconds: UInt64?, _ help: String
-        ) -> StorageStatistic {
-            StorageStatistic("region_" + name, kind, Double(nanoseconds ?? 0) / 1e9, help)
-        }
         let counted = RegionCounter.allCases.map {
             StorageStatistic("region_" + $0.name, .counter, Double(core.counters[$0]), $0.help)
         }
@@ -169,13 +170,6 @@ package final class RegionBackend: StorageBackend, CertifiedStore, SharedStore {
             StorageStatistic(
                 "region_waiting", .gauge, Double(core.outstanding.load(ordering: .relaxed)),
                 "Reads and writes that wait for the home region."),
-            seconds(
-                "reply_seconds_sum", .counter, replies.sumNanoseconds,
-                "Time from reads and writes to the home region's replies."),
-            seconds(
-                "reply_seconds_p50", .gauge, replies.bound(fraction: 0.5), "Half of the replies took at most this."),
-            seconds(
-                "reply_seconds_p99", .gauge, replies.bound(fraction: 0.99), "99 of 100 replies took at most this."),
         ]
     }
 }

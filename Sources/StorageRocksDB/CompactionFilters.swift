@@ -103,6 +103,7 @@ final class TrimCursors: Sendable {
     private let first: [Atomic64]
     /// Records that were dropped.
     let dropped = SharedCounter()
+    private let kept = Atomic64()
 
     init() { first = (0..<OutboxKey.slots).map { _ in Atomic64() } }
 
@@ -111,6 +112,17 @@ final class TrimCursors: Sendable {
 
     /// Lets everything of `slot` below `sequence` go. Never goes back. Only after the same is on the disk.
     func advance(_ slot: Int, to sequence: UInt64) { first[slot].value.max(sequence, ordering: .relaxed) }
+
+    /// Records that are kept.
+    var keptCount: UInt64 { kept.value.load(ordering: .relaxed) }
+
+    /// By slot, the last sequence numbers that are on the disk.
+    func noteKept(_ last: [UInt64]) {
+        let records = last.enumerated().reduce(UInt64(0)) { sum, slot in
+            sum + slot.element + 1 - min(max(firstKept(slot.offset), 1), slot.element + 1)
+        }
+        kept.value.store(records, ordering: .relaxed)
+    }
 
     /// Whether a record may go.
     func drops(_ key: Span<UInt8>) -> Bool {

@@ -33,6 +33,7 @@ struct OutboxWriter {
         self.configuration = configuration
         self.cursors = cursors
         last = state.lastSequences
+        cursors.noteKept(last)
         poolNames = configuration.poolNames
         record.region = configuration.region
         record.source = state.identity
@@ -93,6 +94,7 @@ struct OutboxWriter {
     /// The batch was committed: before anybody is answered, those who follow can see it.
     mutating func noteCommitted() {
         changes?.noteCommitted(followed)
+        defer { cursors.noteKept(last) }
         guard let pendingTrim else { return }
         for slot in 0..<OutboxKey.slots { cursors.advance(slot, to: pendingTrim[slot]) }
         sinceTrim = 0
@@ -120,6 +122,7 @@ struct OutboxWriter {
         batch.put(.meta, in: database, key: MetaRows.trim, value: MetaRows.encode(kept))
         try database.commit(batch, synced: configuration.durability != .async)
         for slot in 0..<OutboxKey.slots { cursors.advance(slot, to: kept[slot]) }
+        cursors.noteKept(last)
         if excess { changes?.compact() }
     }
 

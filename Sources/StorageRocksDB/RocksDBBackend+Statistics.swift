@@ -11,6 +11,15 @@ extension RocksDBBackend {
         return figures.map { StorageStatistic("rocksdb_\($0.name)", $0.kind, $0.value, $0.help) }
     }
 
+    /// How long commits took, and how much of that was the log.
+    package func durations() -> [StorageDurations] {
+        var commits = StorageDurations("rocksdb_commit", things: "commits", "Time in commits.")
+        core.counters.commitTimes.add(to: &commits.summary)
+        var log = StorageDurations("rocksdb_log", things: "log writes", "Time in writing and syncing the log.")
+        core.counters.logTimes.add(to: &log.summary)
+        return [commits, log]
+    }
+
     private func queueStatistics() -> [StorageStatistic] {
         let counters = core.counters
         return [
@@ -44,9 +53,6 @@ extension RocksDBBackend {
 
     private func commitStatistics() -> [StorageStatistic] {
         let counters = core.counters
-        var (commit, log) = (DurationSummary(), DurationSummary())
-        counters.commitTimes.add(to: &commit)
-        counters.logTimes.add(to: &log)
         return [
             counter("commits", counters.commits, "Batches that were committed."),
             counter("committed_writes", counters.committed, "Changes in commits."),
@@ -54,13 +60,6 @@ extension RocksDBBackend {
             counter("syncs", counters.syncs, "Commits that were synced to the disk."),
             counter("synced_writes", counters.syncedWrites, "Changes in synced commits."),
             counter("sync_left_waiting", counters.leftWaiting, "Writes that waited while a synced commit began."),
-            seconds("commit_seconds_sum", .counter, commit.sumNanoseconds, "Time in commits."),
-            seconds(
-                "commit_seconds_p50", .gauge, commit.bound(fraction: 0.5), "Half of the commits took at most this."),
-            seconds("commit_seconds_p99", .gauge, commit.bound(fraction: 0.99), "99 of 100 commits took at most this."),
-            seconds("log_seconds_sum", .counter, log.sumNanoseconds, "Time in writing and syncing the log."),
-            seconds("log_seconds_p50", .gauge, log.bound(fraction: 0.5), "Half of the log's writes took at most this."),
-            seconds("log_seconds_p99", .gauge, log.bound(fraction: 0.99), "99 of 100 log writes took at most this."),
         ]
     }
 
@@ -77,7 +76,9 @@ extension RocksDBBackend {
             gauge("rows_estimate", .rows, "estimate-num-keys", "About how many rows there are."),
             gauge("rows_bytes", .rows, "live-sst-files-size", "Files of rows in bytes."),
             gauge("rows_memory_bytes", .rows, "cur-size-all-mem-tables", "Rows in memory that are not in files yet."),
-            gauge("outbox_backlog", .outbox, "estimate-num-keys", "About how many records the outbox has."),
+            StorageStatistic(
+                "outbox_backlog", .gauge, Double(core.cursors.keptCount),
+                "Records of the outbox that are kept: for those who have not had them, or for a start to go on from."),
             gauge("outbox_bytes", .outbox, "live-sst-files-size", "Files of the outbox in bytes."),
             gauge("block_cache_bytes", .rows, "block-cache-usage", "Blocks of files in memory."),
             gauge("compaction_pending_bytes", .rows, "estimate-pending-compaction-bytes", "What is to be rewritten."),
@@ -93,11 +94,5 @@ extension RocksDBBackend {
 
     private func counter(_ name: String, _ value: borrowing SharedCounter, _ help: String) -> StorageStatistic {
         StorageStatistic(name, .counter, Double(value.value), help)
-    }
-
-    private func seconds(
-        _ name: String, _ kind: StorageStatistic.Kind, _ nanoseconds: UInt64?, _ help: String
-    ) -> StorageStatistic {
-        StorageStatistic(name, kind, Double(nanoseconds ?? 0) / 1e9, help)
     }
 }

@@ -46,7 +46,8 @@ extension PostgresConfiguration {
         (tombstoneMilliseconds, poolNames) = (Int64(settings.tombstoneSeconds) * 1000, settings.pools.map(\.name))
         hasLargeRows = settings.itemBytes > 1 << 20
         if let changes = settings.changes {
-            (keepsOutbox, region, streamKeepMilliseconds) = (true, changes.region, changes.keepMilliseconds)
+            (keepsOutbox, region) = (true, changes.region)
+            (streamKeepMilliseconds, streamKeepBytes) = (changes.keepMilliseconds, changes.keepBytes)
         }
         statementTimeoutMilliseconds = max(500, settings.backendMilliseconds)
         connectTimeoutMilliseconds = min(5000, max(2000, settings.timeoutMilliseconds))

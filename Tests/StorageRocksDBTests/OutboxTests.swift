@@ -107,6 +107,7 @@ struct OutboxTests {
             bed.backend.write(writes)
             for write in writes { _ = bed.answers.write(write.token) }
             largest = max(largest, bed.figure("outbox_bytes"))
+            #expect(bed.figure("outbox_backlog") <= 500 + 64, "what nobody wants is let go at once, whatever the files hold")
         }
         // 30,000 records of about 90 bytes were written: 2.7 MB, and more in every file that rewrites them.
         #expect(largest < 600_000, "the outbox grew to \(largest) bytes")
@@ -127,6 +128,7 @@ struct OutboxTests {
     @Test func consumersTrimWhatTheyHave() throws {
         let bed = try StoreBed { $0.keepsOutbox = true }
         for _ in 0..<20 { bed.write(.set, "a", "v") }
+        #expect(bed.figure("outbox_backlog") == 20)
         let slot = Int(stableHash(Array("a".utf8).span) % 64)
         bed.backend.trimOutbox(slot: slot, through: 15)
         for _ in 0..<60 where try bed.backend.outboxRecords(slot: slot, after: 0, limit: 1).firstKept < 16 {
@@ -136,6 +138,7 @@ struct OutboxTests {
             try bed.backend.outboxRecords(slot: slot, after: 0, limit: .max).records.map(\.sequence) == [
                 16, 17, 18, 19, 20,
             ])
+        #expect(bed.figure("outbox_backlog") == 5)
         // The last one stays, so that a restart knows where to go on.
         bed.backend.trimOutbox(slot: slot, through: 999)
         for _ in 0..<60 where try bed.backend.outboxRecords(slot: slot, after: 0, limit: 1).firstKept < 20 {
@@ -143,6 +146,7 @@ struct OutboxTests {
         }
         try bed.backend.compact()
         try bed.restart()
+        #expect(bed.figure("outbox_backlog") == 1)
         bed.write(.set, "a", "v")
         #expect(try bed.backend.outboxRecords(slot: slot, after: 0, limit: .max).records.map(\.sequence) == [20, 21])
     }

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
 import Storage
 import StorageRocksDB
 import Testing
@@ -20,6 +21,33 @@ struct ReapingTests {
         #expect(bed.figure("rows_estimate") == 200)
         #expect(bed.read("short5") == .absent)
         #expect(bed.text("long5") == "v" && bed.text("ever5") == "v")
+    }
+
+    /// Without anybody asking for it, once the file that they are in is old enough.
+    @Test func whatIsOverLeavesFilesThatNobodyWritesTo() throws {
+        let bed = try StoreBed {
+            $0.durability = .async
+            $0.rewriteSeconds = 1
+            $0.writeBufferBytes = 64 << 10
+            $0.tombstoneMilliseconds = 1_000
+        }
+        for index in 0..<100 {
+            bed.write(.set, "short\(index)", "v") { $0.expiryMilliseconds = bed.clock.now + 1_000 }
+            bed.write(.set, "gone\(index)", "v")
+            bed.write(.delete, "gone\(index)")
+        }
+        bed.clock.now += 5_000
+        let value = String(repeating: "v", count: 4_000)
+        var turn = 0
+        for _ in 0..<200 where bed.figure("expired_reaped") < 100 || bed.figure("tombstones_reaped") < 100 {
+            // Other keys: RocksDB looks for old files when it has written one.
+            for _ in 0..<20 {
+                turn += 1
+                bed.write(.set, "z\(turn)", value)
+            }
+            Thread.sleep(forTimeInterval: 0.1)
+        }
+        #expect(bed.figure("expired_reaped") == 100 && bed.figure("tombstones_reaped") == 100)
     }
 
     @Test func tombstonesStayTheirTime() throws {

@@ -53,6 +53,9 @@ struct Bench {
     /// Bytes of a record of the outbox for keys of the benchmark.
     let recordBytes = 104
 
+    /// Bytes that a set of a key appends to the log: two entries, and what RocksDB puts around them and their batch.
+    var durableBytes: Int { 24 + 25 + valueBytes + 9 + recordBytes + 12 + 2 * 6 + 7 }
+
     func round(_ value: Double, _ places: Double = 100) -> Double { (value * places).rounded() / places }
 
     private func opened(_ name: String, _ durability: RocksDBConfiguration.Durability) -> (RocksDBBackend, Load) {
@@ -80,9 +83,7 @@ struct Bench {
         let (backend, load) = opened("durable", .sync)
         defer { backend.stop() }
         let (single, many) = (25, 1_600)
-        // What RocksDB puts around the two entries of a batch and around its record in the log.
-        let framing = 12 + 2 * 6 + 7
-        let bytes = 24 + 25 + valueBytes + 9 + recordBytes + framing
+        let bytes = durableBytes
         var (bare, one, all): ([Cost], [Cost], [Cost]) = ([], [], [])
         // Short, so that one pair meets one state of the disk.
         for _ in 0..<20 * rounds {

@@ -2,14 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Durable writes and the way past the cache against bare loops: `storage-bench DIRECTORY [ROUNDS] [PART...]`. A line of
-// JSON for each figure; `postgres` is measured at the URL in MARTLET_STORAGE_URL. DIRECTORY must be new or empty; it is
-// left as it is.
+// JSON for each figure; `postgres` is measured at the URL in MARTLET_STORAGE_URL, `node` at nodes that listen on the ports
+// in MARTLET_BENCH_SYNC and MARTLET_BENCH_ASYNC. DIRECTORY must be new or empty; it is left as it is.
 
 import Platform
 
 let arguments = CommandLine.arguments
 guard arguments.count >= 2 else {
-    writeWhole(Array("usage: storage-bench DIRECTORY [ROUNDS] [durable] [engine] [postgres]\n".utf8), to: 2)
+    writeWhole(Array("usage: storage-bench DIRECTORY [ROUNDS] [durable] [engine] [postgres] [node]\n".utf8), to: 2)
     exitProcess(2)
 }
 let bench = Bench(directory: arguments[1], rounds: arguments.count > 2 ? Int(arguments[2]) ?? 5 : 5)
@@ -24,3 +24,8 @@ if parts.contains("postgres") {
     for line in lines { writeWhole(Array((line.json + "\n").utf8), to: 1) }
 }
 if parts.contains("engine") { for line in bench.engine() { writeWhole(Array((line.json + "\n").utf8), to: 1) } }
+if parts.contains("node") {
+    func port(_ name: String) -> Int32 { Int32(Environment.value(name) ?? "") ?? 0 }
+    let lines = bench.durableNode(port("MARTLET_BENCH_SYNC")) + bench.node(port("MARTLET_BENCH_ASYNC"))
+    for line in lines { writeWhole(Array((line.json + "\n").utf8), to: 1) }
+}

@@ -89,6 +89,12 @@ def latency(slow):
             node("martlet_command_duration_seconds_count", "0+100x500", 'command="get"')]  # fmt: skip
 
 
+def commits(fast, all_of_them):
+    """Commits up to 100 ms and up to 800 ms, by the minute."""
+    name = "martlet_storage_rocksdb_commit_duration_seconds_bucket"
+    return [node(name, fast, 'le="0.1024"'), node(name, all_of_them, 'le="0.8192"'), node(name, all_of_them, 'le="+Inf"')]
+
+
 def gets(hits, misses):
     return [node("memcached_commands_total", f"0+{hits}x100", 'command="get",status="hit"'),
             node("memcached_commands_total", f"0+{misses}x100", 'command="get",status="miss"')]  # fmt: skip
@@ -155,8 +161,9 @@ ALERTS = {
                                     [node(STORAGE + "rocksdb_write_stopped", "0x10")]),
     "MartletStorageBackgroundErrors": ([node(STORAGE + "rocksdb_background_errors", "0x3 1x10")], 5,
                                        [node(STORAGE + "rocksdb_background_errors", "0x10")]),
-    "MartletStorageCommitsSlow": ([node(STORAGE + "rocksdb_commit_seconds_p99", "0.4x30")], 20,
-                                  [node(STORAGE + "rocksdb_commit_seconds_p99", "0.02x30")]),
+    # However many were fast before, and however many slow ones there were before the fast ones.
+    "MartletStorageCommitsSlow": (commits("0+100x500 50000+90x60", "0+100x500 50000+100x60"), 540,
+                                  commits("0+90x500 45000+100x60", "0+100x500 50000+100x60")),
     "MartletStreamDistrusted": ([node("martlet_stream_trusted", "0x10")], 5, [node("martlet_stream_trusted", "1x10")]),
     "MartletStreamQuarantines": ([node("martlet_stream_quarantines_total", "0x5 64x20")], 10,
                                  [node("martlet_stream_quarantines_total", "64x20")]),

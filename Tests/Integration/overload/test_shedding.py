@@ -240,7 +240,7 @@ def test_deletes_and_operators_are_served(busy):
         ("overload: {listeners: [{class: critical}]}\n", "tag"),
         ("overload: {listeners: [{tag: a, class: best}]}\n", "critical, default, sheddable, background"),
         ("pools: [{prefix: \"a:\", class: urgent}]\n", "critical, default, sheddable, background"),
-        ("pools: [{prefix: \"a:\", cacheTTL: 1s}]\n", "there is no storage.backend"),
+        ("pools: [{prefix: \"a:\", cacheTTL: 1s}]\n", "cacheTTL: storage.backend is none"),
     ])  # fmt: skip
 def test_bad_settings_stop_the_start(tmp_path, config, words):
     from bed.server import StartError

@@ -69,7 +69,7 @@ def run_database_cycles(seed, cycles, directory=None):
         node = RegionNode(Path(scratch) / "node", "us-east", regions, backend="postgres", storage_timeout="10s")
         with node:
             for cycle in range(cycles):
-                trouble = Trouble(server, node, source)
+                trouble = Trouble(server, node, source, seed + cycle)
                 trouble.start()
                 load(node, writers, 0.3 + 0.3 * source.random())
                 trouble.join()
@@ -101,12 +101,13 @@ def run_database_cycles(seed, cycles, directory=None):
 class Trouble(threading.Thread):
     """What happens to the database once, in the middle of the load."""
 
-    def __init__(self, server, node, source):
+    def __init__(self, server, node, source, number):
         super().__init__(daemon=True)
         self.server, self.node = server, node
         self.pause = 0.05 + 0.2 * source.random()
-        self.kind, self.act = source.choice((
-            ("server crashes", server.crash), ("sessions ended", lambda: server.end_sessions(node.name))))  # fmt: skip
+        # By turns, so that there are as many of each.
+        self.kind, self.act = (
+            ("sessions ended", lambda: server.end_sessions(node.name)) if number % 2 else ("server crashes", server.crash))
         self.error = None
 
     def run(self):

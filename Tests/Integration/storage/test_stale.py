@@ -92,7 +92,7 @@ def test_a_store_that_stands_still_is_not_noticed(tmp_path, library):
     ("pools", "flags", "reason"),
     [
         ([{"prefix": "x:", "staleWhileRevalidate": "1s"}], (), "staleWhileRevalidate: needs a cacheTTL"),
-        (POOLS, ("--storage-backend", "none"), "there is no storage.backend"),
+        (POOLS, ("--storage-backend", "none"), "storage.backend is none"),
     ],
 )
 def test_what_cannot_be_stops_the_start(tmp_path, pools, flags, reason):

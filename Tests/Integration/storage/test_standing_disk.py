@@ -3,6 +3,7 @@
 """A disk that stops answering in the middle of everything: the store's, the log's, or both."""
 
 import json
+import struct
 import time
 
 import pytest
@@ -159,6 +160,48 @@ def test_reads_of_a_disk_that_stands_still(tmp_path, library):
             node.go_on()
             until(lambda: node.statistics()["storage_health"] == "ready")
             assert other.get("k9") == b"9" * 500
+
+
+def binary(client, opcode, key, extras=b"", value=b""):
+    """Sends a request of the binary protocol, and gives the status of its reply."""
+    body = extras + key + value
+    client.send(struct.pack(">BBHBxHIIQ", 0x80, opcode, len(key), len(extras), 0, len(body), 0, 0) + body)
+    head = client.read(24)
+    client.read(struct.unpack(">I", head[8:12])[0])
+    return struct.unpack(">H", head[6:8])[0]
+
+
+GET, SET, TOUCH, GAT = 0x00, 0x01, 0x1C, 0x1D
+
+
+def test_statuses_of_the_binary_protocol(tmp_path, library):
+    """A read that nobody answered did nothing; of a write nobody knows, and gat is one."""
+    with Standing(tmp_path, library, storage_timeout="1s") as node:
+        with node.client(20) as client:
+            for number in range(300):
+                assert client.set(f"k{number}", b"%d" % number * 500) == "STORED"
+        for _ in range(2):
+            node.terminate()
+            node.start()
+        with node.client(20) as client, node.client(20) as other:
+            node.stall("read")
+            assert binary(client, GET, b"k7") == 0x86
+            assert binary(client, GET, b"k8") == 0x86
+            node.go_on()
+            until(lambda: node.statistics()["storage_health"] == "ready")
+            assert binary(client, GET, b"k7") == 0
+            node.stall("sync")
+            # The first of each is with the disk when it stands still; the next are told before that they wait in vain.
+            assert binary(client, SET, b"k7", bytes(8), b"v") == 0x84
+            assert binary(other, TOUCH, b"k9", bytes(4)) == 0x86
+            node.go_on()
+            until(lambda: node.statistics()["storage_health"] == "ready")
+            node.settle()
+            assert binary(client, GET, b"k9") == 0
+            node.stall("sync")
+            assert binary(client, GAT, b"k9", bytes(4)) == 0x84
+            node.go_on()
+            node.settle()
 
 
 def test_a_log_that_cannot_be_written_holds_up_nobody_who_ends_waits(node):

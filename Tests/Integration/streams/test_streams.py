@@ -330,6 +330,7 @@ def test_regions_know_each_other_by_their_certificates(tmp_path):
         ({"region": "eu-west", "regions": regions(1), "stream": {"key": "x"}}, "stream.certificate: missing"),
         ({"region": "eu-west", "regions": regions(1), "stream": {"crl": "x"}}, "stream.certificate: missing"),
         ({"tls": {"enabled": True, "certificate": "x", "crl": "x"}}, "tls.crl: needs tls.ca"),
+        ({"tls": {"enabled": True, "certificate": "x", "ca": "x", "crl": "x"}}, "tls.crl: is nothing without tls.verify"),
         ({"region": "eu-west", "regions": regions(1) * 2}, "there twice"),
         ({"storage": {"standbyURL": "postgresql:///x"}}, "storage.standbyURL: needs `region` and `regions`"),
         ({"region": "eu-west", "regions": regions(1), "storage": {"standbyURL": "postgresql:///x"}},

@@ -37,5 +37,19 @@ uint64_t bare_lookup_loop(bare_session *session, int count, int batch, uint64_t 
 enum { bare_key_bytes = 24 };
 void bare_key(uint64_t number, char *key);
 
+typedef struct bare_client bare_client;
+
+// Connections to a server of memcached's protocol on loopback; null on an error.
+bare_client *bare_client_connect(int port, int connections);
+void bare_client_close(bare_client *client);
+
+// `count` commands, `depth` of them in flight on each connection, on keys that each come once before any comes again,
+// where `keys` is no multiple of 7919. Nanoseconds, or 0 when a reply is another than the good one.
+uint64_t bare_client_sets(bare_client *client, int count, int depth, uint64_t first, uint64_t keys, size_t value);
+uint64_t bare_client_gets(bare_client *client, int count, int depth, uint64_t first, uint64_t keys, size_t value);
+
+// Empties the server's cache; whether it did.
+int bare_client_flush(bare_client *client);
+
 // Processor time of this process in nanoseconds.
 uint64_t bare_processor_time(void);
