@@ -66,7 +66,7 @@ let package = Package(
         .target(name: "MemcacheProtocol", dependencies: ["Memory"]),
         .target(name: "CacheEngine", dependencies: ["Memory", "Platform"]),
         .target(name: "Settings", dependencies: ["CYAML"]),
-        .target(name: "Storage", dependencies: ["Telemetry", "Memory", "Platform"]),
+        .target(name: "Storage", dependencies: ["Memory", "Platform"]),
         .target(name: "Routing", dependencies: ["Memory"]),
         .target(name: "Spool", dependencies: ["Memory", "Platform"]),
         .target(name: "Overload"),
@@ -214,7 +214,7 @@ let package = Package(
             ]),
         .testTarget(
             name: "StoragePostgresTests",
-            dependencies: ["StoragePostgres", "SimulationKit", "Storage", "Memory", "Platform"]),
+            dependencies: ["StoragePostgres", "SimulationKit", "Storage", "Telemetry", "Memory", "Platform"]),
         .testTarget(
             name: "StorageRegionTests",
             dependencies: ["StorageRegion", "Storage", "Discovery", "MemcacheProtocol", "Memory", "Platform"]),

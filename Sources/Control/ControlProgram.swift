@@ -202,8 +202,8 @@ package struct ControlProgram {
         ).run()
     }
 
-    /// Waits until the operation that was begun is over, and shows how far it is. Returns how much it did. Fails when the node knows nothing of
-    /// it any more: it restarted, or ended it and began another before we looked.
+    /// Waits until the operation that was begun is over, and shows how far it is. Returns how much it did. Fails when
+    /// the node knows nothing of it any more: it restarted, or ended it and began another before we looked.
     private func wait(
         _ client: HTTPClient, _ begun: HTTPClient.Answer, _ options: ControlOptions,
         show: (inout Progress, _ done: Int) -> Void

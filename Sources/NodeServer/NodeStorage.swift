@@ -8,6 +8,7 @@ internal import Platform
 internal import Reactor
 internal import Storage
 internal import Synchronization
+internal import Telemetry
 
 /// A node's storage: the tier, the pools, and the way of answers back to the reactors. Safe to use from any thread.
 final class NodeStorage: Sendable {
@@ -52,6 +53,12 @@ extension NodeStorage {
 
     /// Rows of such clients that were given up.
     var rowsGivenUp: UInt64 { mailboxes.reduce(0) { $0 + $1.rows.givenUp } }
+
+    /// How long what the store does has taken.
+    var durations: [NamedDurations] {
+        let store = (backend as? SwitchedBackend)?.current ?? backend
+        return (store as? any DurationSource)?.durations() ?? []
+    }
 
     /// For reads that warm the cache.
     var warmer: StorageWaiter { StorageWaiter(receiver: UInt32(mailboxes.count), token: 0) }

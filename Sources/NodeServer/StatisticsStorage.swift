@@ -17,6 +17,11 @@ extension Node {
             let isWhole = figure.value == figure.value.rounded() && figure.value.magnitude < 1e15
             list.add(figure.name, isWhole ? "\(Int64(figure.value))" : fixedPoint(figure.value, decimals: 6))
         }
+        for durations in storage.durations {
+            for figure in durations.figures {
+                list.add(figure.name, fixedPoint(Double(figure.nanoseconds) / 1e9, decimals: 6))
+            }
+        }
         list.add("storage_errors", counters.reduce(0) { $0 + $1.commands.load(.storageErrors) })
         list.add("stale_answers", counters.reduce(0) { $0 + $1.commands.load(.staleAnswers) })
         list.add("stale_hits", counters.reduce(0) { $0 + $1.commands.load(.staleHits) })
@@ -84,11 +89,35 @@ extension Node {
             page.family(name, isCounter ? .counter : .gauge, help: figure.help)
             page.sample(figure.value)
         }
-        for durations in storage.tier.durations() {
+        for durations in storage.durations {
+            for figure in durations.figures {
+                let isSum = figure.name.hasSuffix("_sum")
+                page.family(
+                    "martlet_storage_\(figure.name)\(isSum ? "_total" : "")", isSum ? .counter : .gauge,
+                    help: figure.help)
+                page.sample(Double(figure.nanoseconds) / 1e9)
+            }
             page.family("martlet_storage_\(durations.name)_duration_seconds", .histogram, help: durations.help)
             page.sample(durations.summary.histogram)
         }
         if let ownership { appendOwnershipMetrics(ownership, to: &page) }
+    }
+}
+
+extension NamedDurations {
+    /// The sum, the median and the 99th percentile since the start.
+    fileprivate var figures: [(name: String, nanoseconds: UInt64, help: String)] {
+        [
+            ("\(name)_seconds_sum", summary.sumNanoseconds, help),
+            (
+                "\(name)_seconds_p50", summary.bound(fraction: 0.5) ?? 0,
+                "Half of the \(things) since the start took at most this."
+            ),
+            (
+                "\(name)_seconds_p99", summary.bound(fraction: 0.99) ?? 0,
+                "99 of 100 \(things) since the start took at most this."
+            ),
+        ]
     }
 }
 

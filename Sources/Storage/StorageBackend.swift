@@ -1,8 +1,6 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
-package import Telemetry
-
 /// A store behind the cache. Safe to call from any thread; no call blocks but those that say so.
 ///
 /// Answers go to the ``StorageSink`` that ``start(_:)`` got, in batches, from threads of the backend. Each token is
@@ -30,9 +28,6 @@ package protocol StorageBackend: AnyObject, Sendable {
 
     /// Counters and gauges for `stats storage` and /metrics, by the names that the backend documents.
     func statistics() -> [StorageStatistic]
-
-    /// How long what the store does has taken, for the same; none unless the backend says otherwise.
-    func durations() -> [StorageDurations]
 
     /// What its user should know though nothing fails, for the log; nil unless the backend says otherwise. Cheap.
     var notice: String? { get }
@@ -81,9 +76,6 @@ extension StorageBackend {
 
     /// A store that does not say otherwise has nothing to tell.
     package var notice: String? { nil }
-
-    /// A store that does not say otherwise measures nothing.
-    package func durations() -> [StorageDurations] { [] }
 }
 
 /// A read on its way to a backend.
@@ -174,39 +166,6 @@ package struct StorageStatistic: Sendable {
         self.kind = kind
         self.value = value
         self.help = help
-    }
-}
-
-/// How long things of one kind took since the start.
-package struct StorageDurations: Sendable {
-    /// The kind with its backend, like `rocksdb_commit`.
-    package var name: String
-    /// The things in the plural, like `commits`.
-    package var things: String
-    /// One sentence.
-    package var help: String
-    /// The things by how long they took.
-    package var summary = DurationSummary()
-
-    /// What none has happened of yet.
-    package init(_ name: String, things: String, _ help: String) {
-        self.name = name
-        self.things = things
-        self.help = help
-    }
-
-    /// As single figures: the sum, the median and the 99th percentile, in seconds.
-    var statistics: [StorageStatistic] {
-        func seconds(_ nanoseconds: UInt64?) -> Double { Double(nanoseconds ?? 0) / 1e9 }
-        return [
-            StorageStatistic("\(name)_seconds_sum", .counter, seconds(summary.sumNanoseconds), help),
-            StorageStatistic(
-                "\(name)_seconds_p50", .gauge, seconds(summary.bound(fraction: 0.5)),
-                "Half of the \(things) since the start took at most this."),
-            StorageStatistic(
-                "\(name)_seconds_p99", .gauge, seconds(summary.bound(fraction: 0.99)),
-                "99 of 100 \(things) since the start took at most this."),
-        ]
     }
 }
 

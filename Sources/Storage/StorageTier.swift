@@ -353,11 +353,8 @@ package final class StorageTier: StorageSink {
             inFlight.writes += own.writes
             inFlight.uncertainKeys += own.uncertainKeys
         }
-        return total.listed(inFlight) + backend.statistics() + durations().flatMap(\.statistics)
+        return total.listed(inFlight) + backend.statistics()
     }
-
-    /// How long what the backend does has taken.
-    package func durations() -> [StorageDurations] { backend.durations() }
 }
 
 /// The clocks that a tier reads. Simulations bring their own.

@@ -44,7 +44,8 @@ package final class SwitchedBackend: StorageBackend, FollowedStore, CertifiedSto
         state = Guarded(State(choice: choice))
     }
 
-    private var current: (any StorageBackend)? { state.withLock { $0.current } }
+    /// Where rows are now; nil between two of them.
+    package var current: (any StorageBackend)? { state.withLock { $0.current } }
 
     /// What was chosen last, and whether it is open.
     package var chosen: (choice: Choice, isOpen: Bool) { state.withLock { ($0.choice, $0.current != nil) } }
@@ -146,9 +147,6 @@ package final class SwitchedBackend: StorageBackend, FollowedStore, CertifiedSto
 
     /// The store's.
     package var notice: String? { current?.notice }
-
-    /// The store's.
-    package func durations() -> [StorageDurations] { current?.durations() ?? [] }
 
     /// Lists rows of the store. Blocks.
     package func scan(

@@ -5,13 +5,13 @@ internal import Memory
 internal import Platform
 package import Storage
 internal import Synchronization
-internal import Telemetry
+package import Telemetry
 
 /// A store behind the PostgreSQL protocol.
 ///
 /// Each connection has a thread. Writers share the keys by their hash, so that the writes of a key go over one
 /// connection in their order, and take what waits in one transaction; readers take what waits in one statement.
-package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore, HomedStore {
+package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore, HomedStore, DurationSource {
     private let configuration: PostgresConfiguration
     private let core: SQLCore
     private let threads = Guarded<[Thread]>([])
@@ -183,9 +183,9 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
         let row = try connection.run(texts: [StreamSchema.isFollowed])[0].first
         guard row?.first == Array("t".utf8), row?.last == Array("0".utf8) else { return }
         throw .lostBefore(
-            reason: "storage: nodes with a region publish this database's changes, and the writes of this node, which has "
-                + "none, would reach no cache of theirs: give it their `region` and `regions`, or have its writes "
-                + "captured (`martletctl storage init --capture=on`)")
+            reason: "storage: nodes with a region publish this database's changes, and the writes of this node, which "
+                + "has none, would reach no cache of theirs: give it their `region` and `regions`, or have its "
+                + "writes captured (`martletctl storage init --capture=on`)")
     }
 
     /// Fails where the role lacks a right that it needs later, and nobody would hear of it then. Changes nothing.
@@ -316,8 +316,8 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
     }
 
     /// How long transactions took.
-    package func durations() -> [StorageDurations] {
-        var commits = StorageDurations(
+    package func durations() -> [NamedDurations] {
+        var commits = NamedDurations(
             "postgres_commit", things: "transactions",
             "Time in transactions that were committed, reading for conditions included.")
         for times in core.commitTimes { times.record.add(to: &commits.summary) }

@@ -61,13 +61,13 @@ enum PostgresSchema {
     static func session(_ configuration: PostgresConfiguration) -> String {
         let timeout = configuration.statementTimeoutMilliseconds
         return """
-        SELECT set_config('statement_timeout', '\(timeout)', false), set_config('lock_timeout', '0', false),
-          set_config('idle_in_transaction_session_timeout', '30000', false),
-          set_config('default_transaction_isolation', 'read committed', false),
-          set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') = 'off' THEN 'on'
-            ELSE current_setting('synchronous_commit') END, false),
-          \(CaptureSchema.session(keepsOutbox: configuration.keepsOutbox))
-        """
+            SELECT set_config('statement_timeout', '\(timeout)', false), set_config('lock_timeout', '0', false),
+              set_config('idle_in_transaction_session_timeout', '30000', false),
+              set_config('default_transaction_isolation', 'read committed', false),
+              set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') = 'off' THEN 'on'
+                ELSE current_setting('synchronous_commit') END, false),
+              \(CaptureSchema.session(keepsOutbox: configuration.keepsOutbox))
+            """
     }
 
     /// A statement that is prepared on each connection.

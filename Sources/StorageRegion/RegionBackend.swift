@@ -6,7 +6,7 @@ internal import Platform
 internal import Reactor
 package import Storage
 internal import Synchronization
-internal import Telemetry
+package import Telemetry
 
 /// The home region as a store: reads and writes go to its routers or nodes, in memcached's meta protocol, and come back
 /// with the versions of its store, which is where they are decided.
@@ -18,7 +18,7 @@ internal import Telemetry
 ///
 /// Where several nodes of the region share its keys out, etcd is their authority: see `EtcdLeases` and
 /// `RegionFence`.
-package final class RegionBackend: StorageBackend, CertifiedStore, SharedStore {
+package final class RegionBackend: StorageBackend, CertifiedStore, SharedStore, DurationSource {
     private let configuration: RegionConfiguration
     private let places: StreamPlaces?
     private let leases: EtcdLeases?
@@ -151,8 +151,8 @@ package final class RegionBackend: StorageBackend, CertifiedStore, SharedStore {
     }
 
     /// How long the home region took to reply.
-    package func durations() -> [StorageDurations] {
-        var replies = StorageDurations(
+    package func durations() -> [NamedDurations] {
+        var replies = NamedDurations(
             "region_reply", things: "replies", "Time from reads and writes to the home region's replies.")
         for times in core?.replyTimes ?? [] { times.record.add(to: &replies.summary) }
         return [replies]

@@ -33,7 +33,6 @@ struct OutboxWriter {
         self.configuration = configuration
         self.cursors = cursors
         last = state.lastSequences
-        cursors.noteKept(last)
         poolNames = configuration.poolNames
         record.region = configuration.region
         record.source = state.identity

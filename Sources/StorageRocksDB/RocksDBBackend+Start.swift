@@ -90,6 +90,7 @@ extension RocksDBBackend {
                 sequences[slot] = max(sequences[slot], kept)
                 core.cursors.advance(slot, to: kept)
             }
+            core.cursors.noteKept(sequences)
             let batch = RocksBatch()
             let identity: String
             var epoch = MetaRows.number(try database.value(.meta, MetaRows.epoch)) ?? 0

@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import Storage
-internal import Telemetry
+package import Telemetry
 
-extension RocksDBBackend {
+extension RocksDBBackend: DurationSource {
     /// Counters and gauges; names say their units.
     package func statistics() -> [StorageStatistic] {
         let figures = queueStatistics() + commitStatistics() + ((try? guests.use { databaseStatistics($0) }) ?? [])
@@ -12,10 +12,10 @@ extension RocksDBBackend {
     }
 
     /// How long commits took, and how much of that was the log.
-    package func durations() -> [StorageDurations] {
-        var commits = StorageDurations("rocksdb_commit", things: "commits", "Time in commits.")
+    package func durations() -> [NamedDurations] {
+        var commits = NamedDurations("rocksdb_commit", things: "commits", "Time in commits.")
         core.counters.commitTimes.add(to: &commits.summary)
-        var log = StorageDurations("rocksdb_log", things: "log writes", "Time in writing and syncing the log.")
+        var log = NamedDurations("rocksdb_log", things: "log writes", "Time in writing and syncing the log.")
         core.counters.logTimes.add(to: &log.summary)
         return [commits, log]
     }

@@ -46,3 +46,28 @@ package struct DurationSummary: Sendable {
     /// All of them together.
     package var sumNanoseconds: UInt64 { histogram.sumNanoseconds }
 }
+
+/// How long things of one kind took since the start, under a name.
+package struct NamedDurations: Sendable {
+    /// Without a unit, like `rocksdb_commit`.
+    package var name: String
+    /// The things in the plural, like `commits`.
+    package var things: String
+    /// One sentence.
+    package var help: String
+    /// The things by how long they took.
+    package var summary = DurationSummary()
+
+    /// Where none has happened yet.
+    package init(_ name: String, things: String, _ help: String) {
+        self.name = name
+        self.things = things
+        self.help = help
+    }
+}
+
+/// What measures how long things take. Safe to ask from any thread.
+package protocol DurationSource {
+    /// Each kind of them.
+    func durations() -> [NamedDurations]
+}

@@ -44,16 +44,15 @@ extension PostgresConfiguration {
         writers = max(1, min(32, settings.connections / 2))
         readers = max(1, min(64, settings.connections - writers))
         (tombstoneMilliseconds, poolNames) = (Int64(settings.tombstoneSeconds) * 1000, settings.pools.map(\.name))
-        hasLargeRows = settings.itemBytes > 1 << 20
         if let changes = settings.changes {
-            (keepsOutbox, region) = (true, changes.region)
-            (streamKeepMilliseconds, streamKeepBytes) = (changes.keepMilliseconds, changes.keepBytes)
+            (keepsOutbox, region, streamKeepMilliseconds) = (true, changes.region, changes.keepMilliseconds)
+            streamKeepBytes = changes.keepBytes
         }
         statementTimeoutMilliseconds = max(500, settings.backendMilliseconds)
         connectTimeoutMilliseconds = min(5000, max(2000, settings.timeoutMilliseconds))
         waitingMilliseconds = settings.backendMilliseconds
         queueTargetNanoseconds = settings.queueTargetNanoseconds
-        isShared = settings.isShared
+        (isShared, hasLargeRows) = (settings.isShared, settings.itemBytes > 1 << 20)
         instance = settings.instance ?? ProcessControl.hostName + ":" + settings.address
     }
 }

@@ -107,7 +107,7 @@ struct OutboxTests {
             bed.backend.write(writes)
             for write in writes { _ = bed.answers.write(write.token) }
             largest = max(largest, bed.figure("outbox_bytes"))
-            #expect(bed.figure("outbox_backlog") <= 500 + 64, "what nobody wants is let go at once, whatever the files hold")
+            #expect(bed.figure("outbox_backlog") <= 500 + 64, "what nobody wants is let go, whatever the files hold")
         }
         // 30,000 records of about 90 bytes were written: 2.7 MB, and more in every file that rewrites them.
         #expect(largest < 600_000, "the outbox grew to \(largest) bytes")

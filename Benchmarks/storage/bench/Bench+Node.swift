@@ -65,11 +65,14 @@ extension Bench {
         var (bareWrites, writes, bareReads, reads): ([Cost], [Cost], [Cost], [Cost]) = ([], [], [], [])
         for round in 0..<rounds {
             bareWrites.append(
-                Cost.measure(Int(count)) { unsafe bare_write_loop(bare, count, 64, 0, 0, keys, valueBytes, recordBytes) })
+                Cost.measure(Int(count)) {
+                    unsafe bare_write_loop(bare, count, 64, 0, 0, keys, valueBytes, recordBytes)
+                })
             writes.append(
                 Cost.measure(Int(count)) { unsafe bare_client_sets(client, count, depth, 0, keys, valueBytes) })
             unsafe bare_flush(bare)
-            bareReads.append(Cost.measure(Int(count)) { unsafe bare_read_loop(bare, count, 64, keys, UInt64(round) + 1) })
+            bareReads.append(
+                Cost.measure(Int(count)) { unsafe bare_read_loop(bare, count, 64, keys, UInt64(round) + 1) })
             precondition(unsafe bare_client_flush(client) == 1, "the cache is not emptied")
             reads.append(
                 Cost.measure(Int(count)) { unsafe bare_client_gets(client, count, depth, 0, keys, valueBytes) })
