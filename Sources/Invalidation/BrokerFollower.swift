@@ -26,12 +26,15 @@ package struct BrokerTime: Sendable, Equatable {
 package struct BrokerFollower: Sendable {
     /// What is known of a slot.
     private struct Slot {
-        /// The numbering of its place; nil before its first record.
+        /// The numbering of its place, and what tells that from others; nil before its first record.
         var numbering: Numbering?
+        var code: UInt64 = 0
         /// Whether its partition had nothing when it was joined.
         var wasEmpty = false
         /// The last number that was received without a gap.
         var last: Int64 = 0
+        /// The last number that acted, also beyond a gap.
+        var acted: Int64 = 0
         /// The last number that is known of.
         var known: Int64 = 0
         /// Since when it waits for missing records; 0 when it does not.
@@ -56,6 +59,8 @@ package struct BrokerFollower: Sendable {
     package private(set) var missing: UInt64 = 0
     /// The greatest epoch of the source that was met last.
     private var newest: Numbering?
+    /// The numbering whose code was made last, and that.
+    private var coded: (numbering: Numbering, code: UInt64)?
     /// When the stream was last known to be complete, in monotonic nanoseconds; nil before the first time.
     package private(set) var provenNanoseconds: UInt64?
     /// Until when heartbeats prove nothing, because one came from the future.
@@ -91,9 +96,18 @@ package struct BrokerFollower: Sendable {
     /// next one would not show what is missing before it.
     package func isPlaced(_ slot: Int) -> Bool { slots[slot].numbering != nil }
 
-    /// Where a slot is; nil before its first message.
+    /// Where a slot is, which shows all that acted; nil before its first message, and where a record has acted beyond a
+    /// gap.
     package func place(_ slot: Int) -> StreamPlace? {
-        slots[slot].numbering.map { StreamPlace(source: $0.source, epoch: $0.epoch, sequence: slots[slot].last) }
+        guard slots[slot].numbering != nil, slots[slot].acted <= slots[slot].last else { return nil }
+        return StreamPlace(numbering: slots[slot].code, sequence: slots[slot].last)
+    }
+
+    private mutating func code(_ numbering: Numbering) -> UInt64 {
+        if let coded, coded.numbering == numbering { return coded.code }
+        let code = StreamPlace(source: numbering.source, epoch: numbering.epoch, sequence: 0).numbering
+        coded = (numbering, code)
+        return code
     }
 
     // MARK: Places
@@ -173,7 +187,7 @@ package struct BrokerFollower: Sendable {
     /// The first record of a slot: what comes before it was there before the slot was joined.
     private mutating func place(_ slot: Int, _ own: Numbering, _ record: OutboxRecord) {
         if newest == nil { newest = own }
-        slots[slot].numbering = own
+        (slots[slot].numbering, slots[slot].code) = (own, code(own))
         slots[slot].wasEmpty = false
         let isChange = ![.heartbeat, .epoch].contains(record.operation)
         slots[slot].last = isChange ? max(0, record.firstSequence - 1) : record.sequence
@@ -193,6 +207,7 @@ package struct BrokerFollower: Sendable {
         statistics.records += 1
         // Also one behind a gap: that does no harm, and it comes again with those before it.
         actions.append(.apply(record))
+        slots[slot].acted = max(slots[slot].acted, record.sequence)
         if record.firstSequence > last + 1, guards.contains(.contiguity) {
             noteMissing(slot, at: time.monotonicNanoseconds, into: &actions)
         } else {

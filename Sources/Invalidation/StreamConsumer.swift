@@ -5,9 +5,10 @@ package import Storage
 
 /// Whose cached copies a stream keeps fresh. Called on the stream's thread, one call at a time.
 package protocol StreamConsumer: AnyObject, Sendable {
-    /// Records up to a position are about to be applied, or their slots to be quarantined.
-    func reaching(_ position: StreamPosition)
-    /// The same of one slot, where slots have numberings of their own; nil where its place is not known.
+    /// Records up to a position are about to be applied, or their slots to be quarantined. Of the slots of `ahead` more
+    /// has been applied than that, or is about to be.
+    func reaching(_ position: StreamPosition, ahead: UInt64)
+    /// The same of one slot, where slots have numberings of their own; nil where no place shows all that.
     func reaching(_ place: StreamPlace?, slot: Int)
     /// Records up to a position were applied, or their slots quarantined.
     func reached(_ position: StreamPosition)

@@ -61,6 +61,9 @@ package struct StreamFollower: Sendable {
     private var missingCount = 0
     /// By slot, up to where records were had before an operator asked for them again.
     private var had = [Int64](repeating: 0, count: StreamSlots.count)
+    /// Slots of which a record has acted beyond a gap, and its number: ``reached`` does not show it yet.
+    package private(set) var ahead: UInt64 = 0
+    private var acted = [Int64](repeating: 0, count: StreamSlots.count)
     /// Probes without an answer, oldest first.
     private var probes: [(number: UInt64, sent: UInt64)] = []
     private var probeNumber: UInt64 = 0
@@ -127,6 +130,7 @@ package struct StreamFollower: Sendable {
             position = base
             known = base.sequences
             had = [Int64](repeating: 0, count: StreamSlots.count)
+            ahead = 0
         }
         actions.append(.grant(configuration.windowBytes))
         tick(at: now, into: &actions)
@@ -144,6 +148,7 @@ package struct StreamFollower: Sendable {
         }
         // The source sends what is missing by itself.
         forgetMissing()
+        catchUp()
         if lost != 0, guards.contains(.trims) { quarantine(lost, into: &actions) }
     }
 
@@ -159,12 +164,14 @@ package struct StreamFollower: Sendable {
             let last = position?.sequences[slot] ?? 0
             // Also where the new home has let go as much since: its numbers stand for other records. What comes again
             // on an operator's behalf was had before.
-            let isBeyond = max(last, had[slot]) > succession.included[slot]
+            let isAhead = ahead & StreamSlots.mask(slot) != 0
+            let isBeyond = max(last, had[slot], isAhead ? acted[slot] : 0) > succession.included[slot]
             if isBeyond || last != base.sequences[slot] { lost |= StreamSlots.mask(slot) }
         }
         forgetMissing()
         position = base
         had = [Int64](repeating: 0, count: StreamSlots.count)
+        ahead = 0
         for slot in 0..<StreamSlots.count { known[slot] = max(base.sequences[slot], succession.included[slot]) }
         guard guards.contains(.successions) else { return }
         if lost != 0 { quarantine(lost, into: &actions) }
@@ -182,6 +189,14 @@ package struct StreamFollower: Sendable {
         guard missingCount > 0 else { return }
         for slot in 0..<StreamSlots.count { missingSince[slot] = 0 }
         missingCount = 0
+    }
+
+    /// What has acted beyond a gap is shown by where the slot is now, or is not.
+    private mutating func catchUp() {
+        guard ahead != 0, let position else { return }
+        for slot in StreamSlots.each(ahead) where max(position.sequences[slot], had[slot]) >= acted[slot] {
+            ahead &= ~StreamSlots.mask(slot)
+        }
     }
 
     // MARK: Records
@@ -213,12 +228,16 @@ package struct StreamFollower: Sendable {
         if record.firstSequence > last + 1, record.firstSequence <= end + 1 {
             // What comes again is not at it yet; this one follows what was had.
             had[slot] = max(end, record.sequence)
+            catchUp()
         } else if record.firstSequence > last + 1, guards.contains(.contiguity) {
             // It was acted upon, which does no harm, and comes again with those before it.
+            acted[slot] = max(ahead & StreamSlots.mask(slot) != 0 ? acted[slot] : 0, record.sequence)
+            ahead |= StreamSlots.mask(slot)
             noteMissing(slot, at: now, into: &actions)
         } else {
             position?.sequences[slot] = record.sequence
             noteRepaired(slot)
+            catchUp()
         }
     }
 
@@ -260,6 +279,7 @@ package struct StreamFollower: Sendable {
         noteRepaired(slot, isRepaired: false)
         position?.sequences[slot] = sequence
         known[slot] = max(known[slot], sequence)
+        catchUp()
         // It was had before somebody asked for it again.
         if sequence <= had[slot] { return }
         if guards.contains(.trims) { quarantine(StreamSlots.mask(slot), into: &actions) }
@@ -302,6 +322,7 @@ package struct StreamFollower: Sendable {
             let last = position?.sequences[slot] ?? 0
             position?.sequences[slot] = max(last, known[slot], had[slot])
         }
+        catchUp()
         quarantine(mask, into: &actions)
     }
 
@@ -327,6 +348,7 @@ package struct StreamFollower: Sendable {
             position?.sequences[slot] = known[slot]
             lost |= StreamSlots.mask(slot)
         }
+        catchUp()
         if lost != 0, guards.contains(.repairs) { quarantine(lost, into: &actions) }
     }
 

@@ -24,24 +24,10 @@ package struct RegionPlace: Sendable, Equatable, BitwiseCopyable {
     /// nothing.
     package init?(of request: Request, in input: Span<UInt8>) {
         let carriesToken = request.options.contains(MetaOptions(letter: UInt8(ascii: "L")))
-        guard request.form == .meta, carriesToken else { return nil }
-        var index = request.lineOffset
-        // Behind the command and the key, and with `ms` the length: these are no flags.
-        var number = request.verb == .metaSet ? -3 : -2
-        while index < input.count, input[index] != UInt8(ascii: "\n") {
-            guard input[index] != UInt8(ascii: " ") else {
-                index += 1
-                continue
-            }
-            let end = input.tokenEnd(from: index)
-            if number >= 0, input[index] == UInt8(ascii: "L") {
-                self.init(field: input, from: index + 1, to: end)
-                return
-            }
-            number += 1
-            index = end
-        }
-        return nil
+        guard request.form == .meta, carriesToken,
+            let flag = request.flag(in: input, where: { start, _ in input[start] == UInt8(ascii: "L") })
+        else { return nil }
+        self.init(field: input, from: flag.lowerBound + 1, to: flag.upperBound)
     }
 
     /// The first field of a token's content that is a place.
@@ -49,7 +35,7 @@ package struct RegionPlace: Sendable, Equatable, BitwiseCopyable {
         var index = start
         while index < end {
             var last = index
-            while last < end, input[last] != UInt8(ascii: ";"), input[last] != UInt8(ascii: "\r") { last += 1 }
+            while last < end, input[last] != UInt8(ascii: ";") { last += 1 }
             let digits = index + Self.start.utf8CodeUnitCount
             if digits < last, input.holds(Self.start, at: index) {
                 var dot = digits

@@ -19,6 +19,10 @@ extension RegionSettings {
             .enumeration(StreamKafkaConfiguration.Security.allCases.map(\.rawValue)), default: "plaintext",
             "How brokers are spoken to, in Kafka's words."),
         Setting("stream.kafka.ca", .text, "Certificates that sign those of brokers, in PEM; the system's when absent."),
+        Setting(
+            "stream.kafka.crl", .text,
+            "Certificate revocation lists, in PEM, of the authorities that sign brokers' certificates: who is in them "
+                + "is no broker. Read at the start."),
         Setting("stream.kafka.certificate", .text, "Certificate that brokers are shown, in PEM."),
         Setting("stream.kafka.key", .text, "Its private key, when the certificate's file does not hold it."),
         Setting("stream.kafka.keyPassword", .text, secret: true, "What the private key is encrypted with."),
@@ -85,6 +89,7 @@ extension RegionSettings {
         kafka.security =
             values.text("stream.kafka.security").flatMap(StreamKafkaConfiguration.Security.init) ?? .plaintext
         kafka.authorityPath = values.text("stream.kafka.ca")
+        kafka.revocationPath = values.text("stream.kafka.crl")
         kafka.certificatePath = values.text("stream.kafka.certificate")
         kafka.keyPath = values.text("stream.kafka.key")
         kafka.keyPassword = values.text("stream.kafka.keyPassword")
@@ -140,8 +145,8 @@ extension RegionSettings {
         let security = "stream.kafka.security is \(kafka.security.rawValue)"
         if !kafka.security.isEncrypted {
             let files = [
-                ("ca", kafka.authorityPath), ("certificate", kafka.certificatePath), ("key", kafka.keyPath),
-                ("keyPassword", kafka.keyPassword),
+                ("ca", kafka.authorityPath), ("crl", kafka.revocationPath), ("certificate", kafka.certificatePath),
+                ("key", kafka.keyPath), ("keyPassword", kafka.keyPassword),
             ]
             if let (name, _) = files.first(where: { $0.1 != nil }) {
                 problems.append("stream.kafka.\(name): \(security); expected ssl or sasl_ssl with it")

@@ -139,6 +139,10 @@ extension NodeConfigurationDraft {
         if configuration.storage.backend != .none, configuration.datagramPort != 0 {
             throw Self.usage("UDP must be off (-U 0) with storage.backend: its replies cannot wait for a store")
         }
+        if configuration.storage.pools.contains(where: { $0.lagPolicy == .fail }), configuration.datagramPort != 0 {
+            throw Self.usage(
+                "UDP must be off (-U 0) with a pool's lagPolicy fail: its errors cannot wait for their turn")
+        }
         if configuration.authenticationPath != nil, configuration.datagramPort != 0 {
             throw Self.usage("Cannot use UDP with ascii authentication enabled (-U 0 to disable)")
         }

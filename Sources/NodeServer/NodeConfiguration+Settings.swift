@@ -117,6 +117,7 @@ extension NodeConfigurationDraft {
         configuration.warmUp = WarmUpSettings(
             values, configuration.fleet, backend: configuration.storage.backend,
             hasMembers: !configuration.fleet.source.isEmpty || !configuration.members.isEmpty, problems: &problems)
+        configuration.warmUp.check(configuration.regions, &problems)
         configuration.fleet.isWarming = configuration.warmUp.hash != nil
         configuration.storage.isShared = configuration.ownership.hash != nil
         if configuration.storage.isShared, let place = configuration.ownership.authority {
@@ -127,6 +128,7 @@ extension NodeConfigurationDraft {
         configuration.storage.promotion = StorageSettings.Promotion(
             configuration.regions, storage: configuration.storage)
         checkSharing(&problems)
+        checkLagPolicies(values, &problems)
         readOverload(values, &problems)
         readStatistics(values, &problems)
         configuration.drain = DrainConfiguration(values, problems: &problems)

@@ -77,6 +77,10 @@ extension NodeConfiguration {
             "negativeTTL", .duration(0...86_400_000_000_000), default: "5s",
             "How long \"not there\" is cached, in whole seconds; 0 is not at all."),
         Setting(
+            "lagPolicy", .enumeration(LagPolicy.allCases.map(\.rawValue)), default: "revalidate",
+            "What becomes of reads while the stream is further behind than stream.lagBound: the store answers, or it "
+                + "is a miss (revalidate); copies are shown, marked stale (serveStale); they fail (fail)."),
+        Setting(
             "class", .enumeration(classNames), "How much its requests matter when not all can be served."),
         Setting(
             "valueLimit", .size(1...UInt64(StoragePoolPolicy.valueLimitMax)), default: "1GiB",
@@ -162,6 +166,23 @@ extension NodeConfigurationDraft {
             "pools: staleWhileRevalidate: not with regions or ownership.hash, which say how long a copy may be shown")
     }
 
+    /// What pools say of a stream that is behind, where there is one, and nobody takes what they show for fresh.
+    func checkLagPolicies(_ values: SettingsValues, _ problems: inout [String]) {
+        let pools = configuration.storage.pools
+        for (mapping, pool) in zip(values.mappings("pools"), pools) where mapping.isSet("lagPolicy") {
+            let place = "\(mapping.place): lagPolicy"
+            if !configuration.regions.isOn {
+                problems.append("\(place): there are no `regions`, and no stream that could be behind")
+            } else if configuration.storage.backend != .none, !pool.hasStorage {
+                problems.append("\(place): the pool has storage: false, and the stream does not tell of its keys")
+            } else if pool.lagPolicy == .serveStale, configuration.warmUp.hash != nil {
+                problems.append(
+                    "\(place): serveStale; not with warmUp.hash, as nodes take what others show for fresh: revalidate "
+                        + "or fail")
+            }
+        }
+    }
+
     private func readPool(_ values: SettingsValues, _ pools: inout [PoolSettings], _ problems: inout [String]) {
         let prefix = values.text("prefix") ?? ""
         let bytes = Array(prefix.utf8)
@@ -178,6 +199,7 @@ extension NodeConfigurationDraft {
             problems.append("\(values.place): \(name): is nothing in a pool without storage")
         }
         pool.requestClass = values.text("class").flatMap(RequestClass.init(label:))
+        pool.lagPolicy = values.text("lagPolicy").flatMap(LagPolicy.init) ?? .revalidate
         func milliseconds(_ name: String) -> UInt64 {
             checkWholeSeconds(name, values, at: "\(values.place): \(name)", &problems)
             return values.duration(name) / 1_000_000

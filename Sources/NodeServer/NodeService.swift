@@ -122,6 +122,7 @@ package final class NodeService: Sendable {
         let name = ProcessControl.hostName + ":" + configuration.storage.address
         let kafka = regions.kafkaTransport(
             defaultName: name, isShared: configuration.storage.backend == .postgres)
+        try checkLists(of: kafka)
         if let kafka, regions.isHome, let source {
             let service = try KafkaService(kafka, source: source, consumer: nil, repairer: nil, log: log)
             let streams = try StreamService(direct, source: source, consumer: node.stream, log: log) { service.wake() }
@@ -135,6 +136,13 @@ package final class NodeService: Sendable {
         )
     }
 
+    /// The library takes lists that are out of date, and then no broker.
+    private static func checkLists(of kafka: StreamKafkaConfiguration?) throws(StreamStartError) {
+        do throws(TLSError) { _ = try RevocationLists(kafka?.revocationPath) } catch {
+            throw StreamStartError(description: "stream.kafka.crl: \(error)")
+        }
+    }
+
     /// What reads a Debezium connector's topic; nil where nobody is to.
     private static func makeDebezium(
         _ node: Node, backend: (any StorageBackend)?, log: Log?
@@ -143,6 +151,7 @@ package final class NodeService: Sendable {
         guard let settings = node.configuration.regions.debeziumInput(defaultName: name),
             let intake = (backend as? any FollowedStore)?.changes as? any ChangeIntake
         else { return nil }
+        try checkLists(of: settings)
         return try DebeziumInput(settings, intake: intake, log: log)
     }
 

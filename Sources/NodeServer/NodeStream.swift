@@ -21,6 +21,7 @@ final class NodeStream: StreamConsumer {
     private let copies: CopiesInEngine
     /// The store behind the cache, and which keys are in it; without one, all keys are the stream's.
     private let storage: NodeStorage?
+    private let pools: StoragePools
     private let trust: Guarded<StreamTrust>
     /// What ``trust`` says, for the way of a request.
     private let gate = TrustGate()
@@ -61,7 +62,8 @@ final class NodeStream: StreamConsumer {
         self.engine = engine
         self.clock = clock
         self.storage = storage
-        copies = CopiesInEngine(engine, clock, storage?.pools ?? pools, fills)
+        self.pools = storage?.pools ?? pools
+        copies = CopiesInEngine(engine, clock, self.pools, fills)
         trust = Guarded(StreamTrust(settings.invalidation))
     }
 
@@ -71,17 +73,48 @@ final class NodeStream: StreamConsumer {
     @inline(__always)
     var isDoubtful: Bool { gate.isDoubtful(at: Clock.bootNanoseconds()) }
 
-    /// Forgets the copy of a key that may not be shown; where the key's pool shows copies when the store fails, it is
-    /// left as one that is behind its time.
+    /// What the stream says of the copy of a key, and forgets it where it may not be shown; where the key's pool shows
+    /// copies when the store fails, it is left as one that is behind its time. The pool's policy is for its reads, and
+    /// not for those of replica regions (`isMarked`).
     @inline(never)
-    func distrust(_ key: Span<UInt8>, _ hash: UInt64, now: UInt32) {
-        let slot = StreamSlots.slot(keyHash: stableHash(key))
-        guard !gate.shows(StreamSlots.mask(slot), at: Clock.bootNanoseconds()) else { return }
+    func judge(_ key: Span<UInt8>, _ hash: UInt64, isRead: Bool, isMarked: Bool, now: UInt32) -> CopyStanding {
         var lingers = false
         if let storage {
-            guard let pool = storage.pools.pool(of: key) else { return }
+            guard let pool = storage.pools.pool(of: key) else { return .vouched }
             lingers = storage.pools.staleIfErrorSeconds(of: pool) > 0
         }
+        let policy = isMarked ? .revalidate : pools.lagPolicy(of: key)
+        // Writes are the store's to decide, and leave what may be shown later.
+        if !isRead, storage != nil, policy != .revalidate { return .vouched }
+        let slots = StreamSlots.mask(StreamSlots.slot(keyHash: stableHash(key)))
+        switch gate.standing(of: slots, at: Clock.bootNanoseconds(), isRead ? policy : .revalidate) {
+        case .vouched: return .vouched
+        case .stale:
+            guard hasValue(key, hash, now: now) else { break }
+            counts.add(.stale)
+            return .stale
+        case .refused:
+            counts.add(.failed)
+            return .refused
+        case .hidden: break
+        }
+        forget(key, hash, lingers: lingers, now: now)
+        return .hidden
+    }
+
+    /// Whether a copy of the key may be shown as stale now.
+    func showsStale(_ key: Span<UInt8>) -> Bool {
+        guard pools.lagPolicy(of: key) == .serveStale else { return false }
+        let slots = StreamSlots.mask(StreamSlots.slot(keyHash: stableHash(key)))
+        return gate.standing(of: slots, at: Clock.bootNanoseconds(), .serveStale) == .stale
+    }
+
+    /// Whether there is a copy with a value: that there was none cannot be marked.
+    private func hasValue(_ key: Span<UInt8>, _ hash: UInt64, now: UInt32) -> Bool {
+        engine.withShard(hash) { shard in shard.findToRead(hash, key, now: now).map { !$0.isAbsent } ?? false }
+    }
+
+    private func forget(_ key: Span<UInt8>, _ hash: UInt64, lingers: Bool, now: UInt32) {
         let found = engine.withShard(hash) { shard in
             guard let item = shard.findToRead(hash, key, now: now) else { return false }
             if lingers, !item.isAbsent, var late = shard.setExpiry(max(now, 1), of: item, hash, key: key, now: now) {
@@ -104,7 +137,7 @@ final class NodeStream: StreamConsumer {
 
     // MARK: The stream
 
-    func reaching(_ position: StreamPosition) { places.tell(position) }
+    func reaching(_ position: StreamPosition, ahead: UInt64) { places.tell(position, ahead: ahead) }
 
     func reaching(_ place: StreamPlace?, slot: Int) { places.tell(place, slot: slot) }
 

@@ -30,8 +30,7 @@ final class PeerWarmUp: Sendable {
         case warming, up, stopped
     }
 
-    /// How long before it was read a key may have been deleted here and yet be there elsewhere: the longest that a
-    /// write takes through a router, by far, and for as long as others show what they have not been told of.
+    /// See ``WarmUpSettings/graceNanoseconds(lagNanoseconds:)``.
     private let graceNanoseconds: UInt64
     /// Whether the node follows a stream.
     private let follows: Bool
@@ -42,7 +41,7 @@ final class PeerWarmUp: Sendable {
         guard let own = configuration.fleet.ownMember, configuration.warmUp.hash != nil else { return nil }
         settings = configuration.warmUp
         self.own = own
-        graceNanoseconds = max(5_000_000_000, lagNanoseconds)
+        graceNanoseconds = WarmUpSettings.graceNanoseconds(lagNanoseconds: lagNanoseconds)
         follows = lagNanoseconds > 0
     }
 

@@ -16,7 +16,7 @@ extension RequestExecutor {
         let lookup: Lookup
         if request.verb == .get {
             let now = self.now
-            if hides || (defers && mustFollow(hash)) {
+            if standing == .hidden || (defers && mustFollow(hash)) {
                 lookup = .miss
             } else {
                 lookup = engine.withShard(hash) { shard in
@@ -79,7 +79,7 @@ extension RequestExecutor {
     ) -> Lookup {
         let touches = request.verb == .gat || request.verb == .gats
         if touches, touchThrough(request, key: key, hash, opaque: Span(), .get, output) { return .parked }
-        if hides || (defers && mustFollow(hash)) { return .miss }
+        if standing == .hidden || (defers && mustFollow(hash)) { return .miss }
         let withCAS = request.verb == .gets || request.verb == .gats
         let expiry = touches ? node.clock.expiry(request.exptime, now: now) : 0
         let now = self.now

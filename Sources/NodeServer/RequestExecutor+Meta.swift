@@ -24,9 +24,9 @@ extension RequestExecutor {
             return
         }
         let lookup: Lookup
-        if isSimple, hides {
+        if isSimple, standing == .hidden {
             lookup = .miss
-        } else if isSimple {
+        } else if isSimple, standing == .vouched {
             lookup = engine.withShard(hash) { shard in
                 guard var item = shard.findToRead(hash, key, now: now) else { return .miss }
                 if item.isAbsent { return .absent }
@@ -113,7 +113,8 @@ extension RequestExecutor {
             && storage.pools.pools[pool].policy.cacheTTLMilliseconds > 0
         guard hidesTTL || (defers && mustFollow(hash)) else { return false }
         noteRead(false, touches: false)
-        return readThrough(request, key: key, hash, opaque: opaque, acceptsCopy: !hidesTTL, output)
+        let acceptsCopy = !hidesTTL && standing != .stale
+        return readThrough(request, key: key, hash, opaque: opaque, acceptsCopy: acceptsCopy, output)
     }
 
     @_lifetime(copy input)
@@ -137,15 +138,13 @@ extension RequestExecutor {
     }
 
     /// Shows whether a client already recaches (Z), whether the item is stale (X), and whether this client is to
-    /// recache (W): one at a time.
+    /// recache (W): one at a time. What is stale because a stream is behind nobody is told to recache.
     @inline(never)
-    static func appendMarks(_ item: inout Item, wins: Bool, _ output: inout OutputBuffer) {
+    static func appendMarks(_ item: inout Item, wins: Bool, isStale: Bool = false, _ output: inout OutputBuffer) {
         var wins = wins
         if item.isTokenSent { output.append(" Z") }
-        if item.isStale {
-            output.append(" X")
-            if !item.isTokenSent { wins = true }
-        }
+        if item.isStale || isStale { output.append(" X") }
+        if item.isStale, !item.isTokenSent { wins = true }
         if wins {
             output.append(" W")
             item.setTokenSent(true)
@@ -206,10 +205,10 @@ extension RequestExecutor {
             vivify: node.clock.expiry(Int64(request.vivifyTTL), now: now),
             recache: node.clock.expiry(Int64(request.recacheTTL), now: now))
         let hidesPlaceholder = vivifies && storagePool(key) != nil
-        let hides = hides
+        let standing = standing
         return engine.withShard(hash) { shard in
             // What the stream brought since the copy was forgotten is no newer than what may be shown.
-            if hides, let late = shard.find(hash, key, now: now) { shard.remove(late, hash) }
+            if standing == .hidden, let late = shard.find(hash, key, now: now) { shard.remove(late, hash) }
             let found = shard.findToRead(hash, key, now: now)
             // With storage, a placeholder is absent to everybody but those who vivify.
             let existing = found.flatMap { $0.isAbsent && !(vivifies && $0.isTokenSent) ? nil : $0 }
@@ -232,7 +231,8 @@ extension RequestExecutor {
             if withValue { output.appendMetaValue(length: length) } else { output.append("HD") }
             let wins = Self.appendTimedSteps(
                 request, item, key, times, old: oldExpiry, isNew: isNew, now: now, opaque, &output)
-            if wins || item.isTokenSent || item.isStale { Self.appendMarks(&item, wins: wins, &output) }
+            let isStale = item.isStale || (standing == .stale && !isNew)
+            if wins || item.isTokenSent || isStale { Self.appendMarks(&item, wins: wins, isStale: isStale, &output) }
             output.append("\r\n")
             if withValue {
                 Self.appendData(item, length, &shard, &output)

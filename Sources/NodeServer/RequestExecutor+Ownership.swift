@@ -16,28 +16,33 @@ extension RequestExecutor {
     mutating func passesGuards(
         _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
     ) -> Bool {
+        var isMarked = false
         if request.form == .meta, request.options.contains(.proxyToken),
-            !passesRegion(request, key: key, input, output)
+            let region = RegionMark.region(of: request, in: input)
         {
+            guard passesRegion(request, key: key, input, region, output) else { return false }
+            isMarked = true
+        }
+        if follows, namesVersion(request) {
+            refuseVersion(request, &output)
             return false
         }
-        hides = false
-        if follows, !forgetDoubtful(request, key, &output) { return false }
-        guard let ownership, key.count > 0, request.verb.rawValue < Verb.flushAll.rawValue, request.error.isNone,
+        if let ownership, key.count > 0, request.verb.rawValue < Verb.flushAll.rawValue, request.error.isNone,
             storagePool(key) != nil
-        else { return true }
-        let verdict = turn.view.verdict(of: key)
-        if verdict == .own {
+        {
+            let verdict = turn.view.verdict(of: key)
+            guard verdict == .own else {
+                leave(request, key: key, input, to: verdict, ownership, output)
+                return false
+            }
             if turn.withholds, turn.isLapsed || !turn.view.isClean(key) {
                 ownership.counts.add(.withheld)
                 withhold(request, key)
-            } else if request.form == .meta, request.options.contains(.proxyToken) {
+            } else if isMarked {
                 confirm(request, key: key, input)
             }
-            return true
         }
-        leave(request, key: key, input, to: verdict, ownership, output)
-        return false
+        return !follows || passesStream(request, key: key, input, isMarked: isMarked, &output)
     }
 
     /// Values up to this many bytes are passed on to other nodes.
@@ -70,10 +75,10 @@ extension RequestExecutor {
     /// nodes write to the same store, and no ring says whose a key is, its reads are storage's to answer: that region
     /// may have had a newer change's record already, and would not hear of it again.
     private mutating func passesRegion(
-        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: borrowing OutputBuffer
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ region: Span<UInt8>,
+        _ output: borrowing OutputBuffer
     ) -> Bool {
-        guard let wanted = RegionMark.region(of: request, in: input) else { return true }
-        guard isServed(wanted) else {
+        guard isServed(region) else {
             refuseRegion(request, key: key, input, output)
             return false
         }
@@ -88,9 +93,7 @@ extension RequestExecutor {
     /// copies here. What the nodes themselves write, the copy of the key's owner shows; what other programs do, it
     /// hears of by the stream as others do, and perhaps later.
     private func confirm(_ request: Request, key: Span<UInt8>, _ input: Span<UInt8>) {
-        guard let stream, request.verb == .metaGet, !request.options.contains(.setTTL),
-            RegionMark.region(of: request, in: input) != nil
-        else { return }
+        guard let stream, request.verb == .metaGet, !request.options.contains(.setTTL) else { return }
         if let place = RegionPlace(of: request, in: input), stream.hasDone(place, of: key) { return }
         stream.counts.add(.confirmed)
         withhold(request, key)

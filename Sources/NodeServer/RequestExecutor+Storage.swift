@@ -258,6 +258,23 @@ extension RequestExecutor {
         waiting.take(.write(token: waiting.token, .failed(failure)))
     }
 
+    /// Answers a read with an error in its turn: its pool shows nothing while the stream is behind.
+    @inline(never)
+    mutating func refuseBehind(
+        _ request: Request, key: Span<UInt8>, opaque: Span<UInt8>, _ output: borrowing OutputBuffer
+    ) {
+        let waiting = parkAnswered(
+            request, key: [UInt8](copying: key), hash(request, key), opaque: opaque, .other, output)
+        var reply = OutputBuffer(capacity: 256)
+        if request.form == .binary {
+            reply.appendBinaryStatus(.temporaryFailure, replyTo: request)
+        } else {
+            reply.append("SERVER_ERROR the stream is further behind than stream.lagBound\r\n")
+        }
+        waiting.endsGet = request.isClassicGet
+        waiting.reply = reply.withSpan { [UInt8](copying: $0) }
+    }
+
     /// Leaves a place for the reply of a request that is about to have its answer.
     @inline(never)
     private mutating func parkAnswered(

@@ -50,12 +50,16 @@ extension RequestExecutor {
         let keyBytes = parked.key
         let key = keyBytes.span
         guard let storage, let pool = storagePool(key) else { return nil }
-        return copy(key, parked.hash, behindItsTime: storage.pools.staleIfErrorSeconds(of: pool))
+        let seconds = storage.pools.staleIfErrorSeconds(of: pool)
+        let isBehind = stream?.showsStale(key) ?? false
+        guard seconds > 0 || isBehind, let (row, isLate) = copy(key, parked.hash, behindItsTime: seconds) else {
+            return nil
+        }
+        return (row, isLate || isBehind)
     }
 
     /// The cached copy of a key, and whether that is behind its time; nil where it is so by more than so many seconds.
     func copy(_ key: Span<UInt8>, _ hash: UInt64, behindItsTime seconds: UInt32) -> (row: StoredRow, isStale: Bool)? {
-        guard seconds > 0 else { return nil }
         let now = self.now
         let clock = node.clock
         return engine.withShard(hash) { shard in

@@ -169,7 +169,7 @@ extension RequestExecutor {
         let now = self.now
         let withValue = request.verb != .touch
         let keyLength = request.returnsKey ? key.count : 0
-        let follows = hides || (defers && mustFollow(hash))
+        let follows = standing == .hidden || (defers && mustFollow(hash))
         let lookup = engine.withShard(hash) { shard -> Lookup in
             guard !follows, var item = shard.findToRead(hash, key, now: now) else { return .miss }
             if item.isAbsent { return .absent }

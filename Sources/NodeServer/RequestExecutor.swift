@@ -27,8 +27,8 @@ struct RequestExecutor: ~Copyable {
     let ownership: NodeOwnership?
     /// Whether requests are looked at before they are executed: for a stream's sake, or the ring's.
     let isGuarded: Bool
-    /// Whether no copy of the request's key is shown: the stream does not vouch for it, whatever it brings meanwhile.
-    var hides = false
+    /// What the stream says of the copy of the request's key.
+    var standing = CopyStanding.vouched
     /// What this turn goes by, of who owns what.
     var turn = NodeOwnership.Turn()
     /// Whether the connection asked to be told where keys are that are others'.
@@ -129,6 +129,7 @@ struct RequestExecutor: ~Copyable {
         self.connection = connection
         self.defers = defers
         now = node.clock.second(reactor.nowNanoseconds)
+        standing = .vouched
         watched = node.watchers.topics
         countsPrefixes = node.prefixes.isOn
         node.flushIfDue(now: now)
@@ -164,19 +165,34 @@ struct RequestExecutor: ~Copyable {
         }
     }
 
-    /// Forgets the copy of the request's key if a stream does not vouch for it. False where the request may not be
-    /// executed: versions are those of the stream's source, and a client's would outlive its changes.
+    /// Whether a request may be executed, as far as a stream says: the copy of its key is forgotten before where it may
+    /// not be shown. False where the request was answered. What a replica region reads (`isMarked`) is never stale.
     @inline(never)
-    mutating func forgetDoubtful(_ request: Request, _ key: Span<UInt8>, _ output: inout OutputBuffer) -> Bool {
-        if request.form == .meta, request.options.contains(.setCAS) {
-            refuseVersion(request, &output)
-            return false
-        }
+    mutating func passesStream(
+        _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, isMarked: Bool, _ output: inout OutputBuffer
+    ) -> Bool {
+        standing = .vouched
         guard let stream, stream.isDoubtful, key.count > 0 else { return true }
-        hides = true
-        stream.distrust(key, hash(request, key), now: now)
-        return true
+        standing = stream.judge(key, hash(request, key), isRead: showsCopy(request), isMarked: isMarked, now: now)
+        guard standing == .refused else { return true }
+        refuseBehind(request, key: key, opaque: Self.opaque(of: request, in: input), output)
+        return false
     }
+
+    /// Whether a request is a read: behind a store, those that set an expiry are writes.
+    private func showsCopy(_ request: Request) -> Bool {
+        switch request.verb {
+        case .get, .gets, .metaDebug: true
+        case .gat, .gats: storage == nil
+        case .metaGet: storage == nil || !request.options.contains(.setTTL)
+        default: false
+        }
+    }
+
+    /// Whether a request may not be executed where a stream is followed: versions are those of the stream's source, and
+    /// a client's would outlive its changes.
+    @inline(__always)
+    func namesVersion(_ request: Request) -> Bool { request.form == .meta && request.options.contains(.setCAS) }
 
     @inline(never)
     private mutating func executeOther(
@@ -201,7 +217,11 @@ struct RequestExecutor: ~Copyable {
         _ request: Request, key: Span<UInt8>, _ input: Span<UInt8>, _ output: inout OutputBuffer
     ) {
         if tenant != nil, !allows(request, key: key, input, &output) { return }
-        if follows, !forgetDoubtful(request, key, &output) { return }
+        if follows {
+            if namesVersion(request) { return refuseVersion(request, &output) }
+            // No pool fails its reads here, whose errors wait for their turn: see NodeConfigurationDraft.
+            _ = passesStream(request, key: key, input, isMarked: false, &output)
+        }
         if executeData(request, key: key, input, &output) { return }
         count(.other)
         switch request.verb {

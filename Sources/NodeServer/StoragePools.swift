@@ -53,6 +53,12 @@ struct StoragePools: Sendable {
         return pools[pools.count - 1]
     }
 
+    /// What becomes of reads of a key past the stream's bound.
+    func lagPolicy(of key: Span<UInt8>) -> LagPolicy {
+        for rule in rules where Self.begins(key, with: rule.prefix) { return pools[rule.pool].lagPolicy }
+        return .revalidate
+    }
+
     /// The pool of a key, if it has storage; nil for a look-aside pool.
     func pool(of key: Span<UInt8>) -> Int? {
         for rule in rules where Self.begins(key, with: rule.prefix) {

@@ -239,6 +239,8 @@ package struct PoolSettings: Sendable, Equatable {
     package var hasStorage = true
     /// How much its requests matter when not all can be served; nil when nobody said.
     package var requestClass: RequestClass?
+    /// What becomes of its reads while the stream is further behind than its bound.
+    package var lagPolicy = LagPolicy.revalidate
     /// What the contract leaves to the pool.
     package var policy = StoragePoolPolicy()
 
@@ -247,4 +249,15 @@ package struct PoolSettings: Sendable, Equatable {
         self.name = name
         self.prefix = prefix
     }
+}
+
+/// What becomes of a pool's reads while the stream that a node follows is further behind than its bound:
+/// docs/contract.md, 14.
+package enum LagPolicy: String, Sendable, CaseIterable {
+    /// No copy is shown: the store answers, and without one it is a miss.
+    case revalidate
+    /// A copy is shown, as one that is stale.
+    case serveStale
+    /// They fail.
+    case fail
 }

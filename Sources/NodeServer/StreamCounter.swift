@@ -5,7 +5,7 @@ internal import Telemetry
 
 /// What a ``NodeStream`` counts. The cases' names are those that statistics and metrics show.
 enum StreamCounter: Int, CounterIndex {
-    case dropped, installed, kept, distrusted, swept, confirmed
+    case dropped, installed, kept, distrusted, swept, confirmed, stale, failed
 
     /// What metrics say of it.
     var help: String {
@@ -17,6 +17,8 @@ enum StreamCounter: Int, CounterIndex {
         case .swept: "Copies that quarantines removed."
         case .confirmed:
             "Reads of replica regions that the store answered, as these may know of more than copies here."
+        case .stale: "Reads of copies that were shown as stale, because the stream was behind."
+        case .failed: "Reads that failed because the stream was behind."
         }
     }
 }

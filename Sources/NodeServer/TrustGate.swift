@@ -30,4 +30,27 @@ final class TrustGate: Sendable {
         let trustedUntil = until.load(ordering: .acquiring)
         return mask.load(ordering: .acquiring) & slots == 0 && now < trustedUntil
     }
+
+    /// What becomes of a read of the slots of `slots` at `now`, in a pool of this policy. A quarantine hides copies
+    /// under every policy: it is not for how far the stream is behind.
+    func standing(of slots: UInt64, at now: UInt64, _ policy: LagPolicy) -> CopyStanding {
+        let isBehind = now >= until.load(ordering: .acquiring)
+        let isQuarantined = mask.load(ordering: .acquiring) & slots != 0
+        if isBehind, policy == .fail { return .refused }
+        if isQuarantined { return .hidden }
+        if !isBehind { return .vouched }
+        return policy == .serveStale ? .stale : .hidden
+    }
+}
+
+/// What a followed stream says of the copy of a request's key.
+enum CopyStanding: UInt8 {
+    /// It may be shown.
+    case vouched
+    /// It may be shown as one that is stale.
+    case stale
+    /// It may not be shown, whatever the stream brings meanwhile.
+    case hidden
+    /// The request is to fail.
+    case refused
 }

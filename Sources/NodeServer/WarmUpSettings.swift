@@ -71,6 +71,22 @@ package struct WarmUpSettings: Sendable, Equatable {
         }
     }
 
+    /// How long before it was read a key may have been deleted at the node and yet be there elsewhere: the longest that
+    /// a write takes through a router, by far, and for as long as others show what they have not been told of, which
+    /// is 0 where no stream is followed.
+    static func graceNanoseconds(lagNanoseconds: UInt64) -> UInt64 { max(5_000_000_000, lagNanoseconds) }
+
+    /// A node that follows a stream fetches nothing before its grace is over.
+    func check(_ regions: RegionSettings, _ problems: inout [String]) {
+        guard hash != nil, regions.isOn else { return }
+        let grace = Self.graceNanoseconds(lagNanoseconds: regions.lagBoundNanoseconds)
+        guard UInt64(timeoutSeconds) * 1_000_000_000 <= grace else { return }
+        problems.append(
+            "warmUp.timeout: \(timeoutSeconds)s; nothing would be fetched before it, as a node that follows a stream "
+                + "begins \(spell(duration: grace)) behind joining it (stream.lagBound, 5s at least): expected more "
+                + "than that")
+    }
+
     /// Spreads keys over members; nil where the hash cannot.
     func place(_ members: [RingMember]) -> ServerSelector? {
         guard let hash else { return nil }

@@ -47,10 +47,12 @@ package final class StreamPlaces: Sendable {
     /// Nothing was told yet.
     package init() {}
 
-    /// Records up to a position are about to act, or were passed over.
-    package func tell(_ position: StreamPosition) {
-        let places = Self.places(position)
-        state.withLock { $0.told = places }
+    /// Records up to a position are about to act, or were passed over. Of the slots of `ahead` more has acted than
+    /// that, or is about to: they have no place.
+    package func tell(_ position: StreamPosition, ahead: UInt64 = 0) {
+        var places = Self.places(position)
+        for slot in StreamSlots.each(ahead) { places[slot] = nil }
+        state.withLock { [places] in $0.told = places }
     }
 
     /// The same of one slot; nil where its place is not known.

@@ -13,6 +13,21 @@ package enum StreamSlots {
 
     /// The mask of one slot.
     package static func mask(_ slot: Int) -> UInt64 { 1 << UInt64(slot) }
+
+    /// The slots of a mask, lowest first. Allocates nothing.
+    package static func each(_ mask: UInt64) -> Members { Members(rest: mask) }
+
+    /// Slots of a mask that are still to come.
+    package struct Members: Sequence, IteratorProtocol, Sendable {
+        fileprivate var rest: UInt64
+
+        /// The next of them.
+        package mutating func next() -> Int? {
+            guard rest != 0 else { return nil }
+            defer { rest &= rest &- 1 }
+            return rest.trailingZeroBitCount
+        }
+    }
 }
 
 /// How far a stream was followed, or goes: for each slot of one epoch of one source, the last sequence number.

@@ -24,9 +24,12 @@ final class HomeClerk: Sendable {
         var waiting: ArraySlice<HomeErrand> = []
         var answers: [(errand: HomeErrand, answer: HomeAnswer)] = []
         var isBusy = false
+        var isStopped = false
+        var thread: Thread?
     }
 
     private let state = Guarded(State())
+    private let parking = Parking()
     private let limit: Int
 
     /// One for whom up to `limit` errands wait.
@@ -38,7 +41,7 @@ final class HomeClerk: Sendable {
         _ errand: HomeErrand, _ keeper: any HomeKeeper, ready: @escaping @Sendable () -> Void
     ) -> String? {
         let (isTaken, isFirst) = state.withLock { state in
-            guard state.waiting.count < limit else { return (false, false) }
+            guard !state.isStopped, state.waiting.count < limit else { return (false, false) }
             state.waiting.append(errand)
             defer { state.isBusy = true }
             return (true, !state.isBusy)
@@ -46,7 +49,8 @@ final class HomeClerk: Sendable {
         guard isTaken else { return "too much is asked of this node at once" }
         guard isFirst else { return nil }
         do throws(SystemError) {
-            _ = try Thread(name: "martlet-errand") { [self] in run(keeper, ready) }
+            let thread = try Thread(name: "martlet-errand") { [self] in run(keeper, ready) }
+            state.withLock { $0.thread = thread }
             return nil
         } catch {
             // Nobody else gives it anything to do meanwhile: those are of one thread.
@@ -63,12 +67,33 @@ final class HomeClerk: Sendable {
         }
     }
 
+    /// Drops what waits, and waits for what is under way, for so many milliseconds at most. Whether that has ended.
+    /// Blocks. Nothing is taken from now on.
+    func stop(milliseconds: UInt64) -> Bool {
+        state.withLock { ($0.waiting, $0.isStopped) = ([], true) }
+        let end = Clock.monotonicNanoseconds() &+ milliseconds * 1_000_000
+        while true {
+            let ticket = parking.ticket
+            let now = Clock.monotonicNanoseconds()
+            if !state.withLock({ $0.isBusy }) { break }
+            guard now < end else { return false }
+            parking.wait(ticket, timeoutNanoseconds: end - now)
+        }
+        // It has nothing to do any more but to end.
+        state.withLock { state in
+            defer { state.thread = nil }
+            return state.thread
+        }?.join()
+        return true
+    }
+
     private func run(_ keeper: any HomeKeeper, _ ready: () -> Void) {
         while let errand = next() {
             let answer = Self.answer(errand, keeper)
             state.withLock { $0.answers.append((errand, answer)) }
             ready()
         }
+        parking.announce()
     }
 
     private func next() -> HomeErrand? {

@@ -93,6 +93,9 @@ package struct StreamDirectConfiguration: Sendable, Equatable {
     package var consumersMax = 1024
     /// What other regions want of this one's database, at most at once.
     package var errandsMax = 16
+    /// How long the end of the node waits for what is under way of it, in milliseconds: longer than a database is given
+    /// for a statement.
+    package var errandEndMilliseconds: UInt64 = 5_000
     /// Bytes that are sent to one consumer before the others have their turn.
     package var turnBytes = 512 << 10
     /// How long one consumer may hold the others up, in nanoseconds.
@@ -103,6 +106,9 @@ package struct StreamDirectConfiguration: Sendable, Equatable {
     package var lastRetryNanoseconds: UInt64 = 1_000_000_000
     /// How long connecting may take, and a source may say nothing, in nanoseconds.
     package var silenceNanoseconds: UInt64 = 3_000_000_000
+    /// How long a consumer waits for whether another one of its name is still there, in nanoseconds: longer than two
+    /// probes of that one, and shorter than ``silenceNanoseconds``.
+    package var contestNanoseconds: UInt64 = 2_500_000_000
     /// By how much the clocks of the source and of this node may differ, in milliseconds: versions and times to live
     /// are read from both.
     package var skewMaxMilliseconds: Int64 = 500

@@ -250,10 +250,10 @@ extension StreamHandler {
     ) {
         guard var follower = link?.follower else { return }
         var actions: [FollowerAction] = []
-        let before = (follower.reached, follower.position)
+        let before = (follower.reached, follower.ahead, follower.position)
         event(&follower, &actions)
         link?.follower = follower
-        announce(follower, before.0)
+        announce(follower, before.0, before.1)
         for action in actions {
             switch action {
             case .grant(let bytes): send(.grant(bytes), &output)
@@ -268,12 +268,13 @@ extension StreamHandler {
             case .apply, .quarantine, .proved, .doubt: perform(action)
             }
         }
-        conclude(follower, before.1)
+        conclude(follower, before.2)
     }
 
     /// Says how far records are about to act, where that is not as it was.
-    private func announce(_ follower: StreamFollower, _ before: StreamPosition?) {
-        if let reached = follower.reached, reached != before { shared.consumer?.reaching(reached) }
+    private func announce(_ follower: StreamFollower, _ before: StreamPosition?, _ ahead: UInt64) {
+        guard let reached = follower.reached, reached != before || follower.ahead != ahead else { return }
+        shared.consumer?.reaching(reached, ahead: follower.ahead)
     }
 
     /// Says how far they have acted.
@@ -405,10 +406,10 @@ extension StreamHandler {
     ) {
         guard var follower = local?.follower else { return }
         var actions: [FollowerAction] = []
-        let before = (follower.reached, follower.position)
+        let before = (follower.reached, follower.ahead, follower.position)
         event(&follower, &actions)
         local?.follower = follower
-        announce(follower, before.0)
+        announce(follower, before.0, before.1)
         for action in actions {
             switch action {
             case .grant(let bytes): local?.pump.feed.grant(bytes)
@@ -418,6 +419,6 @@ extension StreamHandler {
             case .apply, .quarantine, .proved, .doubt: perform(action)
             }
         }
-        conclude(follower, before.1)
+        conclude(follower, before.2)
     }
 }

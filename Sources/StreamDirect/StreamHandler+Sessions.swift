@@ -19,14 +19,28 @@ struct StreamSession {
     var pump: FeedPump?
     /// The source's ticket that the welcome waits for: the consumer is ahead of what we know. Nil when it does not.
     var ticket: UInt64?
-    /// What answered probes covered, oldest first, until the consumer says that the answers have come.
-    var answered: [(number: UInt64, sequences: [Int64])] = []
+    /// Who follows by the same name, while it is not known whether that one is still there; nil where none does.
+    var contest: NameContest?
+    /// What answered probes covered, and when they were answered, oldest first, until the consumer says that the
+    /// answers have come.
+    var answered: [(number: UInt64, sequences: [Int64], sent: UInt64)] = []
     var sentBytes: UInt64 = 0
     /// Bytes that all of it took on the wire, frames and packing included.
     var wireBytes: UInt64 = 0
     var sentRecords: UInt64 = 0
     /// The region of one who only asks which region is home; nil for those who follow.
     var asker: String?
+}
+
+/// A consumer that came by the name of one who follows already: a node that comes again, whose connection we do not
+/// know to be lost, or another one that was given the same name.
+struct NameContest {
+    /// The connection of who was first.
+    let first: ConnectionID
+    /// When the other came, in monotonic nanoseconds.
+    let since: UInt64
+    /// Whether the first has shown that it is still there: it has had an answer that went out since.
+    var isLost = false
 }
 
 /// Those who follow us.
@@ -54,20 +68,67 @@ extension StreamHandler {
     }
 
     private func welcome(_ hello: StreamHello, _ connection: inout Connection, _ output: inout OutputBuffer) {
-        if let reason = objection(hello, connection) {
-            refused += 1
-            log("stream: a consumer is refused", reason, connection)
-            send(.refused(reason), &output)
-            return connection.closeAfterFlush()
-        }
-        guard let source = shared.source, let last = source.position else { return connection.closeNow() }
+        if let reason = objection(hello, connection) { return refuse(reason, &connection, &output) }
+        guard let source = shared.source else { return connection.closeNow() }
         sessions[connection.slot]?.hello = hello
+        if let first = namesake(hello, connection.id) {
+            sessions[connection.slot]?.contest = NameContest(first: first, since: reactor.nowNanoseconds)
+        } else {
+            admit(hello, source, &connection, &output)
+        }
+    }
+
+    private func admit(
+        _ hello: StreamHello, _ source: any ChangeSource, _ connection: inout Connection, _ output: inout OutputBuffer
+    ) {
+        guard let last = source.position else { return connection.closeNow() }
         if let wanted = hello.position, wanted.isAhead(of: last) {
             // It comes from another node of our region, and we may be a little behind that one.
             sessions[connection.slot]?.ticket = source.beginProof()
             nextPump = 1
         } else {
             begin(hello, source, &connection, &output)
+        }
+    }
+
+    private func refuse(_ reason: String, _ connection: inout Connection, _ output: inout OutputBuffer) {
+        refused += 1
+        log("stream: a consumer is refused", reason, connection)
+        send(.refused(reason), &output)
+        connection.closeAfterFlush()
+    }
+
+    /// The connection of another consumer of this name, if that has said something lately.
+    private func namesake(_ hello: StreamHello, _ own: ConnectionID) -> ConnectionID? {
+        guard !hello.name.isEmpty else { return nil }
+        let other = sessions.values.first { session in
+            session.id != own && session.pump != nil && session.hello?.name == hello.name
+                && session.hello?.region == hello.region
+                && reactor.nowNanoseconds < session.lastInput &+ configuration.contestNanoseconds
+        }
+        return other?.id
+    }
+
+    /// Refuses those whose name is another's who is still there, and lets those in whose is not.
+    func settleContests(_ loop: inout ReactorLoop) {
+        for (slot, session) in sessions {
+            guard let contest = session.contest, let hello = session.hello else { continue }
+            let isOver = reactor.nowNanoseconds >= contest.since &+ configuration.contestNanoseconds
+            guard contest.isLost || isOver || !sessions.values.contains(where: { $0.id == contest.first }) else {
+                continue
+            }
+            sessions[slot]?.contest = nil
+            loop.withConnection(session.id) { connection, output in
+                if contest.isLost {
+                    refuse(
+                        "another node follows as \(hello.region)/\(hello.name); stream.name is each node's own",
+                        &connection, &output)
+                } else if let source = shared.source {
+                    admit(hello, source, &connection, &output)
+                } else {
+                    connection.closeNow()
+                }
+            }
         }
     }
 
@@ -100,6 +161,12 @@ extension StreamHandler {
             let place = session.answered.lastIndex(where: { $0.number == number })
         else { return }
         keep(session.answered[place].sequences, for: hello)
+        for (other, contender) in sessions {
+            guard let contest = contender.contest, contest.first == session.id,
+                session.answered[place].sent > contest.since
+            else { continue }
+            sessions[other]?.contest?.isLost = true
+        }
         sessions[slot]?.answered.removeFirst(place + 1)
     }
 
@@ -139,8 +206,9 @@ extension StreamHandler {
 
     /// Sends every consumer what it may have.
     func pumpSessions(_ loop: inout ReactorLoop) {
+        settleContests(&loop)
         guard let source = shared.source else { return }
-        for (slot, session) in sessions where session.hello != nil {
+        for (slot, session) in sessions where session.hello != nil && session.contest == nil {
             loop.withConnection(session.id) { connection, output in
                 guard connection.pendingOutput == 0 else { return }
                 if let ticket = session.ticket, let hello = session.hello, source.proof(ticket) != nil {
@@ -184,7 +252,7 @@ extension StreamHandler {
                 let time = isTold ? Int64(Clock.realtimeNanoseconds() / 1_000_000) : nil
                 let epoch = pump.feed.sent.epoch
                 send(.complete(number, epoch: epoch, sequences: sequences, milliseconds: time), &output)
-                session.answered.append((number, sequences))
+                session.answered.append((number, sequences, reactor.nowNanoseconds))
                 if session.answered.count > configuration.stream.probesMax { session.answered.removeFirst() }
             }
             if hasMore { nextPump = 1 }

@@ -148,6 +148,7 @@ final class StreamHandler: ReactorHandler {
     func tick(_ loop: inout ReactorLoop, now: UInt64) {
         linkTick(&loop, now: now)
         localTick()
+        settleContests(&loop)
         let silence = configuration.silenceNanoseconds
         // Consumers ask each second: who says nothing for long is gone, and comes again if it is not.
         for session in sessions.values

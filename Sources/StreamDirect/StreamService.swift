@@ -90,11 +90,15 @@ package final class StreamService: StreamRepairer {
         do throws(SystemError) { try group.start() } catch { throw StreamStartError(description: "stream: \(error)") }
     }
 
-    /// Ends the service. Blocks until its thread has ended.
+    /// Ends the service. Blocks until its threads have ended; what other regions want of a database that does not
+    /// answer is left to end with the process.
     package func stop() {
         shared.source?.tail.setWake(nil)
         group.stop(.immediate)
         group.join()
+        if !shared.clerk.stop(milliseconds: shared.configuration.errandEndMilliseconds) {
+            shared.log?.warning("stream: the database does not answer what another region wants of it")
+        }
     }
 
     /// Reads certificates and revocation lists again; connections go on with the old certificates, but for those of

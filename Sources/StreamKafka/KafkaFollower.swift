@@ -236,7 +236,7 @@ final class KafkaInlet {
             default: break
             }
         }
-        for slot in 0..<StreamSlots.count where moved & StreamSlots.mask(slot) != 0 {
+        for slot in StreamSlots.each(moved) {
             owner.consumer.reaching(core.place(slot), slot: slot)
         }
         for action in actions {

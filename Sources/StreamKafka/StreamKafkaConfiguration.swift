@@ -47,6 +47,9 @@ package struct StreamKafkaConfiguration: Sendable, Equatable {
     package var security = Security.plaintext
     /// Authorities that brokers' certificates may come from, PEM; nil for the system's.
     package var authorityPath: String?
+    /// Lists of brokers' certificates that are revoked, PEM; nil where nobody looks. The library looks the broker's own
+    /// certificate up, and reads the file when it is made.
+    package var revocationPath: String?
     /// Our certificate, PEM; nil where brokers ask for none.
     package var certificatePath: String?
     /// Its key, PEM.
@@ -114,6 +117,7 @@ package struct StreamKafkaConfiguration: Sendable, Equatable {
         ]
         if security.isEncrypted {
             if let authorityPath { list.append(("ssl.ca.location", authorityPath)) }
+            if let revocationPath { list.append(("ssl.crl.location", revocationPath)) }
             if let certificatePath {
                 list.append(("ssl.certificate.location", certificatePath))
                 list.append(("ssl.key.location", keyPath ?? certificatePath))

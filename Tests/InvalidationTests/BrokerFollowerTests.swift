@@ -99,8 +99,20 @@ struct BrokerFollowerTests {
         #expect(bed.follower.place(3) == nil)
         _ = bed.beat(16)
         #expect(bed.follower.place(3) == StreamPlace(source: "s", epoch: 1, sequence: 16))
-        for sequence in [17, 18, 20] as [Int64] { _ = bed.receive(Bed.record(sequence)) }
+        for sequence in [17, 18] as [Int64] { _ = bed.receive(Bed.record(sequence)) }
         #expect(bed.follower.place(3) == StreamPlace(source: "s", epoch: 1, sequence: 18))
+        // Beyond a gap it acts, and no place shows that.
+        _ = bed.receive(Bed.record(20))
+        #expect(bed.follower.place(3) == nil)
+        _ = bed.receive(Bed.record(19))
+        #expect(bed.follower.place(3) == nil)
+        _ = bed.receive(Bed.record(20))
+        #expect(bed.follower.place(3) == StreamPlace(source: "s", epoch: 1, sequence: 20))
+        _ = bed.receive(Bed.record(22))
+        bed.now += 3_000_000_000
+        let givenUp = bed.step { [now = bed.now] in $0.tick(at: now, into: &$1) }
+        #expect(givenUp == [.quarantine(StreamSlots.mask(3))])
+        #expect(bed.follower.place(3) == StreamPlace(source: "s", epoch: 1, sequence: 22))
         _ = bed.receive(Bed.record(1, epoch: 2))
         #expect(bed.follower.place(3) == StreamPlace(source: "s", epoch: 2, sequence: 1))
         #expect(bed.follower.place(4) == nil)

@@ -82,6 +82,46 @@ struct FollowerTests {
         #expect(bed.follower.reached == bed.follower.position && bed.follower.position?.sequences[3] == 7)
     }
 
+    /// Whoever reads at home names no place of a slot in which more has acted than that shows.
+    @Test func aSlotIsAheadUntilItsPlaceShowsWhatActedBeyondAGap() {
+        var bed = Bed()
+        _ = bed.welcome(Bed.position(4))
+        _ = bed.receive(Bed.record(5))
+        #expect(bed.follower.ahead == 0)
+        _ = bed.receive(Bed.record(8))
+        #expect(bed.follower.ahead == StreamSlots.mask(3) && bed.follower.reached?.sequences[3] == 5)
+        // A connection that is lost takes nothing back.
+        bed.follower.disconnected()
+        var kept = Bed.position(4)
+        kept.sequences[3] = 5
+        _ = bed.welcome(kept)
+        for sequence in Int64(6)...7 { _ = bed.receive(Bed.record(sequence)) }
+        #expect(bed.follower.missingSlots == 0 && bed.follower.ahead == StreamSlots.mask(3))
+        _ = bed.receive(Bed.record(8))
+        #expect(bed.follower.ahead == 0)
+        // Nor does a record that is on its way while others come again.
+        _ = bed.step { follower, _, actions in follower.replay(StreamSlots.mask(3), into: &actions) }
+        _ = bed.receive(Bed.record(9))
+        #expect(bed.follower.ahead == 0 && bed.follower.reached?.sequences[3] == 9)
+    }
+
+    @Test(arguments: ["late", "lost", "skipped", "epoch"])
+    func aSlotThatIsGivenUpIsNotAhead(_ how: String) {
+        var bed = Bed()
+        _ = bed.welcome(Bed.position())
+        _ = bed.receive(Bed.record(4))
+        #expect(bed.follower.ahead == StreamSlots.mask(3))
+        switch how {
+        case "late":
+            bed.now += 3_000_000_000
+            _ = bed.step { $0.tick(at: $1, into: &$2) }
+        case "lost": _ = bed.step { follower, _, actions in follower.lost(3, through: 4, into: &actions) }
+        case "skipped": _ = bed.step { follower, _, actions in follower.skip(StreamSlots.mask(3), into: &actions) }
+        default: _ = bed.welcome(Bed.position(0, epoch: 2))
+        }
+        #expect(bed.follower.ahead == 0)
+    }
+
     @Test func aSlotThatIsSkippedIsGivenUpAndGoesOn() {
         var bed = Bed()
         _ = bed.welcome(Bed.position())

@@ -18,6 +18,18 @@ import Testing
         #expect(!gate.isDoubtful(at: 99) && gate.isDoubtful(at: 100))
     }
 
+    @Test(arguments: LagPolicy.allCases) func aPoolSaysWhatBecomesOfReadsPastTheBound(_ policy: LagPolicy) {
+        let gate = TrustGate()
+        let behind: [LagPolicy: CopyStanding] = [.revalidate: .hidden, .serveStale: .stale, .fail: .refused]
+        gate.publish(quarantined: 0b10, trustedUntil: 100)
+        #expect(gate.standing(of: 0b01, at: 99, policy) == .vouched)
+        #expect(gate.standing(of: 0b01, at: 100, policy) == behind[policy])
+        #expect(gate.standing(of: 0b10, at: 99, policy) == .hidden, "a quarantine is not for how far it is behind")
+        #expect(gate.standing(of: 0b10, at: 100, policy) == (policy == .fail ? .refused : .hidden))
+        let anew = TrustGate().standing(of: 0b01, at: 0, policy)
+        #expect(anew == (policy == .fail ? .refused : .hidden), "before the stream was joined nothing is shown")
+    }
+
     /// A proof that comes behind a quarantine is never seen without it, wherever the reader pauses.
     @Test func noReaderSeesAProofWithoutTheQuarantineBeforeIt() throws {
         let gate = TrustGate()

@@ -1,6 +1,7 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
+import Hosting
 import Memory
 import Platform
 import Testing
@@ -17,6 +18,34 @@ struct WarmUpTests {
     func aLineOfADumpNamesAKey(_ line: String, _ key: String, _ expiry: Int64, _ size: Int) throws {
         let found = try #require(PeerShare.entry(Array(line.utf8)))
         #expect(found.0.key == Array(key.utf8) && found.0.expiry == expiry && found.size == size)
+    }
+
+    private func problems(_ settings: String) -> String {
+        let text = "members: [\"127.0.0.1:1\"]\nregister: {address: \"127.0.0.1:1\"}\n" + settings
+        let line = NodeCommandLine(
+            program: "memcached", arguments: ["--config", "node.yaml"], environment: [:]
+        ) { _ in .success(Array(text.utf8)) }
+        do throws(StartRefusal) {
+            _ = try line.configuration()
+            return ""
+        } catch { return error.errors }
+    }
+
+    /// It would come up with nothing, whatever others have.
+    @Test(arguments: [
+        ("5s", "5s", true), ("10s", "9s", true), ("10s", "11s", false), ("1s", "5s", true), ("1s", "6s", false),
+    ])
+    func aNodeOfARegionIsGivenTimeToFetch(_ bound: String, _ timeout: String, _ isRefused: Bool) {
+        let region = "region: west\nregions: [{name: east, role: home, stream: \"127.0.0.1:2\"}, {name: west}]\n"
+        let settings = "warmUp: {hash: multiProbe, timeout: \(timeout)}\nstream: {lagBound: \(bound)}\n"
+        let found = problems(region + settings)
+        let begins = bound == "10s" ? "10s" : "5s"
+        #expect(
+            found.contains("warmUp.timeout: \(timeout); nothing would be fetched before it, as") == isRefused,
+            "\(found)")
+        #expect(found.contains("begins \(begins) behind joining it (stream.lagBound") == isRefused)
+        #expect(isRefused || found.isEmpty, "\(found)")
+        #expect(problems("warmUp: {hash: multiProbe, timeout: \(timeout)}\n").isEmpty, "there is no stream to join")
     }
 
     @Test(arguments: ["BUSY currently processing crawler request", "ERROR", "key=a", "exp=1", "key=%2 exp=1", ""])

@@ -46,6 +46,9 @@ import Testing
         places.tell(StreamPlace(source: "t", epoch: 4, sequence: 1), slot: 3)
         #expect(places.told(of: key(3).span) == StreamPlace(source: "t", epoch: 4, sequence: 1))
         #expect(places.told(of: key(4).span) == StreamPlace(source: "s", epoch: 1, sequence: 14))
+        places.tell(position(20), ahead: StreamSlots.mask(4) | StreamSlots.mask(63))
+        #expect(places.told(of: key(3).span)?.sequence == 23 && places.told(of: key(4).span) == nil)
+        #expect(places.told(of: key(63).span) == nil)
         places.tell(nil, slot: 3)
         #expect(places.told(of: key(3).span) == nil)
     }

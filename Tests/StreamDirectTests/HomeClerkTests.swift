@@ -82,6 +82,25 @@ struct HomeClerkTests {
         #expect(answers(clerk, 1) == [.refused("no")])
     }
 
+    @Test func theEndWaitsForWhatIsUnderWayAndDropsTheRest() throws {
+        let (clerk, keeper) = (HomeClerk(limit: 3), SlowKeeper())
+        for wish in [errand(.fence), errand(.claim)] { #expect(clerk.take(wish, keeper, ready: {}) == nil) }
+        Thread.sleep(microseconds: 100_000)
+        // A database that does not answer is not waited for longer than that.
+        let begun = Clock.monotonicNanoseconds()
+        #expect(!clerk.stop(milliseconds: 100))
+        #expect(Clock.monotonicNanoseconds() - begun < 2_000_000_000)
+        #expect(clerk.take(errand(.release), keeper, ready: {}) != nil, "nothing is taken behind the end")
+        let opener = try Thread(name: "opener") {
+            Thread.sleep(microseconds: 100_000)
+            keeper.open()
+        }
+        #expect(clerk.stop(milliseconds: 10_000))
+        opener.join()
+        #expect(keeper.wishes == [.fence], "what waited was dropped, and what was under way has ended")
+        #expect(clerk.stop(milliseconds: 0), "there is nothing to end any more")
+    }
+
     @Test func noMoreWaitThanTheLimit() {
         let (clerk, keeper) = (HomeClerk(limit: 2), SlowKeeper())
         var refused = 0

@@ -153,6 +153,11 @@ limits:
 {{- if ne .Values.tls.verify "none" -}}
 {{- $_ := set $tls "verify" .Values.tls.verify -}}
 {{- $_ := set $tls "ca" "/etc/martlet/tls/ca.crt" -}}
+{{- with .Values.tls.crl -}}
+{{- if .existingConfigMap -}}{{- $_ := set $tls "crl" (printf "/etc/martlet/tls-crl/%s" .key) -}}{{- end -}}
+{{- end -}}
+{{- else if and .Values.tls.crl.existingConfigMap (not .Values.router.enabled) -}}
+{{- fail "tls.crl: tls.verify is none, and nobody's certificate is looked at" -}}
 {{- end -}}
 {{- $_ := set $config "tls" $tls -}}
 {{- end -}}
@@ -174,4 +179,23 @@ limits:
 {{- $_ := set $config "tracing" $tracing -}}
 {{- end -}}
 {{- toYaml $config -}}
+{{- end -}}
+
+{{/* ConfigMaps with revocation lists that nodes read, by the names of their volumes. */}}
+{{- define "martlet.node.lists" -}}
+{{- if and .Values.tls.enabled (ne .Values.tls.verify "none") -}}
+{{- with .Values.tls.crl.existingConfigMap }}
+tls-crl: {{ . }}
+{{- end }}
+{{- end }}
+{{- if .Values.regions.name }}
+{{- with .Values.regions.tls.crl.existingConfigMap }}
+stream-crl: {{ . }}
+{{- end }}
+{{- if include "martlet.kafka.used" . }}
+{{- with .Values.regions.kafka.tls.crl.existingConfigMap }}
+kafka-crl: {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end -}}

@@ -123,6 +123,9 @@
 {{- $_ := set $stream "certificate" "/etc/martlet/stream/tls.crt" -}}
 {{- $_ := set $stream "key" "/etc/martlet/stream/tls.key" -}}
 {{- $_ := set $stream "ca" "/etc/martlet/stream/ca.crt" -}}
+{{- with $regions.tls.crl -}}
+{{- if .existingConfigMap -}}{{- $_ := set $stream "crl" (printf "/etc/martlet/stream-crl/%s" .key) -}}{{- end -}}
+{{- end -}}
 {{- $isFollowed := include "martlet.region.followed" $top -}}
 {{- if $isFollowed -}}
 {{- $_ := set $stream "listen" (include "martlet.address" (list $top.Values.node.bindAddress 11212)) -}}
@@ -157,6 +160,12 @@
 {{- $_ := set $settings "certificate" (printf "%s/tls.crt" $place) -}}
 {{- $_ := set $settings "key" (printf "%s/tls.key" $place) -}}
 {{- end -}}
+{{- end -}}
+{{- if $kafka.tls.crl.existingConfigMap -}}
+{{- if not (hasSuffix "ssl" $kafka.security) -}}
+{{- fail (printf "regions.kafka.tls.crl: regions.kafka.security is %s, and brokers show no certificate" $kafka.security) -}}
+{{- end -}}
+{{- $_ := set $settings "crl" (printf "/etc/martlet/kafka-crl/%s" $kafka.tls.crl.key) -}}
 {{- end -}}
 {{- if hasPrefix "sasl" $kafka.security -}}
 {{- $_ := set $settings "mechanism" $kafka.login.mechanism -}}

@@ -76,12 +76,18 @@ limits:
 {{- $place := "/etc/martlet/tls" -}}
 {{- $client := dict "enabled" true "certificate" (printf "%s/tls.crt" $place) "key" (printf "%s/tls.key" $place) -}}
 {{- $_ := set $client "ca" (printf "%s/ca.crt" $place) -}}
+{{- $crl := "" -}}
+{{- with .Values.tls.crl -}}
+{{- if .existingConfigMap -}}{{- $crl = printf "/etc/martlet/tls-crl/%s" .key -}}{{- end -}}
+{{- end -}}
+{{- if $crl -}}{{- $_ := set $client "crl" $crl -}}{{- end -}}
 {{- $_ := set $upstream "tls" $client -}}
 {{- $tls := dict "enabled" true "certificate" (printf "%s/tls.crt" $place) "key" (printf "%s/tls.key" $place) -}}
 {{- $_ := set $tls "minVersion" .Values.tls.minVersion -}}
 {{- if ne .Values.tls.verify "none" -}}
 {{- $_ := set $tls "verify" .Values.tls.verify -}}
 {{- $_ := set $tls "ca" (printf "%s/ca.crt" $place) -}}
+{{- if $crl -}}{{- $_ := set $tls "crl" $crl -}}{{- end -}}
 {{- end -}}
 {{- $_ := set $config "tls" $tls -}}
 {{- end -}}

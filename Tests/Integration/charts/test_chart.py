@@ -59,6 +59,7 @@ def test_what_is_kept_is_what_is_rendered(what):
     ({"node": {"extraArgs": ["-d"]}}, "/node/extraArgs"),
     ({"node": {"podDisruptionBudget": {"maxUnavailable": "some"}}}, "maxUnavailable"),
     ({"node": {"pools": [{"name": "p"}]}}, "prefix"),
+    ({"node": {"pools": [{"prefix": "p", "lagPolicy": "serve"}]}}, "lagPolicy"),
     ({"storage": {"backend": "mysql"}}, "/storage/backend"),
     ({"storage": {"backend": "rocksdb"}}, "/node/replicas"),
     ({"storage": {"backend": "rocksdb"}, "node": {"replicas": 2}}, "/node/replicas"),
@@ -73,6 +74,9 @@ def test_what_is_kept_is_what_is_rendered(what):
     ({"storage": {"url": "postgresql://u:p@h/d"}}, "url"),
     ({"tls": {"enabled": True}}, "existingSecret"),
     ({"tls": {"minVersion": "1.0"}}, "minVersion"),
+    ({"tls": {"crl": {"existingConfigMap": "a b"}}}, "existingConfigMap"),
+    ({"regions": {"tls": {"crl": {"key": ""}}}}, "key"),
+    ({"regions": {"kafka": {"tls": {"crl": {"existingSecret": "s"}}}}}, "existingSecret"),
     ({"tls": {"enabled": True, "certManager": {"enabled": True}}}, "issuerRef"),
     ({"image": {"digest": "sha256:short"}}, "digest"),
     ({"router": {"kind": "StatefulSet"}}, "/router/kind"),
@@ -298,7 +302,7 @@ def test_values_of_an_earlier_release_can_be_reused(kept, tmp_path):
     chart = tmp_path / "martlet"
     shutil.copytree(CHART, chart)
     (chart / "values.yaml").write_text(kept)
-    for case in ("cache", "debezium", "kafka-home", "region-me-south", "region-us-west", "router-daemonset"):
+    for case in ("cache", "debezium", "kafka-home", "region-me-south", "region-us-west", "revoked", "router-daemonset"):
         with helm.Chart.load(str(chart)) as old, helm.Chart.load(str(CHART)) as new:
             assert old.render(values(case), name="cache", namespace="prod") == new.render(values(case), name="cache", namespace="prod")
 
@@ -325,6 +329,43 @@ def test_certificates_for_brokers_are_set_where_they_are_asked_over_tls():
         kafka = yaml.safe_load(text)["stream"]["kafka"]
         assert {"ca", "certificate", "key"} & set(kafka) == ({"ca", "certificate", "key"} if has else set())
         assert kafka["registryCa"] == "/etc/martlet/kafka/ca.crt"
+
+
+def test_revocation_lists_are_read_where_they_are_mounted():
+    def settings(found, name):
+        [text] = [one["data"][name] for one in of_kind(found, "ConfigMap") if name in one.get("data", {})]
+        return yaml.safe_load(text)
+
+    def mounts(found, name):
+        [spec] = [spec for pod, _, spec in pods(found) if pod == name]
+        volumes = {one["name"]: one["configMap"]["name"] for one in spec["volumes"] if one["name"].endswith("-crl")}
+        places = {one["name"]: one["mountPath"] for one in spec["containers"][0]["volumeMounts"] if one["name"] in volumes}
+        assert places == {name: f"/etc/martlet/{name}" for name in volumes}
+        return volumes
+
+    found = objects("revoked")
+    assert mounts(found, "cache-martlet") == {
+        "kafka-crl": "kafka-revoked", "stream-crl": "regions-revoked", "tls-crl": "clients-revoked"}
+    stream = settings(found, "node.yaml")["stream"]
+    assert (stream["crl"], stream["kafka"]["crl"]) == ("/etc/martlet/stream-crl/lists.pem", "/etc/martlet/kafka-crl/crl.pem")
+    assert mounts(found, "cache-martlet-router") == {"tls-crl": "clients-revoked"}
+    for name in ("node.yaml", "router.yaml"):
+        assert settings(found, name)["tls"]["crl"] == "/etc/martlet/tls-crl/crl.pem"
+    assert settings(found, "router.yaml")["upstream"]["tls"]["crl"] == "/etc/martlet/tls-crl/crl.pem"
+    # Where clients show no certificate, a router still looks its servers up.
+    found = rendered(merge(values("revoked"), {"tls": {"verify": "none"}}))
+    assert "crl" not in settings(found, "node.yaml")["tls"] and "tls-crl" not in mounts(found, "cache-martlet")
+    assert "crl" not in settings(found, "router.yaml")["tls"] and "crl" in settings(found, "router.yaml")["upstream"]["tls"]
+    assert "crl" not in json.dumps(objects("region-us-west"))
+
+
+@pytest.mark.parametrize(("case", "change", "complaint"), [
+    ("tls-secret", {"tls": {"crl": {"existingConfigMap": "c"}}}, "tls.verify is none, and nobody's certificate is looked at"),
+    ("revoked", {"regions": {"kafka": {"security": "plaintext"}}}, "security is plaintext, and brokers show no certificate"),
+])  # fmt: skip
+def test_revocation_lists_that_nobody_reads_are_refused(case, change, complaint):
+    with pytest.raises(helm.HelmError, match=complaint):
+        rendered(merge(values(case), change))
 
 
 def test_settings_that_the_chart_makes_cannot_be_made_twice():
@@ -460,7 +501,9 @@ def test_references_lead_somewhere(case):
     maps = {one["metadata"]["name"] for one in of_kind(found, "ConfigMap")}
     accounts = {one["metadata"]["name"] for one in of_kind(found, "ServiceAccount")} | {"default"}
     for _, _, spec in pods(found):
-        assert {volume["configMap"]["name"] for volume in spec.get("volumes", []) if "configMap" in volume} <= maps
+        # Revocation lists are somebody else's.
+        own = [volume for volume in spec.get("volumes", []) if "configMap" in volume and not volume["name"].endswith("-crl")]
+        assert {volume["configMap"]["name"] for volume in own} <= maps
         assert spec.get("serviceAccountName", "default") in accounts
     assert not of_kind(found, "ClusterRole") and len(of_kind(found, "Role")) == (case == "fleet"), "nodes ask nothing"
 

@@ -552,7 +552,7 @@ def test_a_home_region_reads_a_debezium_connectors_topic():
         assert pod.client().set("k", "v") == "STORED" and pod.probe("readinessProbe") == 200
 
 
-@pytest.mark.parametrize("case", ["debezium", "kafka-home", "kafka-replica", "region-us-west", "region-us-central", "region-me-south"])
+@pytest.mark.parametrize("case", ["debezium", "kafka-home", "kafka-replica", "region-us-west", "region-us-central", "region-me-south", "revoked"])
 def test_the_settings_of_regions_are_right(folder, case):
     """What helm's test runs in the pod, with the variables that the Secrets fill."""
     secrets = {"kafka-login": {"password": b"secret-1", "registry": b"secret-2"}, "database": {"url": b"postgresql://h/d"},

@@ -637,6 +637,7 @@ def document(region="eu-west", **settings):
         ({"security": "sasl_ssl", "username": "u"}, "stream.kafka.password: missing"),
         ({"password": SECRET}, "stream.kafka.password: stream.kafka.security is plaintext"),
         ({"ca": "x.pem"}, "stream.kafka.ca: stream.kafka.security is plaintext"),
+        ({"crl": "x.pem"}, "stream.kafka.crl: stream.kafka.security is plaintext"),
         ({"security": "ssl", "keyPassword": SECRET}, "stream.kafka.certificate: missing"),
         ({"mechanism": "GSSAPI"}, "expected one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"),
         ({"topic": "a b"}, 'stream.kafka.topic: "a b" is not valid'),
