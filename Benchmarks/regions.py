@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Tests/Integration"))
 from bed import default_command, free_port  # noqa: E402
 from storage import database  # noqa: E402
-from streams.region import RegionNode, Relay, eventually, regions  # noqa: E402
+from streams.region import FrameRelay, RegionNode, eventually, regions  # noqa: E402
 
 CONTEXT = multiprocessing.get_context("fork")
 WRITES, WRITERS = 10_000, 4
@@ -152,46 +151,6 @@ class _Delaying:
 
         for work in (take, give):
             threading.Thread(target=work, daemon=True).start()
-
-
-class DroppingRelay(Relay):
-    """Carries a stream, and leaves out batches that have a key in them: the next one, or all of them."""
-
-    key, is_lasting, dropped = None, False, 0.0
-
-    def carry(self, source, sink):
-        if source.getpeername()[1] == self.target:
-            source = _Frames(source, self)
-        super().carry(source, sink)
-
-    def drops(self, frame):
-        if frame[4] != 8 or not self.key or self.key not in frame:
-            return False
-        self.dropped = self.dropped or time.monotonic()
-        if not self.is_lasting:
-            self.key = None
-        return True
-
-
-class _Frames:
-    """A socket's frames, each whole, without those that the relay drops."""
-
-    def __init__(self, socket, relay):
-        self.socket, self.relay, self.buffer = socket, relay, b""
-
-    def recv(self, _):
-        while True:
-            if len(self.buffer) >= 4 and len(self.buffer) >= (end := 4 + struct.unpack_from(">I", self.buffer)[0]):
-                frame, self.buffer = self.buffer[:end], self.buffer[end:]
-                if self.relay.drops(frame):
-                    continue
-                return frame
-            if not (data := self.socket.recv(65536)):
-                return b""
-            self.buffer += data
-
-    def shutdown(self, how):
-        self.socket.shutdown(how)
 
 
 # MARK: Load and probes
@@ -439,7 +398,7 @@ def records_at_home(home):
 
 
 def gap_rows(beds, backend, rounds):
-    home, (replica,), relay = beds.home(backend, DroppingRelay)
+    home, (replica,), relay = beds.home(backend, FrameRelay)
     replica.stop()
     replica.rewrite(stream={**replica.document["stream"], "compression": "none"})
     replica.start()

@@ -39,7 +39,9 @@ extension NodeConfiguration {
             "region: whether the home region is spoken to over TLS, with stream.certificate, stream.key and stream.ca."
         ),
         Setting(
-            "storage.tlsName", .text, "region: the name in its certificates; the host of each address when absent."),
+            "storage.tlsName", .text,
+            "region, and postgres where another region may be home: the name in the certificates of home's listeners; the "
+                + "host of each address when absent."),
         Setting(
             "storage.timeout", .duration(1_000_000...600_000_000_000), default: "2s",
             "How long a client waits for the store at most."),

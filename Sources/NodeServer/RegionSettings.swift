@@ -177,8 +177,13 @@ extension RegionSettings {
 
     private func check(_ storage: StorageSettings, _ problems: inout [String]) {
         let backend = storage.backend
-        if backend != .region, storage.usesTLS || storage.serverName != nil {
-            problems.append("storage.tls: storage.backend is \(backend.rawValue); these settings are of region")
+        if backend != .region, storage.usesTLS {
+            problems.append("storage.tls: storage.backend is \(backend.rawValue); it is of region")
+        }
+        if storage.serverName != nil, backend != .region, backend != .postgres || candidates.isEmpty {
+            problems.append(
+                "storage.tlsName: storage.backend is \(backend.rawValue); it is of region, and of postgres where several "
+                    + "regions have a `stream` in `regions`")
         }
         if debezium != nil, backend != .postgres {
             problems.append(

@@ -28,6 +28,9 @@ final class StreamReplica {
     private var node: StreamNode
     /// Which connection the frames under way belong to.
     private var connection = 0
+    /// Frames that were sent to the follower, and the last of them that arrived.
+    private var sent = 0
+    private var arrived = 0
     private var copies: [Int: Copy] = [:]
     /// By key, what arrived for it: a fill that was begun before must not install.
     private var arrivals: [Int]
@@ -179,8 +182,14 @@ final class StreamReplica {
     /// Sends a frame to the follower, if the connection lasts.
     private func send(_ body: @escaping (inout [FollowerAction]) -> Void) {
         let number = connection
+        sent += 1
+        let place = sent
+        var isFirst = true
         link.send { [self] in
             guard number == connection else { return }
+            if isFirst, place < arrived { world.noteFault("reorder") }
+            isFirst = false
+            arrived = max(arrived, place)
             handle(body)
         }
     }

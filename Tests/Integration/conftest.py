@@ -16,8 +16,8 @@ from bed import Server, default_command, memcached_command
 
 # Files that take long, the longest first: whoever gets one of them last would work on when the others have nothing left.
 LONG = [
-    "streams/test_promotion.py", "streams/test_kafka.py", "storage/test_postgres.py", "operations/test_martletctl.py",
-    "router/test_rolling.py", "upgrades/test_upgrade.py", "load/test_agents.py", "router/test_spool.py",
+    "streams/test_promotion.py", "streams/test_rounds.py", "streams/test_kafka.py", "storage/test_postgres.py",
+    "operations/test_martletctl.py", "router/test_rolling.py", "upgrades/test_upgrade.py", "load/test_agents.py", "router/test_spool.py",
     "load/test_screen.py", "clients/test_suites.py", "charts/test_chart.py", "documents/test_blocks.py",
     "streams/test_writes.py", "client/test_client.py", "storage/test_linearizable.py", "streams/test_shared_database.py",
     "load/test_load_tests.py", "storage/test_conflicts.py", "storage/test_rings.py", "streams/test_owners.py",

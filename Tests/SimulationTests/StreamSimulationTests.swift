@@ -38,8 +38,8 @@ struct StreamSimulationTests {
         var faults: [String: Int] = [:]
         for seed in UInt64(1)...50 { faults.merge(StreamSimulation(seed: seed).run().faults) { $0 + $1 } }
         for name in [
-            "disconnect", "duplicate", "epoch", "lag", "loss", "partition", "pause", "reconnect", "restart", "stall",
-            "trim", "promotion", "truncation",
+            "disconnect", "duplicate", "epoch", "lag", "loss", "partition", "pause", "reconnect", "reorder", "restart",
+            "stall", "trim", "promotion", "truncation",
         ] {
             #expect(faults[name, default: 0] >= 5, "\(name)")
         }

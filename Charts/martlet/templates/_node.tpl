@@ -139,6 +139,9 @@ limits:
 {{- else if eq .Values.storage.backend "postgres" -}}
 {{- $_ := set $storage "connections" (int64 .Values.storage.postgres.connections) -}}
 {{- with .Values.storage.postgres.owners -}}{{- $_ := set $config "ownership" (dict "hash" .) -}}{{- end -}}
+{{- if include "martlet.region.moves" . -}}
+{{- with .Values.storage.region.tlsName -}}{{- $_ := set $storage "tlsName" . -}}{{- end -}}
+{{- end -}}
 {{- else if eq .Values.storage.backend "region" -}}
 {{- $_ := set $storage "tls" .Values.storage.region.tls -}}
 {{- with .Values.storage.region.tlsName -}}{{- $_ := set $storage "tlsName" . -}}{{- end -}}

@@ -32,7 +32,7 @@ class Database:
             shutil.chown(self.directory, "postgres")
         if primary:
             self.run(
-                "pg_basebackup", "-D", self.data, "-R", "-X", "stream", "-c", "fast", "-h", "127.0.0.1", "-p",
+                "pg_basebackup", "-D", self.data, "-R", "-X", "stream", "-c", "fast", "--no-sync", "-h", "127.0.0.1", "-p",
                 str(primary.port), "-U", "martlet")  # fmt: skip
         else:
             place = ["-X", str(log), "--wal-segsize=1"] if log else []

@@ -10,6 +10,7 @@ It has no TLS, no login, no replicas that could lag, and no disk.
 
 import ctypes
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -74,6 +75,11 @@ class Brokers:
         """Puts messages, each a key and a value, that a consumer is given together."""
         digits = [[part and part.hex() for part in message] for message in messages]
         self.ask("put", topic, partition, digits)
+
+    def double(self, count, topic="inv.main"):
+        """Puts the last so many messages of each partition into it once more, in any order, without those that are large;
+        how many."""
+        return self.ask("double", topic, self.partitions, count)
 
     def messages(self, topic="inv.main"):
         """All that the brokers have: (partition, offset, key, value), in the order of each partition; None is null."""
@@ -163,7 +169,19 @@ class Mock:
                 handle, partition, 2, value, ctypes.c_size_t(len(value or b"")), key, ctypes.c_size_t(len(key or b"")), None))  # fmt: skip
         self.check(self.library.rd_kafka_flush(self.writer, 10_000))
 
+    def do_double(self, topic, partitions, count):
+        found = [one for one in self.read(topic, partitions, count) if len(one[3] or "") < 100_000]
+        random.shuffle(found)
+        for partition in range(partitions):
+            if messages := [(key, value) for place, _, key, value in found if place == partition]:
+                self.do_put(topic, partition, messages)
+        return len(found)
+
     def do_messages(self, topic, partitions):
+        return self.read(topic, partitions)
+
+    def read(self, topic, partitions, count=None):
+        """The messages of a topic: of each partition all of them, or the last so many."""
         settings = (("bootstrap.servers", self.addresses), ("group.id", "test"), ("fetch.wait.max.ms", "10"),
                     ("enable.auto.commit", "false"))  # fmt: skip
         reader = self.handle(1, settings)
@@ -175,7 +193,7 @@ class Mock:
             if low.value < high.value:
                 ends[partition] = high.value
                 place = self.library.rd_kafka_topic_partition_list_add(wanted, topic.encode(), partition)
-                place.contents.offset = low.value
+                place.contents.offset = low.value if count is None else max(low.value, high.value - count)
         self.check(self.library.rd_kafka_assign(reader, wanted))
         found = []
         while ends:

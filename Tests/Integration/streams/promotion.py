@@ -4,6 +4,7 @@
 
 import json
 import shutil
+import ssl
 import struct
 import subprocess
 import threading
@@ -13,7 +14,8 @@ from pathlib import Path
 from bed import Closed, Listener, default_command, free_port
 from storage.database import Database, is_installed
 
-from .region import RegionNode, Relay
+from .certificates import certificates, secured
+from .region import Peer, RegionNode, Relay
 
 TOKEN = "a-token-of-some-length"
 
@@ -41,14 +43,18 @@ class Realm:
     """The regions us-east (home), eu-west (with a standby) and ap-south (which reads and writes at home).
 
     Streams, clients of another region and the standby come through relays, by which a region or its standby can be cut off.
+    With `has_certificates` all but the standby's way is mutual TLS; the listeners that clients of other regions come to are
+    called `cache`.
     """
 
-    def __init__(self, directory, lag="2s", south=True, **options):
+    def __init__(self, directory, lag="2s", south=True, has_certificates=False, **options):
         assert is_installed(), "there is no PostgreSQL: run make install"
         token = directory / "token"
         token.write_text(TOKEN + "\n")
         token.chmod(0o600)
         self.token, self.writers = token, []
+        names = ("us-east", "eu-west", "ap-south", "cache")
+        self.files = certificates(directory, *names) if has_certificates else None
         self.databases = {"us-east": Database()}
         url = self.databases["us-east"].fresh("realm")
         self.name = url.rsplit("/", 1)[1]
@@ -60,7 +66,7 @@ class Realm:
             self.streams[region] = Relay(stream)
         more = {"admin": True, "admin_token_file": token, **options}
         for region, backend in (("us-east", "postgres"), ("eu-west", "region"), ("ap-south", "region"))[: 3 if south else 2]:
-            keys = {"lagBound": lag}
+            keys = {"lagBound": lag, **(secured(self.files, region) if self.files else {})}
             variables = {}
             if region in ports:
                 keys["listen"] = f"127.0.0.1:{ports[region][0]}"
@@ -69,10 +75,11 @@ class Realm:
             # Its backend is in the file, so that no other database is made for it.
             node = RegionNode(
                 directory / region, region, [], keys, variables=variables, storage_timeout="2s", **more)
-            node.rewrite(storage={"backend": backend})
+            tls = {"tls": True} if backend == "region" and self.files else {}
+            node.rewrite(storage={"backend": backend, **tls, **({"tlsName": "cache"} if self.files else {})})
             self.nodes[region] = node
             if region in ports:
-                self.ways[region] = Relay(node.port)
+                self.ways[region] = Relay(node.serve_tls(self.files, "cache") if self.files else node.port)
         self.regions = [
             {"name": region, "role": "home" if region == "us-east" else "replica",
              "stream": f"127.0.0.1:{self.streams[region].port}", "serve": f"127.0.0.1:{self.ways[region].port}"}
@@ -99,6 +106,14 @@ class Realm:
             relay.close()
         for database in self.databases.values():
             database.remove()
+
+    def ask(self, at, certificate):
+        """A peer of a region's stream with the certificate of some region."""
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname = False
+        tls.load_verify_locations(self.files / "ca.pem")
+        tls.load_cert_chain(self.files / f"{certificate}.pem", self.files / f"{certificate}.key")
+        return Asker(self.streams[at].target, tls)
 
     def sql(self, region, text):
         return self.databases[region].sql(text, self.name)
@@ -155,9 +170,35 @@ class Realm:
         database.run("pg_ctl", "-D", database.data, "-m", "immediate", "-w", "stop", check=False)
         shutil.rmtree(database.data)
         database.run(
-            "pg_basebackup", "-D", database.data, "-R", "-X", "stream", "-c", "fast", "-h", "127.0.0.1", "-p",
+            "pg_basebackup", "-D", database.data, "-R", "-X", "stream", "-c", "fast", "--no-sync", "-h", "127.0.0.1", "-p",
             str(self.databases[source].port), "-U", "martlet")  # fmt: skip
         database.start()
+
+
+class Asker(Peer):
+    """Asks which region is home, and to be home, in the name of some region."""
+
+    def home(self, region):
+        """Kind and text of the answer to who is home: 12 and its region, or 3 and why it is not told."""
+        self.send(11, struct.pack(">I", 0x4D525453) + text("main") + text(region))
+        return self.answer()
+
+    def want(self, kind, region, promotion=1 << 40 | 7):
+        """Asks for a fence (13), its being taken back (14) or a claim (18): kind and text of the answer."""
+        self.send(kind, struct.pack(">q", promotion) + text(region))
+        return self.answer()
+
+    def answer(self):
+        kind, body = self.frame()
+        start = {3: 0, 12: 8, 19: 8}.get(kind)
+        if start is None:
+            return kind, ""
+        (length,) = struct.unpack_from(">H", body, start)
+        return kind, body[start + 2 : start + 2 + length].decode()
+
+
+def text(words):
+    return struct.pack(">H", len(words)) + words.encode()
 
 
 class SlowHome(Listener):
@@ -169,9 +210,6 @@ class SlowHome(Listener):
         super().__init__(self.answer)
 
     def answer(self, connection):
-        def text(words):
-            return struct.pack(">H", len(words)) + words.encode()
-
         def send(kind, body):
             connection.sendall(struct.pack(">IB", len(body) + 1, kind) + body)
 

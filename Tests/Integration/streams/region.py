@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nodes that know regions, a relay between them, and the stream's protocol as a consumer speaks it."""
 
+import collections
 import json
+import random
+import re
 import socket
 import struct
 import threading
@@ -12,6 +15,8 @@ from bed import Patience, free_port, until
 from storage.node import Node
 
 SLOTS = 64
+# Kinds of frames: docs/streams.md, "The protocol".
+BATCH, PACKED = 8, 10
 
 
 class RegionNode(Node):
@@ -35,6 +40,16 @@ class RegionNode(Node):
     @property
     def environment(self):
         return {**super().environment, **self.variables}
+
+    def serve_tls(self, directory, name):
+        """Has its port take TLS alone, of those whom the authority knows; the tests' own clients have another from here on.
+        Returns the first."""
+        self.arguments += [
+            "-Z", "-o", f"ssl_chain_cert={directory}/{name}.pem,ssl_key={directory}/{name}.key,"
+            f"ssl_ca_cert={directory}/ca.pem,ssl_verify_mode=2"]  # fmt: skip
+        port, self.port = self.port, free_port()
+        self.arguments[self.arguments.index("-l") + 1] = f"127.0.0.1:{port},notls:127.0.0.1:{self.port}"
+        return port
 
     def figures(self):
         """`stats stream`, numbers as numbers."""
@@ -96,7 +111,8 @@ class Relay:
     def carry(self, source, sink):
         try:
             comes_back = sink.getpeername()[1] != self.target
-            while data := source.recv(65536):
+            parts = self.parts(source) if comes_back else source
+            while data := parts.recv(65536):
                 if self.delay:
                     time.sleep(self.delay)
                 while self.is_held or (self.is_mute if comes_back else self.is_deaf):
@@ -110,6 +126,10 @@ class Relay:
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    def parts(self, source):
+        """What comes back, in the parts that are carried."""
+        return source
 
     def cut(self):
         """Ends all connections and takes no more."""
@@ -135,6 +155,76 @@ class Relay:
         self.listener.close()
         self.heal()
         self.drop()
+
+
+class FrameRelay(Relay):
+    """Carries a stream frame by frame. Batches that have `key` in them are left out: the next one, or with `is_lasting` all;
+    they must not be packed. With `is_doubling` half of the batches come again, at once or behind some others; with
+    `is_swapping` some are overtaken by those behind them, up to the next one that is about the same key. Counts the batches
+    that did."""
+
+    key, is_lasting, dropped = None, False, 0.0
+    is_doubling, is_swapping, doubled, swapped = False, False, 0, 0
+    # How many batches may come between one and its double, and how many may overtake one.
+    REACH = 50
+    KEY = re.compile(rb"\w+:\d+")
+
+    def parts(self, source):
+        return _Frames(source, self)
+
+    def heal(self):
+        super().heal()
+        self.is_doubling = self.is_swapping = False
+
+    def drops(self, frame):
+        if frame[4] != BATCH or not self.key or self.key not in frame:
+            return False
+        self.dropped = self.dropped or time.monotonic()
+        if not self.is_lasting:
+            self.key = None
+        return True
+
+
+class _Frames:
+    """A socket's frames as a relay has them come, each whole."""
+
+    def __init__(self, socket, relay):
+        self.socket, self.relay, self.buffer = socket, relay, b""
+        # Batches that went by; and those that others overtake, each with how many may do so yet, and its keys.
+        self.last, self.late = collections.deque(maxlen=relay.REACH), []
+
+    def recv(self, _):
+        while True:
+            if len(self.buffer) >= 4 and len(self.buffer) >= (end := 4 + struct.unpack_from(">I", self.buffer)[0]):
+                frame, self.buffer = self.buffer[:end], self.buffer[end:]
+                if frames := self.turn(frame):
+                    return frames
+            elif data := self.socket.recv(65536):
+                self.buffer += data
+            else:
+                return b""
+
+    def turn(self, frame):
+        """What goes on when a frame has come."""
+        relay = self.relay
+        if frame[4] not in (BATCH, PACKED):
+            return frame
+        if relay.drops(frame):
+            return b""
+        keys = set(relay.KEY.findall(frame))
+        if relay.is_swapping and random.random() < 0.2:
+            self.late.append((random.randint(1, relay.REACH), keys, frame))
+            return b""
+        self.last.append(frame)
+        frames = [frame]
+        if relay.is_doubling and random.random() < 0.5:
+            frames.append(random.choice(self.last))
+            relay.doubled += 1
+        late = [(left - 1, others, one) for left, others, one in self.late]
+        overtaken = [one for left, others, one in late if left == 0 or others & keys]
+        self.late = [one for one in late if one[2] not in overtaken]
+        relay.swapped += len(overtaken)
+        return b"".join(frames + overtaken)
 
 
 class FakeSource:
@@ -189,21 +279,14 @@ class FakeSource:
             self.socket.close()
 
 
-class Consumer:
-    """A consumer of our own: docs/streams.md, "The protocol"."""
+class Peer:
+    """The other end of a node's stream: docs/streams.md, "The protocol"."""
 
-    def __init__(self, port, cluster="main", region="eu-west", name="test", values=False, position=None, version=1,
-                 looks=False):  # fmt: skip
+    def __init__(self, port, tls=None):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket)
         self.file = self.socket.makefile("rb")
-        text = b"".join(struct.pack(">H", len(part)) + part.encode() for part in (cluster, region, name))
-        hello = struct.pack(">IBB", 0x4D525453, version, int(values) | 8 * int(looks)) + text
-        if position:
-            source, epoch, sequences = position
-            hello += b"\1" + struct.pack(">H", len(source)) + source.encode() + struct.pack(">q64q", epoch, *sequences)
-        else:
-            hello += b"\0"
-        self.send(1, hello)
 
     def send(self, kind, body):
         self.socket.sendall(struct.pack(">IB", len(body) + 1, kind) + body)
@@ -215,6 +298,26 @@ class Consumer:
             return None
         length, kind = struct.unpack(">IB", head)
         return kind, self.file.read(length - 1)
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
+class Consumer(Peer):
+    """A consumer of our own."""
+
+    def __init__(self, port, cluster="main", region="eu-west", name="test", values=False, position=None, version=1,
+                 looks=False):  # fmt: skip
+        super().__init__(port)
+        text = b"".join(struct.pack(">H", len(part)) + part.encode() for part in (cluster, region, name))
+        hello = struct.pack(">IBB", 0x4D525453, version, int(values) | 8 * int(looks)) + text
+        if position:
+            source, epoch, sequences = position
+            hello += b"\1" + struct.pack(">H", len(source)) + source.encode() + struct.pack(">q64q", epoch, *sequences)
+        else:
+            hello += b"\0"
+        self.send(1, hello)
 
     def welcome(self):
         """Region and position; or the reason of a refusal."""
@@ -255,7 +358,3 @@ class Consumer:
             elif kind == 7 and struct.unpack_from(">Q", body)[0] == probe:
                 return found, list(struct.unpack_from(">64q", body, 16))
         raise AssertionError("the source hung up")
-
-    def close(self):
-        self.file.close()
-        self.socket.close()

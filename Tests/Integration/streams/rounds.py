@@ -6,23 +6,24 @@
     python -m streams.rounds --list                                       # what goes wrong in which rounds
 
 Troubles: `replica` (a home with an embedded store, two plain caches in regions of their own that follow it through relays
-that cut, hold and delay, one way or both; any process is killed or stands still, home's clock is set), `writes` (the same
-with replicas that read and write at home, through relays of their own; a third of the keys are written at each),
-`database` (two nodes on one PostgreSQL, whose connections are ended, which crashes, and whose records are let go early),
-`everything` (two home nodes on one PostgreSQL, one of which a replica follows while it reads and writes at the other, with
-the troubles of both), `promotion` (two regions, each with a PostgreSQL, one of them the other's standby, and a third region:
-the home region moves there and back, while nodes are killed and stand still, the ways between them are cut and walsenders
-are ended), `kafka` (a home and two plain caches with three brokers between, which go down, get other leaders, answer with
-errors or late, and let go what was not read; any process is killed or stands still), `owners` (two home nodes on one
-PostgreSQL, and two nodes of a replica region that agree in an etcd: in both regions keys have owners, and nodes leave the ring
-and join it; a program writes to the database by itself), `calm` (as `replica`, with nothing wrong).
+that cut, hold and delay, one way or both, and have batches come twice or behind later ones; any process is killed or stands
+still, any clock is set, by less than is allowed or by more), `writes` (the same with replicas that read and write at home,
+through relays of their own; a third of the keys are written at each), `database` (two nodes on one PostgreSQL, whose
+connections are ended, which crashes, and whose records are let go early), `everything` (two home nodes on one PostgreSQL, one
+of which a replica follows while it reads and writes at the other, with the troubles of both), `promotion` (two regions, each
+with a PostgreSQL, one of them the other's standby, and a third region: the home region moves there and back, while nodes are
+killed and stand still, the ways between them are cut and walsenders are ended), `kafka` (a home and two plain caches with
+three brokers between, which go down, get other leaders, answer with errors or late, let go what was not read, and have
+messages twice; any process is killed or stands still, any clock is set), `owners` (two home nodes on one PostgreSQL, and two
+nodes of a replica region that agree in an etcd: in both regions keys have owners, and nodes leave the ring and join it; a
+program writes to the database by itself), `calm` (as `replica`, with nothing wrong).
 
 Troubles come one or two at a time, as cards of a deck: a round lasts until each of its kind has happened.
 
 Each read is held against the bound: a value may not be shown once its successor was acknowledged for longer than
-`stream.lagBound`, or at all where the successor was written at the same node; nor may one connection see a key go back. A
-node that has a store may show nothing only of a key that was deleted, or never written. At the end everybody must have the
-last values.
+`stream.lagBound`, or at all where the successor was written at the same node, or as those who own a key promise; nor may one
+connection see a key go back. A node that has a store may show nothing only of a key that was deleted, or never written. At
+the end everybody must have the last values.
 """
 
 import argparse
@@ -41,26 +42,29 @@ import threading
 import time
 from pathlib import Path
 
-from bed import Client, Closed, Patience, free_port
+from bed import Client, Closed, Patience, free_port, until
 from bed.server import StartError
 from discovery.etcd import Etcd
 from storage import database
 
 from . import brokers as kafka
 from .promotion import Realm
-from .region import RegionNode, Relay, regions
+from .region import FrameRelay, RegionNode, Relay, regions
 from .rings import Program, Ring
 
 TROUBLES = ("replica", "writes", "database", "everything", "promotion", "kafka", "owners", "calm")
 KEYS, NUMBERS, BOUND = 40, 1 << 16, 1.0
 # How long a write whose outcome is unknown may be done later, in seconds.
 LATE = 10.0
+# In the place of when a write was acknowledged that was not done.
+REFUSED = -1.0
+LINE = "get " + " ".join(f"key:{key}" for key in range(KEYS))
 CONTEXT = multiprocessing.get_context("fork")
 
 
 class Ledger:
-    """By key and number, when it was acknowledged; 0 where it was not, or where nobody knows; and whether it was a deletion.
-    Shared by all processes."""
+    """By key and number, when it was acknowledged; 0 where nobody knows whether it was done, less where it was refused; and
+    whether it was a deletion. Shared by all processes."""
 
     def __init__(self):
         self.acked = CONTEXT.RawArray("d", KEYS * NUMBERS)
@@ -69,12 +73,15 @@ class Ledger:
         # The last deletion that was asked for, and until when one whose outcome is unknown may yet be done.
         self.deleted = CONTEXT.RawArray("l", KEYS)
         self.unsure = CONTEXT.RawArray("d", KEYS)
+        # By reader, how many reads were checked until now.
+        self.checked = CONTEXT.RawArray("l", 16)
         self.is_over = CONTEXT.Event()
         self.results = CONTEXT.SimpleQueue()
 
     def write(self, door, keys, pause):
-        """Writes numbers that grow, or deletes, until the end; what fails may have happened."""
-        client, counts = None, {"writes": 0, "deletes": 0, "failed writes": 0}
+        """Writes numbers that grow, or deletes, until the end. What is refused was not done; what fails otherwise may have
+        been."""
+        client, counts = None, {"writes": 0, "deletes": 0, "failed writes": 0, "refused writes": 0}
         chance, turn = random.Random(door), 0
         while not self.is_over.is_set():
             key = keys[turn % len(keys)]
@@ -85,6 +92,7 @@ class Ledger:
             deletes = chance.random() < 0.1
             self.deletes[key * NUMBERS + number] = deletes
             # In this order: who sees the number finds its deletion.
+            before = self.deleted[key]
             if deletes:
                 self.deleted[key] = number
             self.last[key] = number
@@ -94,6 +102,10 @@ class Ledger:
                 if answer in (("DELETED", "NOT_FOUND") if deletes else ("STORED",)):
                     self.acked[key * NUMBERS + number] = time.monotonic()
                     counts["deletes" if deletes else "writes"] += 1
+                elif answer.startswith("SERVER_ERROR") and "outcome unknown" not in answer:
+                    counts["refused writes"] += 1
+                    self.acked[key * NUMBERS + number] = REFUSED
+                    self.deleted[key] = before
                 else:
                     self.failed(key, deletes, counts)
             except (OSError, Closed):
@@ -108,19 +120,18 @@ class Ledger:
         if deletes:
             self.unsure[key] = time.monotonic() + LATE
 
-    def read(self, name, port, own=(), late=False, stored=False):
+    def read(self, place, name, port, own=(), late=False, stored=False):
         """Reads all keys again and again, and checks what is shown. `own` are the keys that are written at the same node.
         With `late`, a write of unknown outcome may be done behind later ones, so that nothing can be said where it shows.
         With `stored`, nothing is shown only where there is nothing."""
         counts, violations = {"checked": 0, "misses": 0, "read errors": 0, "oldest ms": 0, "checked misses": 0}, []
-        line = "get " + " ".join(f"key:{key}" for key in range(KEYS)) + "\r\n"
         client, seen = None, {}
         while not self.is_over.is_set():
             try:
                 if client is None:
                     client, seen = connect(port), {}
                 began = time.monotonic()
-                client.send(line)
+                client.send(f"{LINE}\r\n")
                 found = {}
                 while (head := client.line()) != "END":
                     if not head.startswith("VALUE key:"):
@@ -141,21 +152,25 @@ class Ledger:
                     counts["checked misses"] += 1
                     # At best, it is of the last deletion; 0 is from before the first write.
                     self.check(name, key, self.deleted[key], began, seen, counts, violations, 0 if key in own else BOUND, True)
+                self.checked[place] = counts["checked"]
             except (OSError, Closed):
                 client = None
                 counts["read errors"] += 1
                 time.sleep(0.02)
+        counts[f"checked at {name}"] = counts["checked"]
         self.results.put((counts, violations[:20]))
 
     def check(self, name, key, shown, began, seen, counts, violations, bound, is_miss=False):
         counts["checked"] += 1
         words = f"nothing (deleted by {shown})" if is_miss else str(shown)
+        if not is_miss and self.acked[key * NUMBERS + shown] == REFUSED:
+            violations.append(f"{name}: key {key} showed {shown}, which was refused")
         if shown < seen.get(key, 0):
             violations.append(f"{name}: key {key} went back from {seen[key]} to {words}")
         if not is_miss:
             seen[key] = shown
         for number in range(shown + 1, self.last[key] + 1):
-            if when := self.acked[key * NUMBERS + number]:
+            if (when := self.acked[key * NUMBERS + number]) > 0:
                 age = began - when
                 counts["oldest ms"] = max(counts["oldest ms"], int(age * 1000))
                 if age > bound:
@@ -171,17 +186,20 @@ def connect(door):
 
 
 class Clock:
-    """The time of day of processes, which can be set."""
+    """The time of day of a process, which can be set."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, name):
         library = directory / "suspend.so"
-        subprocess.run(
-            ["gcc", "-O1", "-shared", "-fPIC", "-o", library, Path(__file__).with_name("suspend.c"), "-ldl"], check=True)
-        self.path = directory / "stepped"
+        if not library.exists():
+            subprocess.run(
+                ["gcc", "-O1", "-shared", "-fPIC", "-o", library, Path(__file__).with_name("suspend.c"), "-ldl"], check=True)
+        self.path = directory / f"{name}.stepped"
         self.path.write_bytes(bytes(8))
+        self.milliseconds = 0
         self.variables = {"LD_PRELOAD": str(library), "MARTLET_STEPPED": str(self.path)}
 
     def set(self, milliseconds):
+        self.milliseconds = milliseconds
         with self.path.open("r+b") as file:
             file.write(struct.pack("<q", milliseconds))
 
@@ -199,8 +217,8 @@ class Bed:
     def __init__(self, directory, chance, is_calm=False, tempo=1.0):
         self.directory, self.chance, self.is_calm, self.tempo = directory, chance, is_calm, tempo
         self.counts, self.relays, self.home, self.nodes = {}, [], None, []
-        # Two troubles at a time may be for one process.
-        self.crashing = threading.Lock()
+        # Two troubles at a time may be for one process, or one clock.
+        self.crashing, self.setting = threading.Lock(), threading.Lock()
 
     def crash(self, node):
         """Kills a node, and starts it again; more than once where its database is away, as whoever runs it would."""
@@ -256,7 +274,10 @@ class Bed:
     def on_relay(self, relay, name, chance):
         """What a way between two can do; whether it was one of these."""
         what = name.split(" ")[0]
-        if what not in ("drop", "cut", "hold", "mute", "deafen", "delay"):
+        if what in BATCHES:
+            self.have_batches(relay, what)
+            return True
+        if what not in WAYS:
             return False
         if what == "drop":
             relay.drop()
@@ -269,6 +290,17 @@ class Bed:
         if what != "drop":
             time.sleep(self.long(chance))
         return True
+
+    @staticmethod
+    def have_batches(relay, what):
+        """Batches of a stream come twice, or behind later ones, until some have."""
+        flag, count = {"double": ("is_doubling", "doubled"), "swap": ("is_swapping", "swapped")}[what]
+        wanted = getattr(relay, count) + 5
+        setattr(relay, flag, True)
+        try:
+            until(lambda: getattr(relay, count) >= wanted, 30, f"{what} on a stream")
+        finally:
+            setattr(relay, flag, False)
 
     def on_node(self, name, chance):
         """What can happen to a process; whether it was one of these."""
@@ -293,26 +325,35 @@ class Bed:
             relay.close()
 
 
+# What a way may do, and what one that knows frames may do with those that are batches.
 WAYS = ("drop", "cut", "hold", "mute", "deafen", "delay")
+BATCHES = ("double", "swap")
 PROCESSES = ("kill the home", "kill the replica", "kill the south", "still the home", "still the replica", "still the south")
+CLOCKS = ("set the clock and kill the home", "set home's clock", "set a replica's clock")
 
 
 class Regions(Bed):
     """A home with an embedded store, and plain caches in two regions that follow it, each through a relay."""
 
-    troubles = {"stream": WAYS, "node": (*PROCESSES, "set the clock"), "trim": ("trim",)}
+    # A clock that differs by too much ends the stream: nothing else does meanwhile.
+    troubles = {
+        "stream": (*WAYS, *BATCHES, "have home's clock differ", "have a replica's clock differ"),
+        "node": (*PROCESSES, *CLOCKS),
+        "trim": ("trim",)}  # fmt: skip
     has_plain_caches = True
+    # By how many milliseconds clocks are set to differ at most; 500 are allowed.
+    skew = 400
 
     def __init__(self, directory, chance, is_calm=False, tempo=1.0):
         super().__init__(directory, chance, is_calm, tempo)
         stream = free_port()
-        self.relay, self.far = Relay(stream), Relay(stream)
+        self.relay, self.far = FrameRelay(stream), FrameRelay(stream)
         self.relays = [self.relay, self.far]
-        self.clock = Clock(directory)
+        self.clocks = {name: Clock(directory, name) for name in ("home", "replica", "south")}
         self.home = RegionNode(
             directory / "home", "us-east", self.listed(self.relay),
             {"listen": f"127.0.0.1:{stream}", "retention": chance.choice(["1h", "1s"])}, backend="rocksdb",
-            variables=self.clock.variables, storage_durability=chance.choice(["sync", "group"]))  # fmt: skip
+            variables=self.clocks["home"].variables, storage_durability=chance.choice(["sync", "group"]))  # fmt: skip
         self.make_replicas()
         self.nodes = [self.home, self.replica, self.south]
 
@@ -322,8 +363,9 @@ class Regions(Bed):
 
     def make_replicas(self):
         stream = {"lagBound": "1s", "mode": "replicate"}
-        self.replica = RegionNode(self.directory / "replica", "eu-west", self.listed(self.relay), stream)
-        self.south = RegionNode(self.directory / "south", "ap-south", self.listed(self.far), stream)
+        for name, region, relay in (("replica", "eu-west", self.relay), ("south", "ap-south", self.far)):
+            setattr(self, name, RegionNode(
+                self.directory / name, region, self.listed(relay), stream, variables=self.clocks[name].variables))  # fmt: skip
 
     @property
     def writers(self):
@@ -331,19 +373,54 @@ class Regions(Bed):
 
     @property
     def readers(self):
-        return [("replica", self.replica.port), ("south", self.south.port), ("home", self.home.port, (), False, True)]
+        # Home's own reads are linearizable.
+        return [
+            ("replica", self.replica.port), ("south", self.south.port), ("home", self.home.port, range(KEYS), False, True)]  # fmt: skip
 
     def do(self, name, chance):
         if self.on_node(name, chance):
             return
-        if name == "set the clock":
-            # By less than the clocks of two machines may differ.
-            self.clock.set(int(chance.uniform(-200, 200)))
-            self.crash(self.home)
+        if "clock" in name:
+            self.on_clock(name, chance)
         elif name == "trim":
             self.trim(chance)
         else:
             self.on_relay(chance.choice([self.relay, self.far]), name, chance)
+
+    def on_clock(self, name, chance):
+        who = chance.choice(["replica", "south"]) if "replica" in name else "home"
+        with self.setting:
+            if name.startswith("have"):
+                self.differ(who, chance)
+            else:
+                # The clocks of two differ by no more than they may.
+                self.clocks[who].set(int(chance.uniform(-self.skew, self.skew) / 2))
+        if name.endswith("kill the home"):
+            self.crash(self.home)
+
+    def differ(self, who, chance):
+        """A clock is set by more than is allowed, and set right: those who follow it, or whose it is, say so, and show no copy
+        meanwhile."""
+        before = self.clocks[who].milliseconds
+        ahead = int(chance.choice([-1, 1]) * chance.uniform(1000, 3000))
+        reason = f"ms {'ahead of' if (ahead > 0) == (who == 'home') else 'behind'} this node's"
+        nodes = [getattr(self, who)] if who != "home" else [self.replica, self.south]
+        self.clocks[who].set(ahead)
+        try:
+            for node in nodes:
+                until(lambda node=node: self.shows_nothing(node, reason), 30, f"{node.directory.name}: {reason}")
+        finally:
+            self.clocks[who].set(before)
+
+    def shows_nothing(self, node, reason):
+        """Whether a node shows no copies, and says this reason; not of one that is being killed."""
+        try:
+            with node.client() as client:
+                figures = client.stats("stream")
+                shown = client.ask(LINE) if self.has_plain_caches else "END"
+        except (OSError, Closed):
+            return False
+        return figures["trusted"] == "no" and reason in figures.get("reason", "") and shown == "END"
 
     def trim(self, chance):
         """Records are let go while a follower is away: where they are kept for a second, and by their number otherwise."""
@@ -370,7 +447,7 @@ class WritingRegions(Regions):
             setattr(self, name, RegionNode(
                 self.directory / name, region, self.listed(relay, serve=f"127.0.0.1:{way.port}"),
                 {"lagBound": "1s", "mode": self.chance.choice(["invalidate", "replicate"])}, backend="region",
-                storage_timeout="1s"))  # fmt: skip
+                variables=self.clocks[name].variables, storage_timeout="1s"))  # fmt: skip
 
     @property
     def writers(self):
@@ -398,30 +475,36 @@ class KafkaRegions(Bed):
     rounds they may ask home for what the brokers do not have."""
 
     troubles = {
-        "brokers": ("down", "move", "slow", "overrun"), "errors": ("produce errors", "fatal errors", "fetch errors"),
-        "node": PROCESSES}  # fmt: skip
+        "brokers": ("down", "move", "slow", "overrun", "double"), "errors": ("produce errors", "fatal errors", "fetch errors"),
+        "node": (*PROCESSES, *CLOCKS)}  # fmt: skip
     has_plain_caches = True
+    skew = 100
 
     def __init__(self, directory, chance, is_calm=False, tempo=1.0):
         super().__init__(directory, chance, is_calm, tempo)
         self.brokers = kafka.Brokers()
+        self.clocks = {name: Clock(directory, name) for name in ("home", "replica", "south")}
         port = free_port()
         listed = regions(port) if chance.random() < 0.5 else [{"name": "us-east", "role": "home"}, {"name": "eu-west"}]
         listed.append({"name": "ap-south", "role": "replica"})
-        stream = {"transport": "kafka", "lagBound": "1s", "mode": chance.choice(["invalidate", "replicate"]),
-                  "kafka": {"brokers": self.brokers.addresses, "clockSkew": "20ms"}}  # fmt: skip
+        stream = {"transport": "kafka", "lagBound": "1s", "mode": "replicate",
+                  "kafka": {"brokers": self.brokers.addresses, "clockSkew": f"{self.skew}ms"}}  # fmt: skip
         retention = chance.choice(["1h", "1h", "1s"])
         self.home = RegionNode(
             directory / "home", "us-east", listed, {**stream, "listen": f"127.0.0.1:{port}", "retention": retention},
-            backend="rocksdb", storage_durability=chance.choice(["sync", "group"]))  # fmt: skip
-        self.replica = RegionNode(directory / "replica", "eu-west", listed, stream)
-        self.south = RegionNode(directory / "south", "ap-south", listed, stream)
+            backend="rocksdb", variables=self.clocks["home"].variables, storage_durability=chance.choice(["sync", "group"]))  # fmt: skip
+        self.replica, self.south = (
+            RegionNode(directory / name, region, listed, stream, variables=self.clocks[name].variables)
+            for name, region in (("replica", "eu-west"), ("south", "ap-south")))  # fmt: skip
         self.nodes = [self.home, self.replica, self.south]
 
-    writers, readers = Regions.writers, Regions.readers
+    writers, readers, on_clock = Regions.writers, Regions.readers, Regions.on_clock
 
     def do(self, name, chance):
         if self.on_node(name, chance):
+            return
+        if "clock" in name:
+            self.on_clock(name, chance)
             return
         broker = chance.choice([1, 2, 3])
         if name == "down":
@@ -438,6 +521,9 @@ class KafkaRegions(Bed):
             self.brokers.slow(int(chance.uniform(5, 300)))
             time.sleep(self.long(chance))
             self.brokers.slow(0)
+        elif name == "double":
+            # The last messages of each partition come again, out of order, behind those that came meanwhile.
+            assert self.patiently(lambda: self.brokers.double(20)) > 0
         elif name == "overrun":
             # More than a broker keeps of a partition, while a follower stands still.
             process = chance.choice([self.replica, self.south]).server.process
@@ -445,16 +531,18 @@ class KafkaRegions(Bed):
             try:
                 for partition in chance.sample(range(64), 8):
                     for _ in range(7):
-                        self.fill(partition, chance.randbytes(900_000))
+                        value = chance.randbytes(900_000)
+                        self.patiently(lambda partition=partition, value=value: self.brokers.put(partition, value))
             finally:
                 resume(process)
 
-    def fill(self, partition, value):
-        """Puts a message; errors that were meant for the nodes may come to it."""
+    @staticmethod
+    def patiently(what):
+        """Has the brokers do something; errors that were meant for the nodes may come to it."""
         deadline = time.monotonic() + 10
         while True:
             try:
-                return self.brokers.put(partition, value)
+                return what()
             except AssertionError:
                 if time.monotonic() > deadline:
                     raise
@@ -467,6 +555,7 @@ class KafkaRegions(Bed):
 class SharedDatabase(Bed):
     """Two nodes on one database."""
 
+    is_late = True
     troubles = {
         "database": ("end sessions", "end sessions of one", "crash the database", "lock", "trim the outbox"),
         "node": ("kill", "still", "still long")}  # fmt: skip
@@ -487,7 +576,8 @@ class SharedDatabase(Bed):
 
     @property
     def readers(self):
-        return [(f"node {index}", node.port, (), False, True) for index, node in enumerate(self.nodes)]
+        # Each node shows at once what was written through it; what the other did, within the bound.
+        return [(f"node {index}", port, keys, True, True) for index, (port, keys) in enumerate(self.writers)]
 
     def do(self, name, chance):
         node = chance.choice(self.nodes)
@@ -516,14 +606,13 @@ class WritingDatabase(SharedDatabase):
     """The same, and a node of a replica region that follows the first and reads and writes at the second."""
 
     troubles = {
-        **SharedDatabase.troubles, "stream": tuple(f"{what} the stream" for what in WAYS),
+        **SharedDatabase.troubles, "stream": tuple(f"{what} the stream" for what in (*WAYS, *BATCHES)),
         "way": tuple(f"{what} the way" for what in WAYS)}  # fmt: skip
-    is_late = True
 
     def __init__(self, directory, chance, is_calm=False, tempo=1.0):
         super().__init__(directory, chance, is_calm, tempo)
         stream = free_port()
-        self.relay, self.way = Relay(stream), Relay(self.nodes[1].port)
+        self.relay, self.way = FrameRelay(stream), Relay(self.nodes[1].port)
         self.relays = [self.relay, self.way]
         listed = regions(self.relay.port)
         listed[0]["serve"] = f"127.0.0.1:{self.way.port}"
@@ -545,7 +634,6 @@ class WritingDatabase(SharedDatabase):
 
     @property
     def readers(self):
-        # Each node shows at once what was written through it; what others did, within the bound.
         names = ("first", "second", "replica")
         return [(name, port, keys, True, True) for name, (port, keys) in zip(names, self.writers, strict=True)]
 
@@ -735,8 +823,8 @@ KINDS = {
     "promotion": Promoted, "kafka": KafkaRegions, "owners": Owners, "calm": Regions}  # fmt: skip
 
 
-def run(seed, trouble, seconds):
-    """One round: what was counted, and what is wrong."""
+def run(seed, trouble, seconds, reads=0):
+    """One round, until so many reads are checked: what was counted, and what is wrong."""
     chance = random.Random(f"streams {seed}")
     with tempfile.TemporaryDirectory(prefix="martlet-streams-") as name:
         bed = KINDS[trouble](Path(name), chance, trouble == "calm", 1.0 if seconds > 10 else 0.3)
@@ -748,11 +836,12 @@ def run(seed, trouble, seconds):
                 if node is not bed.home:
                     node.await_figures(trusted="yes", quarantined_slots=0)
             work = [CONTEXT.Process(target=ledger.write, args=(port, list(keys), 0.0005)) for port, keys in bed.writers]
-            work += [CONTEXT.Process(target=ledger.read, args=reader) for reader in bed.readers]
+            readers = bed.readers
+            work += [CONTEXT.Process(target=ledger.read, args=(place, *reader)) for place, reader in enumerate(readers)]
             for process in work:
                 process.start()
             try:
-                play(bed, chance, seconds)
+                play(bed, chance, seconds, lambda: sum(ledger.checked) >= reads and all(ledger.checked[: len(readers)]))
             finally:
                 ledger.is_over.set()
                 for _ in work:
@@ -776,16 +865,17 @@ def run(seed, trouble, seconds):
         actions = {name: bed.counts.get(name, 0) for _, name in bed.cards}
         if not failures:
             failures += [f"it did not happen: {name}" for name, count in actions.items() if not count]
-            least = {"checked": 100 * seconds, "writes": 10 * seconds, "deletes": seconds, "checked misses": seconds}
+            failures += [f"nothing was checked at {name}" for name, *_ in readers if not counts[f"checked at {name}"]]
+            least = {"checked": max(reads, 100 * seconds), "writes": 10 * seconds, "deletes": seconds, "checked misses": seconds}
             failures += [f"only {counts[what]} {what}" for what, count in least.items() if counts[what] < count]
         counts.update({f"{trouble}: {name}": count for name, count in (*actions.items(), *bed.counts.items())})
         return counts, failures
 
 
-def play(bed, chance, seconds):
-    """Troubles, until the time is over and each has happened."""
+def play(bed, chance, seconds, is_enough):
+    """Troubles, until the time is over, each has happened, and enough was read: that may take a while, and no longer."""
     end, deck, is_first = time.monotonic() + seconds, [], True
-    while time.monotonic() < end or (deck and is_first):
+    while (now := time.monotonic()) < end or (deck and is_first) or (not is_enough() and now < end + 300):
         if not deck:
             is_first = is_first and not bed.counts
             deck = list(bed.cards)
@@ -807,11 +897,11 @@ def converge(bed, ledger):
                 value = at_last(client, f"key:{key}")
                 place = key * NUMBERS
                 numbers = range(1, ledger.last[key] + 1)
-                known = max((number for number in numbers if ledger.acked[place + number]), default=0)
+                known = max((number for number in numbers if ledger.acked[place + number] > 0), default=0)
                 # Of unknown outcome, which may have been done behind what came later.
                 late = [number for number in numbers if bed.is_late and not ledger.acked[place + number]]
                 if value is not None:
-                    is_wrong = int(value) < known and int(value) not in late
+                    is_wrong = ledger.acked[place + int(value)] == REFUSED or int(value) < known and int(value) not in late
                 elif node in bed.stored:
                     is_wrong = ledger.deleted[key] < known and not any(ledger.deletes[place + number] for number in late)
                 else:

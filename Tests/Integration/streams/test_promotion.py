@@ -7,9 +7,12 @@ import json
 import os
 import re
 import signal
+import socket
 import time
 
 import pytest
+
+from bed import Client, Closed
 
 from .promotion import Realm, SlowHome, control
 from .region import Consumer, eventually
@@ -203,6 +206,72 @@ def test_and_back_again(realm):
     for node in (realm.west, realm.south):
         node.restart(crash=True)
         node.await_figures(home_region="us-east", promotion=2, trusted="yes")
+
+
+def test_home_moves_there_and_back_over_mutual_tls(tmp_path):
+    with Realm(tmp_path, has_certificates=True) as realm:
+        writers = [realm.write(region) for region in realm.nodes]
+        for epoch, region, other in ((1, "eu-west", "us-east"), (2, "us-east", "eu-west")):
+            for writer in writers:
+                writer.await_more()
+            # Plain connections are answered by no stream, and by no listener that other regions come to.
+            for port in (realm.streams[other].target, realm.ways[other].target):
+                with pytest.raises((OSError, Closed)), Client(socket.create_connection(("127.0.0.1", port), timeout=5)) as client:
+                    client.ask("mn")
+            code, report, said = realm.promote(region)
+            assert code == 0, said
+            assert (report["home"], report["old_home"], report["epoch"]) == (region, other, epoch) and report["lossless"], report
+            realm.await_home(region)
+            for writer in writers:
+                writer.await_more()
+            realm.rebuild(other, region)
+            eventually(lambda other=other: realm.status(other)["database"]["state"] == "standby")
+        last = {}
+        for writer in writers:
+            last.update(writer.end().last)
+        found = stored(realm, "us-east", last)
+        assert all(found[key] >= number for key, (number, _) in last.items()), (found, last)
+
+
+def test_a_region_speaks_for_itself_only(tmp_path):
+    with Realm(tmp_path, has_certificates=True) as realm, realm.east.client() as east:
+        refused = realm.east.figures()["consumers_refused"]
+
+        def await_refused(reason):
+            nonlocal refused
+            refused += 1
+            realm.east.await_figures(consumers_refused=refused)
+            lines = [line for line in realm.east.server.output().splitlines() if "what another region asks is refused" in line]
+            assert len(lines) == refused and reason in lines[-1], lines
+
+        # Another region's certificate.
+        asker = realm.ask("us-east", "ap-south")
+        reason = "the certificate is ap-south's, not eu-west's"
+        assert asker.home("eu-west") == (3, reason)
+        await_refused(reason)
+        assert asker.frame() is None, "it is hung up on"
+        reason = "a region speaks for itself only"
+        for kind in (13, 18, 14):
+            for other in ("eu-west", "us-east"):
+                asker = realm.ask("us-east", "ap-south")
+                assert asker.home("ap-south") == (12, "us-east")
+                assert asker.want(kind, other) == (3, reason), (kind, other)
+                await_refused(reason)
+                assert asker.frame() is None
+            # Who did not say who it is speaks for nobody.
+            asker = realm.ask("us-east", "eu-west")
+            assert asker.want(kind, "eu-west") == (3, reason)
+            await_refused(reason)
+        assert realm.sql("us-east", "SELECT count(*) FROM martlet_home WHERE epoch > 0") == "0", "nothing was fenced"
+        assert east.set("k", b"v") == "STORED"
+        # The region itself is heard.
+        asker = realm.ask("us-east", "eu-west")
+        assert asker.home("eu-west") == (12, "us-east")
+        assert asker.want(13, "eu-west") == (15, "")
+        assert "is not home any more, or is about to stop being it" in east.set("k", b"w")
+        assert asker.want(14, "eu-west") == (15, "")
+        eventually(lambda: east.set("k", b"w") == "STORED")
+        asker.close()
 
 
 def test_what_is_left_behind_is_counted_for_each_promotion(realm):

@@ -17,8 +17,9 @@ from bed import Closed, Listener, default_command, free_port
 from behaviour.test_tls import Authority as ClientAuthority
 from behaviour.test_tls import connect, context, options
 
+from .certificates import certificates, secured
 from .region import RegionNode, eventually, regions
-from .test_streams import Pair, certificates, secured
+from .test_streams import Pair
 from .test_writes import Fleet
 
 pytestmark = pytest.mark.ours
@@ -206,10 +207,7 @@ def test_a_home_whose_certificate_is_revoked_is_asked_and_told_nothing(tmp_path,
     fleet = Fleet(
         tmp_path, home=authority.security("us-east"), replica=authority.security("eu-west"), storage_tls="true",
         storage_tls_name="us-east")  # fmt: skip
-    fleet.home.arguments += ["-Z", "-o", f"ssl_chain_cert={tmp_path}/us-east.pem,ssl_key={tmp_path}/us-east.key"]
-    # A second listener without TLS, for the tests' own clients.
-    port, fleet.home.port = fleet.home.port, free_port()
-    fleet.home.arguments[fleet.home.arguments.index("-l") + 1] = f"127.0.0.1:{port},notls:127.0.0.1:{fleet.home.port}"
+    fleet.home.serve_tls(tmp_path, "us-east")
     with fleet, fleet.replica.client() as replica:
         assert replica.set("k", b"v") == "STORED"
         authority.revoke("us-east")

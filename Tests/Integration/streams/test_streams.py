@@ -22,7 +22,8 @@ from documents.blocks import ROOT
 from documents.test_reference import documented, exported
 from storage import database
 
-from .region import Consumer, RegionNode, Relay, eventually, regions
+from .certificates import certificates, secured
+from .region import Consumer, FrameRelay, RegionNode, Relay, eventually, regions
 
 pytestmark = pytest.mark.ours
 
@@ -30,11 +31,11 @@ pytestmark = pytest.mark.ours
 class Pair:
     """A home region's node and one of a replica region that follows it through a relay."""
 
-    def __init__(self, directory, home=(), replica=(), backend="rocksdb", **options):
+    def __init__(self, directory, home=(), replica=(), backend="rocksdb", relay=Relay, **options):
         if backend == "postgres" and not database.is_installed():
             pytest.fail("there is no PostgreSQL: run make install")
         stream = free_port()
-        self.relay = Relay(stream)
+        self.relay = relay(stream)
         listed = regions(self.relay.port)
         self.home = RegionNode(
             directory / "home", "us-east", listed, {"listen": f"127.0.0.1:{stream}", **dict(home)}, backend=backend, **options)
@@ -267,26 +268,6 @@ def test_hostile_bytes_end_their_connection_only(pair):
         eventually(lambda: replica.get("k") is None)
 
 
-def certificates(directory, *names):
-    """An authority, and a certificate and key in one file for each name."""
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True, timeout=60)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
-    for name in names:
-        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        (directory / "names").write_text(f"subjectAltName=DNS:{name}\n")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-                "-extfile", "names", "-out", f"{name}.pem")  # fmt: skip
-    return directory
-
-
-def secured(directory, name):
-    return {"certificate": str(directory / f"{name}.pem"), "key": str(directory / f"{name}.key"), "ca": str(directory / "ca.pem")}
-
-
 def test_regions_know_each_other_by_their_certificates(tmp_path):
     files = certificates(tmp_path, "us-east", "eu-west", "mars")
     home, replica = secured(files, "us-east"), {"mode": "replicate", **secured(files, "eu-west")}
@@ -306,6 +287,17 @@ def test_regions_know_each_other_by_their_certificates(tmp_path):
                 assert client.get("k") is None, "a node that never joined the stream shows nothing"
         finally:
             wrong.stop()
+        # A source with another region's certificate: nothing is taken from it.
+        port = free_port()
+        false = RegionNode(
+            tmp_path / "false", "us-east", regions(port), {"listen": f"127.0.0.1:{port}", **secured(files, "mars")}, backend="rocksdb")
+        misled = RegionNode(tmp_path / "misled", "eu-west", regions(port), replica)
+        with false, misled, false.client() as home, misled.client() as client:
+            home.set("k", b"forged")
+            reason = "the server's certificate is not accepted: hostname mismatch"
+            found = misled.await_figures(losses=lambda count: count and count > 2, reason=reason)
+            assert found["trusted"] == "no" and found["connections"] == found["records"] == 0, found
+            assert client.get("k") is None
         bare = RegionNode(tmp_path / "bare", "eu-west", regions(both.stream)).start()
         try:
             assert bare.await_figures(losses=lambda count: count and count > 2)["connections"] == 0
@@ -332,6 +324,8 @@ def test_regions_know_each_other_by_their_certificates(tmp_path):
         ({"tls": {"enabled": True, "certificate": "x", "crl": "x"}}, "tls.crl: needs tls.ca"),
         ({"tls": {"enabled": True, "certificate": "x", "ca": "x", "crl": "x"}}, "tls.crl: is nothing without tls.verify"),
         ({"region": "eu-west", "regions": regions(1) * 2}, "there twice"),
+        ({"region": "us-east", "regions": regions(1), "storage": {"backend": "postgres", "url": "postgresql:///x", "tlsName": "x"}},
+         "storage.tlsName: storage.backend is postgres; it is of region, and of postgres where several regions have a `stream`"),
         ({"storage": {"standbyURL": "postgresql:///x"}}, "storage.standbyURL: needs `region` and `regions`"),
         ({"region": "eu-west", "regions": regions(1), "storage": {"standbyURL": "postgresql:///x"}},
          "storage.standbyURL: storage.backend is none; a standby is for region"),

@@ -18,8 +18,8 @@ from bed import Closed, default_command, free_port
 from documents.test_reference import documented, exported
 from storage import database
 
+from .certificates import certificates, secured
 from .region import RegionNode, Relay, eventually
-from .test_streams import certificates, secured
 
 pytestmark = pytest.mark.ours
 
@@ -439,14 +439,7 @@ def test_home_is_spoken_to_over_tls(tmp_path):
     files = certificates(tmp_path, "us-east", "eu-west", "mars")
     fleet = Fleet(
         tmp_path, home=secured(files, "us-east"), replica=secured(files, "eu-west"), storage_tls="true", storage_tls_name="us-east")
-    plain = fleet.home.port
-    fleet.home.arguments += [
-        "-Z", "-o", f"ssl_chain_cert={files}/us-east.pem,ssl_key={files}/us-east.key,"
-        f"ssl_ca_cert={files}/ca.pem,ssl_verify_mode=2"]  # fmt: skip
-    # A second listener without TLS, for the tests' own clients.
-    open_port = free_port()
-    fleet.home.arguments[fleet.home.arguments.index("-l") + 1] = f"127.0.0.1:{plain},notls:127.0.0.1:{open_port}"
-    fleet.home.port = open_port
+    fleet.home.serve_tls(files, "us-east")
     with fleet, fleet.replica.client() as replica:
         assert replica.set("k", b"v") == "STORED"
         with fleet.home.client() as home:
@@ -476,7 +469,7 @@ REPLICA = {"name": "eu-west", "role": "replica"}
         ({"region": "eu-west", "regions": [{**HOME, "serve": "127.0.0.1:1"}, REPLICA], "storage": {"backend": "region", "tls": True}},
          "storage.tls: needs stream.certificate"),
         ({"region": "eu-west", "regions": [{**HOME, "serve": "127.0.0.1:1"}, REPLICA], "storage": {"backend": "none", "tls": True}},
-         "these settings are of region"),
+         "storage.tls: storage.backend is none; it is of region"),
         ({"region": "eu-west", "regions": [{**HOME, "serve": "nowhere"}, REPLICA]}, '"nowhere" is not valid; expected host:port'),
         ({"region": "eu west", "regions": [HOME, {"name": "eu west"}]}, "printable ASCII characters without spaces"),
     ],
