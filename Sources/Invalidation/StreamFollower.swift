@@ -59,6 +59,8 @@ package struct StreamFollower: Sendable {
     /// Since when a slot waits for missing records, in monotonic nanoseconds; 0 when it does not.
     private var missingSince = [UInt64](repeating: 0, count: StreamSlots.count)
     private var missingCount = 0
+    /// When such a slot was last asked for, in monotonic nanoseconds.
+    private var soughtAt = [UInt64](repeating: 0, count: StreamSlots.count)
     /// By slot, up to where records were had before an operator asked for them again.
     private var had = [Int64](repeating: 0, count: StreamSlots.count)
     /// Slots of which a record has acted beyond a gap, and its number: ``reached`` does not show it yet.
@@ -257,6 +259,8 @@ package struct StreamFollower: Sendable {
             known[slot] = max(known[slot], sequences[slot])
             guard guards.contains(.tails) else { continue }
             if sequences[slot] > max(current.sequences[slot], had[slot]) {
+                // Behind a question that the source was asked later, what it sent again did not come, or not in order.
+                if missingSince[slot] != 0, sent > soughtAt[slot] { seek(slot, at: now, into: &actions) }
                 noteMissing(slot, at: now, into: &actions)
             } else if sequences[slot] < current.sequences[slot] {
                 // What we had of the source it does not have any more.
@@ -294,10 +298,10 @@ package struct StreamFollower: Sendable {
 
     /// Asks for what is missing again, and for a proof at once.
     package mutating func repair(at now: UInt64, into actions: inout [FollowerAction]) {
-        guard let position, isConnected else { return }
+        guard isConnected else { return }
         for slot in 0..<StreamSlots.count where missingSince[slot] != 0 {
             missingSince[slot] = max(now, 1)
-            actions.append(.seek(slot: slot, after: position.sequences[slot]))
+            seek(slot, at: now, into: &actions)
         }
         nextProbe = now
         tick(at: now, into: &actions)
@@ -353,10 +357,16 @@ package struct StreamFollower: Sendable {
     }
 
     private mutating func noteMissing(_ slot: Int, at now: UInt64, into actions: inout [FollowerAction]) {
-        guard missingSince[slot] == 0, let last = position?.sequences[slot] else { return }
+        guard missingSince[slot] == 0, position != nil else { return }
         missingSince[slot] = max(now, 1)
         missingCount += 1
         statistics.gaps += 1
+        seek(slot, at: now, into: &actions)
+    }
+
+    private mutating func seek(_ slot: Int, at now: UInt64, into actions: inout [FollowerAction]) {
+        guard let last = position?.sequences[slot] else { return }
+        soughtAt[slot] = now
         actions.append(.seek(slot: slot, after: last))
     }
 

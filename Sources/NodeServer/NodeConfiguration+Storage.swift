@@ -40,8 +40,8 @@ extension NodeConfiguration {
         ),
         Setting(
             "storage.tlsName", .text,
-            "region, and postgres where another region may be home: the name in the certificates of home's listeners; the "
-                + "host of each address when absent."),
+            "region, and postgres where another region may be home: the name in the certificates of home's listeners; "
+                + "the host of each address when absent."),
         Setting(
             "storage.timeout", .duration(1_000_000...600_000_000_000), default: "2s",
             "How long a client waits for the store at most."),

@@ -182,8 +182,8 @@ extension RegionSettings {
         }
         if storage.serverName != nil, backend != .region, backend != .postgres || candidates.isEmpty {
             problems.append(
-                "storage.tlsName: storage.backend is \(backend.rawValue); it is of region, and of postgres where several "
-                    + "regions have a `stream` in `regions`")
+                "storage.tlsName: storage.backend is \(backend.rawValue); it is of region, and of postgres where "
+                    + "several regions have a `stream` in `regions`")
         }
         if debezium != nil, backend != .postgres {
             problems.append(

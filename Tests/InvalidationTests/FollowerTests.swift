@@ -190,6 +190,31 @@ struct FollowerTests {
         #expect(!asked.contains { if case .quarantine = $0 { true } else { false } })
     }
 
+    @Test func aGapWhoseRepairDoesNotComeInOrderIsAskedForAgain() {
+        var bed = Bed()
+        _ = bed.welcome(Bed.position())
+        var sequences = Bed.position().sequences
+        sequences[3] = 4
+        #expect(bed.receive(Bed.record(4)).contains(.seek(slot: 3, after: 0)))
+        // The answer to a question from before may come before what was asked for.
+        bed.now += 100_000_000
+        let early = bed.step { $0.completed(1, epoch: 1, sequences: sequences, at: $1, into: &$2) }
+        #expect(early.isEmpty)
+        bed.now += 900_000_000
+        let asked = bed.step { $0.tick(at: $1, into: &$2) }
+        #expect(asked == [.probe(2, answered: 0)])
+        _ = bed.receive(Bed.record(3, first: 2))
+        _ = bed.receive(Bed.record(1))
+        let late = bed.step { $0.completed(2, epoch: 1, sequences: sequences, at: $1, into: &$2) }
+        #expect(late == [.seek(slot: 3, after: 1)])
+        for sequence in Int64(2)...4 { _ = bed.receive(Bed.record(sequence)) }
+        #expect(bed.follower.missingSlots == 0)
+        #expect((bed.follower.statistics.gaps, bed.follower.statistics.repairs) == (1, 1))
+        bed.now += 2_000_000_000
+        let given = bed.step { $0.tick(at: $1, into: &$2) }
+        #expect(!given.contains(.quarantine(1 << 3)))
+    }
+
     @Test func aGapThatIsNotRepairedInTwoSecondsQuarantinesItsSlot() {
         var bed = Bed()
         _ = bed.welcome(Bed.position())

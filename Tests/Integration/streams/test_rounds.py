@@ -51,3 +51,20 @@ def test_a_lost_write_that_reads_as_nothing_is_seen():
     assert not look(3, {3: 1})
     ledger.last[3], ledger.acked[3 * rounds.NUMBERS + 3] = 3, now - 5
     assert look(3, {})
+
+
+def test_reads_are_held_to_what_was_refused_and_to_what_the_node_acknowledged_itself():
+    ledger, now = rounds.Ledger(), time.monotonic()
+
+    def look(shown, bound):
+        counts, violations = {"checked": 0, "oldest ms": 0}, []
+        ledger.check("node", 3, shown, now, {}, counts, violations, bound)
+        return violations
+
+    ledger.last[3] = 3
+    for number, when in ((1, now - 5), (2, rounds.REFUSED), (3, now - 0.2)):
+        ledger.acked[3 * rounds.NUMBERS + number] = when
+    assert not look(1, bound=1), "another node's write"
+    assert look(1, bound=0) == ["node: key 3 showed 1, 0.200 s after 3 was acknowledged"]
+    assert look(2, bound=1) == ["node: key 3 showed 2, which was refused"]
+    assert not look(3, bound=0)

@@ -146,6 +146,36 @@ def test_past_the_bound_nothing_is_shown_and_then_what_was_missed_comes(tmp_path
         assert both.replica.figures()["quarantines"] == 64
 
 
+def test_batches_that_come_twice_change_nothing_and_those_out_of_order_are_gaps_that_are_repaired(tmp_path):
+    with Pair(tmp_path, replica={"mode": "replicate"}, relay=FrameRelay) as both:
+        before = both.replica.await_figures(quarantines=64)
+        numbers = iter(range(1, 100_000))
+        with both.home.client() as home, both.replica.client() as replica:
+
+            def write_until(is_enough):
+                last = {}
+                while not is_enough():
+                    key = f"key:{(number := next(numbers)) % 8}"
+                    assert home.set(key, b"%d" % number) == "STORED"
+                    last[key] = number
+                    if (shown := replica.get("key:0")) is not None:
+                        seen.append(int(shown))
+                both.relay.heal()
+                for key, number in last.items():
+                    eventually(lambda key=key, number=number: replica.get(key) == b"%d" % number)
+                return both.replica.await_figures(backlog=0)
+
+            seen = []
+            both.relay.is_doubling = True
+            doubled = write_until(lambda: both.relay.doubled >= 100)
+            assert doubled["duplicates"] >= both.relay.doubled and doubled["gaps"] == 0
+            both.relay.is_swapping = True
+            swapped = write_until(lambda: both.relay.swapped >= 50)
+        assert seen == sorted(seen) and len(set(seen)) > 20, "nothing older comes back"
+        assert swapped["gaps"] == swapped["repairs"] > 20, swapped
+        assert (swapped["quarantines"], swapped["losses"], swapped["damaged"]) == (before["quarantines"], before["losses"], 0)
+
+
 def test_what_the_outbox_does_not_have_any_more_quarantines_its_slots(tmp_path):
     with Pair(tmp_path, home={"retention": "1s"}, replica={"lagBound": "60s"}) as both:
         with both.home.client() as home, both.replica.client() as replica:
