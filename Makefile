@@ -63,6 +63,7 @@ soak: build ## simulated seeds, a fleet of 1,000, differential streams, checked 
 	@Scripts/install-dependencies test
 	@Scripts/soak-simulation $(SEEDS)
 	@Scripts/soak-simulation $(SEEDS) --of streams
+	@Scripts/soak-simulation $(SEEDS) --of promotions
 	MARTLET_FLEET_NODES=1000 MARTLET_ONLY_TESTS=OverloadTests swift test -c release --scratch-path .build/fleet \
 		--filter FleetTests
 	@Scripts/soak-streams

@@ -29,6 +29,8 @@ package struct BrokerFollower: Sendable {
         /// The numbering of its place, and what tells that from others; nil before its first record.
         var numbering: Numbering?
         var code: UInt64 = 0
+        /// Whether a heartbeat of the home that counts has named that numbering.
+        var isOfHome = false
         /// Whether its partition had nothing when it was joined.
         var wasEmpty = false
         /// The last number that was received without a gap.
@@ -57,6 +59,10 @@ package struct BrokerFollower: Sendable {
     private var slots = [Slot](repeating: Slot(), count: StreamSlots.count)
     /// Slots that wait for missing records.
     package private(set) var missing: UInt64 = 0
+    /// Whose heartbeats count.
+    private var home: BrokerHome
+    /// The last promotion of which it was said that something may be lost.
+    private var doubted: HomeTerm?
     /// The greatest epoch of the source that was met last.
     private var newest: Numbering?
     /// The numbering whose code was made last, and that.
@@ -74,8 +80,10 @@ package struct BrokerFollower: Sendable {
 
     /// A follower that has seen nothing.
     package init(
-        _ configuration: InvalidationConfiguration, skewNanoseconds: UInt64, guards: StreamGuards = .all
+        _ configuration: InvalidationConfiguration, skewNanoseconds: UInt64, home: BrokerHome = .fixed,
+        guards: StreamGuards = .all
     ) {
+        self.home = home
         self.configuration = configuration
         self.skewNanoseconds = skewNanoseconds
         self.guards = guards
@@ -134,6 +142,63 @@ package struct BrokerFollower: Sendable {
         return StreamPosition(source: numbering.source, epoch: numbering.epoch, sequences: sequences)
     }
 
+    // MARK: Homes
+
+    /// Another home counts. What comes is passed over from here on, slot by slot, until a heartbeat of that one says
+    /// what its numbers mean: what is missing by then is noticed as ever.
+    package mutating func turn(to home: BrokerHome) {
+        guard home != self.home else { return }
+        self.home = home
+        for slot in 0..<StreamSlots.count {
+            noteRepaired(slot, isRepaired: false)
+            (slots[slot].isOfHome, slots[slot].heartbeat) = (false, (0, 0))
+        }
+    }
+
+    /// Whether a record is of the home that counts; a heartbeat may have the slot go on in another numbering.
+    private mutating func isOfHome(
+        _ record: OutboxRecord, _ own: Numbering, _ slot: Int, into actions: inout [FollowerAction]
+    ) -> Bool {
+        guard case .term(let term) = home else { return home == .fixed }
+        guard record.operation == .heartbeat else { return slots[slot].isOfHome && slots[slot].numbering == own }
+        guard let said = HeartbeatHome(record), said.term == term else { return false }
+        if let current = slots[slot].numbering {
+            if current.source == own.source, own.epoch < current.epoch { return false }
+            if current != own, current.source == own.source, said.previous == current.epoch {
+                succeed(slot, own, said, into: &actions)
+            } else if current != own {
+                begin(slot, own, record, into: &actions)
+            }
+        } else {
+            place(slot, own, record)
+            // What came before it was passed over, or was never there.
+            quarantine(StreamSlots.mask(slot), into: &actions)
+        }
+        slots[slot].isOfHome = true
+        return true
+    }
+
+    /// Goes on in the numbering of another home: see ``StreamFollower``. Of a slot of which more came than that has,
+    /// the numbers stand for other records.
+    private mutating func succeed(
+        _ slot: Int, _ own: Numbering, _ said: HeartbeatHome, into actions: inout [FollowerAction]
+    ) {
+        if newest != own {
+            newest = own
+            statistics.epochs += 1
+        }
+        let isBeyond = slots[slot].known > said.included
+        slots[slot].numbering = own
+        slots[slot].last = min(slots[slot].last, said.included)
+        slots[slot].known = slots[slot].last
+        guard guards.contains(.successions) else { return }
+        if isBeyond { quarantine(StreamSlots.mask(slot), into: &actions) }
+        if !said.isWhole, doubted != said.term {
+            doubted = said.term
+            actions.append(.doubt(since: provenNanoseconds))
+        }
+    }
+
     // MARK: Records
 
     /// A record came, of the partition of its slot.
@@ -143,6 +208,10 @@ package struct BrokerFollower: Sendable {
         let slot = Int(record.slot)
         guard slot >= 0, slot < StreamSlots.count else { return }
         let own = Numbering(source: record.source, epoch: record.epoch)
+        guard isOfHome(record, own, slot, into: &actions) else {
+            statistics.fenced += 1
+            return
+        }
         if let current = slots[slot].numbering {
             if current != own {
                 guard begins(own, record.operation, after: current) else {

@@ -90,7 +90,7 @@ extension Node {
         guard let found else { return "{\"state\":\"unreachable\",\"reason\":\(JSONString.quoted(reason))}" }
         let state = found.isStandby ? "standby" : found.isFenced ? "fenced" : "primary"
         let behind = max(0, Int64(Clock.realtimeNanoseconds() / 1_000_000) - found.seenMilliseconds)
-        let region = found.isFenced ? JSONString.quoted(found.term.region) : "null"
+        let region = found.isFenced ? JSONString.quoted(found.fence.region) : "null"
         return "{\"state\":\"\(state)\",\"epoch\":\(found.term.number),\"fenced\":\(found.isFenced),"
             + "\"fenced_for\":\(region),\"last_step\":\(found.isClaimed),"
             + "\"standstill_s\":\(standstillSeconds.map { String($0) } ?? "null"),"

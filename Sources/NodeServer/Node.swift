@@ -180,7 +180,7 @@ package final class Node: Sendable {
     var streamFigures: StreamFigures? {
         guard var figures = late.withLock({ $0.streams })?.figures else { return nil }
         if let kafka = kafkaFigures, let followed = kafka.follower {
-            figures.home = configuration.regions.home?.name
+            figures.home = home?.term.region ?? configuration.regions.home?.name
             figures.peer = followed.isConnected ? "kafka \(kafka.topic)" : ""
             figures.reason = followed.reason
             figures.damaged += followed.damaged

@@ -79,10 +79,6 @@ extension NodeHome {
         guard region == own else {
             throw StorageFailure(.refused, "this node is of the region \(own): ask a node of \(region)")
         }
-        // Whoever follows a topic does not hear of another home: the old one would go on there.
-        guard settings.kafka == nil else {
-            throw StorageFailure(.refused, "stream.transport is kafka: promotion needs the transport direct")
-        }
         guard let database else {
             throw StorageFailure(
                 .refused, "\(own) has no database that could take over: storage.standbyURL names a standby of home's")

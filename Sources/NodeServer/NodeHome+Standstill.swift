@@ -26,7 +26,7 @@ struct HomeStandstill: Equatable {
             return
         }
         guard found.isFenced, !found.isStandby else { return nil }
-        (term, isClaimed) = (found.term, found.isClaimed)
+        (term, isClaimed) = (found.fence, found.isClaimed)
         (since, told) = (before?.since ?? now, before?.told ?? 0)
     }
 

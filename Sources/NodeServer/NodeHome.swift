@@ -5,6 +5,7 @@ internal import Invalidation
 internal import Platform
 internal import Storage
 internal import StreamDirect
+internal import StreamKafka
 internal import Synchronization
 internal import Telemetry
 
@@ -28,6 +29,7 @@ final class NodeHome: HomeKeeper {
     let isOfDatabase: Bool
     private let watched = Guarded<HomeWatch?>(nil)
     private let streams = Guarded<StreamService?>(nil)
+    private let kafka = Guarded<KafkaService?>(nil)
     private let thread = Guarded<Thread?>(nil)
     private let isStopping = Atomic<Bool>(false)
 
@@ -167,10 +169,20 @@ final class NodeHome: HomeKeeper {
     }
 
     /// Points the stream, once the store is open, and before it is started.
-    func point(_ streams: StreamService) {
+    func point(_ streams: StreamService, _ kafka: KafkaService?) {
         self.streams.withLock { $0 = streams }
+        self.kafka.withLock { $0 = kafka }
         streams.attach(self)
-        if let reason = streams.turn(to: way(term)) { log?.error("the stream", ["reason": .text(reason)]) }
+        turnStreams(to: term)
+    }
+
+    /// Points what carries the stream. No two follow it at once.
+    private func turnStreams(to term: HomeTerm) {
+        let (way, kafka) = (way(term), kafka.withLock { $0 })
+        if way.source != nil { kafka?.endFollowing() }
+        let problem = streams.withLock { $0 }?.turn(to: way)
+        let reasons = [problem, kafka?.turn(to: term, source: way.source)]
+        for case let reason? in reasons { log?.error("the stream", ["reason": .text(reason)]) }
     }
 
     private func way(_ term: HomeTerm) -> StreamWay {
@@ -226,6 +238,8 @@ final class NodeHome: HomeKeeper {
                 "another region is home", ["home": .text(term.region), "promotion": .count(Int(term.number))])
             if !ownIs { fenceOwn(term) }
         }
+        // What comes through a broker proves nothing of what another store says.
+        kafka.withLock { $0 }?.pause()
         // Nobody is to be answered as by the home region behind this, nor before it is one.
         if term.region != own { note(term) }
         if let backend {
@@ -242,9 +256,7 @@ final class NodeHome: HomeKeeper {
             return node.requestShutdown(isGraceful: false)
         }
         note(term)
-        if let streams = streams.withLock({ $0 }), let reason = streams.turn(to: way(term)) {
-            log?.error("the stream", ["reason": .text(reason)])
-        }
+        turnStreams(to: term)
         state.withLock { $0.isTurned = true }
         log?.info("turned", ["home": .text(term.region), "promotion": .count(Int(term.number))])
     }

@@ -98,7 +98,7 @@ package final class NodeService: Sendable {
         node.attach(group, tls: tls, stop: stop)
         if let streams {
             node.attach(streams, kafka, debezium, monitor)
-            home?.point(streams)
+            home?.point(streams, kafka)
         }
     }
 
@@ -120,9 +120,16 @@ package final class NodeService: Sendable {
         let source = (backend as? any FollowedStore)?.changes
         let direct = direct(node, backend: backend)
         let name = ProcessControl.hostName + ":" + configuration.storage.address
-        let kafka = regions.kafkaTransport(
-            defaultName: name, isShared: configuration.storage.backend == .postgres)
+        // Nodes of a region with a standby share that once it is home.
+        let isShared = configuration.storage.backend == .postgres || configuration.storage.standbyURL != nil
+        let kafka = regions.kafkaTransport(defaultName: name, isShared: isShared)
         try checkLists(of: kafka)
+        if let kafka, !regions.candidates.isEmpty {
+            let service = try KafkaService(turning: kafka, consumer: node.stream, log: log)
+            let streams = try StreamService(direct, source: source, consumer: node.stream, log: log) { service.wake() }
+            service.attach(streams)
+            return (streams, service)
+        }
         if let kafka, regions.isHome, let source {
             let service = try KafkaService(kafka, source: source, consumer: nil, repairer: nil, log: log)
             let streams = try StreamService(direct, source: source, consumer: node.stream, log: log) { service.wake() }
@@ -284,8 +291,8 @@ package final class NodeService: Sendable {
         node.operations?.finish()
         monitor?.stop()
         debezium?.stop()
-        kafka?.stop()
         node.home?.stop()
+        kafka?.stop()
         streams?.stop()
         node.stream?.stop()
         node.ownership?.stop()

@@ -209,10 +209,15 @@ extension RegionSettings {
         }
         checkStore(region, storage, &problems)
         checkSecurity(storage, &problems)
-        if kafka != nil, !candidates.isEmpty {
+        if kafka?.stateTopic != nil, !candidates.isEmpty {
             problems.append(
-                "stream.transport: kafka; only the home region has a `stream` in `regions` then, for repairs: another "
-                    + "region becomes home by direct streams only")
+                "stream.kafka.stateTopic: only the home region has a `stream` in `regions` then: what a promotion "
+                    + "loses would stay in the topic")
+        }
+        if kafka != nil, !candidates.isEmpty, region.role == .replica, storage.backend == .postgres {
+            problems.append(
+                "stream.transport: kafka; regions that share one database have each other follow it, and one of them "
+                    + "becomes home by direct streams only")
         }
         if debezium != nil, !candidates.isEmpty {
             problems.append(
@@ -259,9 +264,6 @@ extension RegionSettings {
     /// A standby is for a region that can be followed once it is home.
     private func checkStandby(_ region: Region, _ storage: StorageSettings, _ problems: inout [String]) {
         guard storage.standbyURL != nil else { return }
-        if kafka != nil {
-            problems.append("storage.standbyURL: stream.transport is kafka; promotion needs the transport direct")
-        }
         if storage.backend != .region {
             problems.append(
                 "storage.standbyURL: storage.backend is \(storage.backend.rawValue); a standby is for region")

@@ -27,10 +27,14 @@ package struct HomeRows: Sendable, Equatable {
 
     /// The newest promotion.
     package var newest: Row? { rows.last }
-    /// The newest fence in its last step: that of a region stays one when the region begins anew.
-    package var claimed: Row? {
+    /// The fences in their last step, the newest last: each stays one whatever comes above it, but for a home.
+    package var claims: [HomeTerm] {
         let behind = (rows.lastIndex { !$0.isFenced } ?? -1) + 1
-        return rows[behind...].last(where: \.isClaimed)
+        return rows[behind...].filter(\.isClaimed).map(\.term)
+    }
+    /// Another region's promotion that is in its last step.
+    private func rival(of term: HomeTerm) -> HomeTerm? {
+        term.rival(among: guards.contains(.rivals) ? claims : claims.suffix(1))
     }
     /// Whether no write is taken.
     package var isFenced: Bool { newest?.isFenced ?? false }
@@ -46,9 +50,9 @@ package struct HomeRows: Sendable, Equatable {
         if let newest, newest.term == term, newest.isFenced { return .done }
         if isReleased { return .refused("\(term.words) was taken back") }
         if let newest {
-            let isClaimed = claimed.map { $0.term.region != term.region } ?? false && guards.contains(.contests)
-            let isHeld = newest.isFenced && (newest.term.number >= term.number || isClaimed)
-            if newest.term.epoch >= term.epoch || isHeld { return .contested(newest.term) }
+            let rival = guards.contains(.contests) ? rival(of: term) : nil
+            let isHeld = newest.isFenced && (newest.term.number >= term.number || rival != nil)
+            if newest.term.epoch >= term.epoch || isHeld { return .contested(rival ?? newest.term) }
         }
         put(Row(term: term, isFenced: true, isClaimed: false))
         return .done
@@ -59,6 +63,7 @@ package struct HomeRows: Sendable, Equatable {
         guard let newest, newest.term.epoch >= term.epoch else { return .refused("its fence is not there any more") }
         guard newest.term == term else { return .contested(newest.term) }
         guard newest.isFenced else { return .refused("its fence is not there any more") }
+        if guards.contains(.precedence), let rival = term.rival(among: claims) { return .contested(rival) }
         rows[rows.count - 1].isClaimed = true
         return .done
     }
@@ -81,7 +86,7 @@ package struct HomeRows: Sendable, Equatable {
     /// Whether another region than that of `term` may be home: its promotion is in its last step. Nothing is said to be
     /// whole then, whatever who began the promotion knew.
     package func isContested(_ term: HomeTerm) -> Bool {
-        claimed.map { $0.term.region != term.region } ?? false && guards.contains(.returns)
+        rival(of: term) != nil && guards.contains(.returns)
     }
 
     /// Says that a region is home; what stands against that.

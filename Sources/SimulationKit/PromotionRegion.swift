@@ -9,6 +9,7 @@ final class PromotionDatabase {
         case write(Int)
         case rows(HomeRows)
         case seen(UInt64)
+        case told(HomeTerm)
     }
 
     private(set) var log: [Entry] = []
@@ -23,8 +24,8 @@ final class PromotionDatabase {
     private var followed = 0
     /// What its stream's records have.
     var streamEpoch: Int64 = 1
-    /// Promotions of other regions that are known to hold, by what was said to it while it was no standby.
-    var told: Set<HomeTerm> = []
+    /// Promotions of other regions that are known to hold, by what was said to it, or to whom it followed.
+    private(set) var told: Set<HomeTerm> = []
     /// Which of the table's rules hold.
     var guards: PromotionGuards { didSet { rows.guards = guards } }
 
@@ -46,6 +47,7 @@ final class PromotionDatabase {
             self.rows = rows
             self.rows.guards = guards
         case .seen(let time): seen = time
+        case .told(let term): told.insert(term)
         }
     }
 
@@ -81,7 +83,7 @@ final class PromotionDatabase {
         var state = HomeState()
         state.isStandby = isStandby
         if let newest = rows.newest {
-            (state.term, state.isFenced, state.isClaimed) = (newest.term, newest.isFenced, rows.claimed != nil)
+            (state.term, state.isFenced, state.claims) = (newest.term, newest.isFenced, rows.claims)
         }
         state.held = rows.rows.last { !$0.isFenced }?.term
         state.seenMilliseconds = Int64(seen)

@@ -17,6 +17,8 @@ package struct PromotionReports: Sendable, Equatable {
     package var later = 0
     /// Those that another one was ahead of.
     package var contests = 0
+    /// Claims that another region's promotion stood against, though it is the lower one.
+    package var rivals = 0
     /// Fences that were taken back.
     package var releases = 0
     /// What was seen that must not have been.
@@ -32,8 +34,8 @@ package struct PromotionReports: Sendable, Equatable {
 ///
 /// No write that was acknowledged is lost, unless loss was accepted where its home was left, and then none from before
 /// the time that is printed; there are no two homes in the end, nor at once, unless where they part one was promoted
-/// with loss accepted. Who is told that another promotion is ahead goes no further, and no database that was told of a
-/// home says that nothing is lost without it.
+/// with loss accepted. Who is told that another promotion is ahead goes no further, and no database says that nothing
+/// is lost without a home that it, or the old home before the claim, was told of.
 package final class PromotionSimulation {
     static let second: UInt64 = 1_000_000
     let world: VirtualWorld
@@ -50,6 +52,8 @@ package final class PromotionSimulation {
     private var released: Set<Int64> = []
     private var streams: [Int64: HomeTerm] = [:]
     private var isOver = false
+    /// Until when nothing else comes between two promotions that contend.
+    private var contendUntil: UInt64 = 0
 
     /// A run of a seed. Which faults there are, and how many, is the seed's choice. From the first promotion with loss
     /// accepted on, `later` are the guards, where they are given.
@@ -74,6 +78,9 @@ package final class PromotionSimulation {
             for node in region.nodes { lookSoon(node, region) }
         }
         wishSoon()
+        if hasDisasters, world.random.chance(700) {
+            world.after(world.random.within(100_000...1_000_000)) { [self] in contend() }
+        }
         faultSoon()
         rebuildSoon()
         while world.microseconds < end, world.step() {}
@@ -89,6 +96,9 @@ package final class PromotionSimulation {
     private func run(until time: UInt64) { while world.microseconds < time, world.step() {} }
 
     var now: UInt64 { world.microseconds }
+
+    /// Whether two promotions are under way of which the old home hears in between.
+    var isContending: Bool { now < contendUntil }
 
     func region(_ name: String) -> PromotionRegion? { regions.first { $0.name == name } }
 
@@ -141,7 +151,7 @@ package final class PromotionSimulation {
         node.known.database = region.database.state
         let term = node.known.newest(in: region.name)
         if term.region != region.name, term.epoch > 0, !region.database.isStandby {
-            region.database.told.insert(term)
+            if !region.database.told.contains(term) { region.database.commit(.told(term)) }
             if region.database.state.isToYield(to: term) { region.database.change { $0.yield(to: term) } }
         }
         if term != node.known.term { node.known.term = term }
@@ -168,6 +178,7 @@ package final class PromotionSimulation {
         world.after(world.random.within(200_000...1_500_000)) { [self] in
             guard !isOver else { return }
             defer { faultSoon() }
+            guard !isContending else { return }
             let region = regions[world.random.below(regions.count)]
             let until = now + UInt64(world.random.within(100_000...4_000_000))
             switch world.random.below(hasDisasters ? 6 : 4) {
@@ -196,19 +207,37 @@ package final class PromotionSimulation {
         world.after(world.random.within(500_000...4_000_000)) { [self] in
             guard !isOver else { return }
             defer { wishSoon() }
+            guard !isContending else { return }
             // Somebody wants a region back that takes no writes.
             let fenced = regions.first { !$0.database.isStandby && $0.database.rows.isFenced }
             let any = regions[world.random.below(regions.count)]
             let region = world.random.chance(300) ? fenced ?? any : any
-            let accepts = hasDisasters && world.random.chance(400)
-            wish(region, region.nodes[world.random.below(2)], accepts)
+            if hasDisasters, world.random.chance(300) { return contend() }
+            wish(region, region.nodes[world.random.below(2)], hasDisasters && world.random.chance(400))
             guard world.random.chance(600) else { return }
             // Somebody else wishes, too.
             let second = world.random.chance(500) ? region : regions[world.random.below(regions.count)]
             let node = second.nodes[world.random.below(2)]
             let isFar = world.random.chance(300)
+            let accepts = hasDisasters && world.random.chance(400)
             world.after(world.random.below(isFar ? 3_000_000 : 60_000)) { [self] in wish(second, node, accepts) }
         }
+    }
+
+    /// A region that is cut off is promoted with loss accepted, and another one without: the old home hears of the
+    /// first while the second is under way.
+    private func contend() {
+        let others = regions.filter { !$0.isOpen(initial: first.region) }
+        guard others.count > 1 else { return }
+        let isTurned = world.random.chance(500)
+        let (far, near) = isTurned ? (others[1], others[0]) : (others[0], others[1])
+        let pause = world.random.within(700_000...1_800_000)
+        far.cutUntil = now + UInt64(pause + world.random.within(50_000...250_000))
+        contendUntil = far.cutUntil + Self.second
+        wish(far, far.nodes[world.random.below(2)], true)
+        if world.random.chance(800) { near.heldUntil = far.cutUntil + UInt64(world.random.within(100_000...800_000)) }
+        let node = near.nodes[world.random.below(2)]
+        world.after(pause) { [self] in wish(near, node, false) }
     }
 
     private func wish(_ region: PromotionRegion, _ node: PromotionNode, _ accepts: Bool) {
@@ -225,8 +254,10 @@ package final class PromotionSimulation {
         }
     }
 
-    /// A promotion has made a region home, behind `base`.
-    func promoted(_ region: PromotionRegion, _ term: HomeTerm, behind base: HomeTerm, isWhole: Bool) {
+    /// A promotion has made a region home, behind `base`, whose database was told of `told` before the claim.
+    func promoted(
+        _ region: PromotionRegion, _ term: HomeTerm, behind base: HomeTerm, isWhole: Bool, told: Set<HomeTerm>
+    ) {
         report.promotions += 1
         if history.hasLoss { report.later += 1 }
         let database = region.database
@@ -242,7 +273,8 @@ package final class PromotionSimulation {
             violate("\(term) is \(words), and lacks a write of \(lost.term) of \(lost.time) µs")
         }
         if isWhole {
-            for other in database.told where other.epoch > base.epoch && !history.isBehind(term, other) {
+            let told = database.told.union(told).filter { $0.epoch > base.epoch && !history.isBehind(term, $0) }
+            if let other = told.max(by: { $0.epoch < $1.epoch }) {
                 violate("\(term) is said to be whole, and its database was told of \(other)")
             }
             return

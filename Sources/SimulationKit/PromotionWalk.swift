@@ -14,6 +14,10 @@ final class PromotionWalk {
     private let end: UInt64
     /// Which promotion the old home has said to be ahead.
     private var ahead: HomeTerm?
+    /// Whether the old home let it go on to its last step.
+    private var isClaimed = false
+    /// What the old home was told of then.
+    private var told: Set<HomeTerm> = []
 
     init(
         _ simulation: PromotionSimulation, _ region: PromotionRegion, _ node: PromotionNode, _ plan: PromotionPlan,
@@ -54,8 +58,13 @@ final class PromotionWalk {
                 go(next == .wait && simulation.now >= end ? course.waitedOut() : next)
             }
         case .claim:
+            // What comes behind the fence may not get to the standby any more.
+            if world.random.chance(simulation.isContending ? 600 : 100) {
+                region.heldUntil = max(region.heldUntil, simulation.now + UInt64(world.random.below(1_500_000)))
+            }
             tell(.claim) { [self] answer in
                 note(answer)
+                isClaimed = answer == .done
                 go(course.claimed(answer))
             }
         case .promote(let isWhole):
@@ -103,10 +112,18 @@ final class PromotionWalk {
         let base = region.database.held(simulation.first)
         let isWhole = isWhole && !region.database.rows.isContested(plan.term)
         let other = region.database.change { $0.promote(to: plan.term, overrides: plan.acceptsLoss) }
-        if let other { return go(course.notPromoted("\(other.words) was faster", isUntouched: false)) }
+        if let other {
+            let (rows, term) = (region.database.rows, plan.term)
+            // Unless the old home got its role back, with loss accepted.
+            let isSucceeded = rows.rows.contains { !$0.isFenced && $0.term.epoch > term.epoch }
+            if isClaimed, other.region != region.name, !rows.claims.contains(other), rows.isFenced, !isSucceeded {
+                simulation.violate("\(plan.term) was in its last step, and \(other) came above it")
+            }
+            return go(course.notPromoted("\(other.words) was faster", isUntouched: false))
+        }
         if let ahead { simulation.violate("\(plan.term) was told that \(ahead) is ahead, and went on") }
         if !isWhole, !plan.acceptsLoss { simulation.violate("\(plan.term) loses what nobody has given up") }
-        simulation.promoted(region, plan.term, behind: base, isWhole: isWhole)
+        simulation.promoted(region, plan.term, behind: base, isWhole: isWhole, told: told)
         over()
     }
 
@@ -126,7 +143,8 @@ final class PromotionWalk {
         }
         // A statement may wait for long, and the connection end before.
         let isSlow = world.random.chance(120)
-        let wait = isSlow ? world.random.within(300_000...5_000_000) : world.random.within(500...20_000)
+        let most = wish == .claim && simulation.isContending ? 700_000 : 20_000
+        let wait = isSlow ? world.random.within(300_000...5_000_000) : world.random.within(500...most)
         let isLost = world.random.chance(80)
         world.after(world.random.within(200...10_000)) { [self] in
             guard target.incarnation == process, old.isUp(simulation.now) else { return answer(.unknown("it ended")) }
@@ -153,7 +171,11 @@ final class PromotionWalk {
             let answer = database.change { $0.fence(for: term) }
             if database.rows != before { simulation.noteFenced(term) }
             return answer
-        case .claim: return database.change { $0.claim(term) }
+        case .claim:
+            let answer = database.change { $0.claim(term) }
+            if answer == .done { told = database.told }
+            if case .contested(let other) = answer, other.epoch < term.epoch { simulation.report.rivals += 1 }
+            return answer
         case .release: return database.change { $0.release(term) }
         }
     }

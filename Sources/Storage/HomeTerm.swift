@@ -36,6 +36,9 @@ package struct HomeTerm: Sendable, Hashable {
     /// It, in words.
     package var words: String { "promotion \(number) of \(region)" }
 
+    /// The newest of another region among promotions in their last step: that region may be home by now.
+    package func rival(among claims: [HomeTerm]) -> HomeTerm? { claims.last { $0.region != region } }
+
     /// What who gives an old home its role back is told where this one is in its last step.
     package var mayBeHome: String { "\(words) is ahead, and may be home by now: --accept-loss goes on all the same" }
 }
@@ -66,8 +69,13 @@ package struct HomeState: Sendable, Equatable {
     package var held: HomeTerm?
     /// Whether it takes no writes any more, as another region is to be home, or is.
     package var isFenced = false
-    /// Whether the promotion that fenced it went on to its last step, and its region may be home by now.
-    package var isClaimed = false
+    /// The promotions behind ``held`` that went on to their last step, the newest last: the regions of each may be home
+    /// by now.
+    package var claims: [HomeTerm] = []
+    /// Whether there is one.
+    package var isClaimed: Bool { !claims.isEmpty }
+    /// Of a database that is fenced, the promotion by which it is: what is in its last step comes before newer fences.
+    package var fence: HomeTerm { claims.last ?? term }
     /// Whether it is a standby, which follows another database.
     package var isStandby = false
     /// What its stream is called.
@@ -79,10 +87,10 @@ package struct HomeState: Sendable, Equatable {
     package init() {}
 
     /// Whether it is to be fenced for a promotion that holds, of another region: it was home, and does not know of it;
-    /// or has a fence that nobody claimed, and would be home again by its region's own word.
+    /// or has no fence of it that was claimed, and its region, or another one, would be home as if nothing was lost.
     package func isToYield(to term: HomeTerm) -> Bool {
-        if isStandby { return false }
-        return self.term.epoch < term.epoch || (isFenced && !isClaimed && (held?.epoch ?? 0) < term.epoch)
+        if isStandby || claims.contains(term) { return false }
+        return self.term.epoch < term.epoch || (isFenced && (held?.epoch ?? 0) < term.epoch)
     }
 }
 
@@ -119,7 +127,8 @@ package protocol HomeDatabase: AnyObject, Sendable {
     /// that: a promotion that is as new, or is in its last step; nil where it is fenced.
     func fence(for term: HomeTerm) throws(StorageFailure) -> HomeTerm?
     /// The region of `term` goes on to its last step: no other promotion takes its place any more. What stands against
-    /// that: a promotion that took its place before; nil where it may go on.
+    /// that: a promotion that took its place before, or another region's that is in its last step; nil where it may go
+    /// on.
     func claim(_ term: HomeTerm) throws(StorageFailure) -> HomeTerm?
     /// Takes the fence back, where the promotion came to nothing. None for that promotion comes behind this.
     func release(_ term: HomeTerm) throws(StorageFailure)

@@ -47,11 +47,16 @@ package struct PromotionGuards: NamedGuards {
     package static let objections = PromotionGuards(rawValue: 1 << 6)
     /// A fence is in its last step where its promotion is known to hold, also when nobody claimed it.
     package static let yields = PromotionGuards(rawValue: 1 << 7)
+    /// Nothing is said to be whole behind what is in its last step, also where that is below another fence.
+    package static let rivals = PromotionGuards(rawValue: 1 << 8)
+    /// A claim is refused where another region's promotion is in its last step.
+    package static let precedence = PromotionGuards(rawValue: 1 << 9)
 
     /// Each guard with its name.
     package static let named: [(name: String, guards: PromotionGuards)] = [
         ("identities", .identities), ("claims", .claims), ("contests", .contests), ("returns", .returns),
         ("marks", .marks), ("streams", .streams), ("objections", .objections), ("yields", .yields),
+        ("rivals", .rivals), ("precedence", .precedence),
     ]
 
     /// All guards.

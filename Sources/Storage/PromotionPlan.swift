@@ -74,17 +74,15 @@ package struct PromotionPlan: Sendable {
                 "the database of \(own) is no standby, and \(term.region) became home behind it, by "
                     + "promotion \(term.number): make it a standby of that region's first")
         }
-        // The region of a fence in its last step may have been home since, for all that is known here.
-        let isOvertaking = isOwn && found.isClaimed && isForeign
-        if isOvertaking, !acceptsLoss, guards.contains(.returns) {
-            throw StorageFailure(.refused, found.term.mayBeHome)
-        }
         let epoch = max(max(term.epoch, found.term.epoch), max(known.heard?.epoch ?? 0, told))
         let identity = guards.contains(.identities) ? identity : 0
         let new = HomeTerm(epoch: HomeTerm.next(after: epoch, identity: identity), region: own)
+        // The region of a fence in its last step may have been home since, for all that is known here.
+        let rival = isOwn ? new.rival(among: found.claims) : nil
+        if let rival, !acceptsLoss, guards.contains(.returns) { throw StorageFailure(.refused, rival.mayBeHome) }
         course = PromotionCourse(
-            new, fences: !isOwn, isWhole: isOwn && !isOvertaking, acceptsLoss: acceptsLoss, guards: guards)
-        old = isOvertaking ? found.term.region : term.region
+            new, fences: !isOwn, isWhole: isOwn && rival == nil, acceptsLoss: acceptsLoss, guards: guards)
+        old = rival?.region ?? term.region
         self.acceptsLoss = acceptsLoss
     }
 }

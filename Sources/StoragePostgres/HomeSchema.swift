@@ -35,13 +35,16 @@ enum HomeSchema {
 
     /// The newest promotion; no row before the first.
     static let newest = "SELECT epoch, region, fenced FROM martlet_home ORDER BY epoch DESC LIMIT 1"
-    /// The same, and whether it, or one of its region before, is in its last step.
-    private static let contest = "SELECT epoch, region, fenced, EXISTS (\(claimed)) FROM martlet_home \(last)"
     private static let last = "ORDER BY epoch DESC LIMIT 1"
-    /// The newest fence in its last step: that of a region stays one when the region begins anew.
-    private static let claimed =
-        "SELECT 1 FROM (SELECT region FROM martlet_home WHERE fenced AND whole AND epoch > "
-        + "(SELECT coalesce(max(epoch), 0) FROM martlet_home WHERE NOT fenced) \(last)) c WHERE true"
+    /// The fences in their last step, the newest last: each stays one whatever comes above it, but for a home.
+    static let claims = "SELECT epoch, region FROM martlet_home WHERE \(isClaimed) ORDER BY epoch"
+    private static let isClaimed =
+        "fenced AND whole AND epoch > (SELECT coalesce(max(epoch), 0) FROM martlet_home WHERE NOT fenced)"
+
+    /// Whether another region's promotion is in its last step.
+    private static func isContested(_ term: HomeTerm) -> String {
+        "EXISTS (SELECT 1 FROM martlet_home WHERE \(isClaimed) AND region <> \(text(term.region)))"
+    }
 
     /// Fails with SQLSTATE 2201F unless the promotion is the newest, and the database is not fenced. Behind
     /// ``FleetSchema/share``.
@@ -69,13 +72,14 @@ enum HomeSchema {
 
     /// What a database says of itself; in text.
     static let look = [
-        "SELECT pg_is_in_recovery()", contest,
-        "SELECT epoch, region, fenced, false FROM martlet_home WHERE NOT fenced \(last)",
+        "SELECT pg_is_in_recovery()", newest,
+        "SELECT epoch, region, fenced FROM martlet_home WHERE NOT fenced \(last)", claims,
         "SELECT name, number FROM martlet_meta WHERE name IN ('stream_source', 'home_seen')",
     ]
 
     /// Fences for a promotion, unless it was taken back before, or there is a home as new, a fence of the same number,
-    /// or one of another region that is in its last step. Gives the newest, and whether it was taken back.
+    /// or one of another region that is in its last step. Gives the newest, those in their last step, and whether it
+    /// was taken back.
     static func fence(for term: HomeTerm) -> [String] {
         let (number, bits) = (term.number, HomeTerm.identityBits)
         return FleetSchema.seize + [
@@ -85,18 +89,20 @@ enum HomeSchema {
               AND NOT EXISTS (SELECT 1 FROM martlet_home WHERE epoch >= \(term.epoch))
               AND NOT EXISTS (SELECT 1 FROM (SELECT epoch, fenced FROM martlet_home \(last)) n
                 WHERE n.fenced AND n.epoch >> \(bits) >= \(number))
-              AND NOT EXISTS (\(claimed) AND c.region <> \(text(term.region)))
+              AND NOT \(isContested(term))
             """,
-            contest, "SELECT count(*) FROM martlet_meta WHERE name = '\(mark(term))'",
+            newest, claims, "SELECT count(*) FROM martlet_meta WHERE name = '\(mark(term))'",
         ]
     }
 
-    /// Goes on to the last step of a promotion that is the newest. Gives the newest.
+    /// Goes on to the last step of a promotion that is the newest, unless another region's is in it: that may be known
+    /// to hold, and was written down below. Gives the newest, and those in their last step.
     static func claim(_ term: HomeTerm) -> [String] {
         FleetSchema.seize + [
             "UPDATE martlet_home SET whole = true WHERE epoch = \(term.epoch) AND fenced "
-                + "AND region = \(text(term.region)) AND epoch = (SELECT max(epoch) FROM martlet_home)",
-            contest,
+                + "AND region = \(text(term.region)) AND epoch = (SELECT max(epoch) FROM martlet_home) "
+                + "AND NOT \(isContested(term))",
+            newest, claims,
         ]
     }
 
@@ -108,7 +114,7 @@ enum HomeSchema {
             "INSERT INTO martlet_meta VALUES ('\(mark(term))', \(now)) ON CONFLICT (name) DO NOTHING",
             "DELETE FROM martlet_meta WHERE left(name, 14) = 'home_released ' "
                 + "AND number < \(now) - \(markMilliseconds)",
-            contest,
+            newest,
         ]
     }
 
@@ -126,7 +132,7 @@ enum HomeSchema {
                 + "WHERE NOT EXISTS (SELECT 1 FROM martlet_home WHERE NOT fenced AND epoch > \(term.epoch)) "
                 + "ON CONFLICT (epoch) DO UPDATE SET whole = true "
                 + "WHERE martlet_home.fenced AND martlet_home.region = EXCLUDED.region",
-            contest,
+            newest,
         ]
     }
 
@@ -140,15 +146,14 @@ enum HomeSchema {
     /// newest promotion, whether nothing is missing, and up to when that is so.
     static func promote(to term: HomeTerm, isWhole: Bool, overrides: Bool) -> [String] {
         let isHome = "EXISTS (SELECT 1 FROM martlet_home WHERE epoch = \(term.epoch) AND NOT fenced AND at = \(stamp))"
-        let contested = "EXISTS (\(claimed) AND c.region <> \(text(term.region)))"
-        let unclaimed = overrides ? "" : "AND NOT \(contested)"
+        let unclaimed = overrides ? "" : "AND NOT \(isContested(term))"
         return FleetSchema.seize + [
             StreamSchema.lock,
             """
             INSERT INTO martlet_home SELECT \(term.epoch), \(text(term.region)), false,
               coalesce((SELECT number FROM martlet_meta WHERE name = 'stream_identity'), 0),
               (SELECT string_agg(last::text, ',' ORDER BY slot) FROM martlet_stream_slot),
-              \(isWhole) AND NOT \(contested), \(stamp),
+              \(isWhole) AND NOT \(isContested(term)), \(stamp),
               coalesce((SELECT number FROM martlet_meta WHERE name = 'home_seen'), 0)
             WHERE NOT EXISTS (SELECT 1 FROM martlet_home WHERE epoch > \(term.epoch)) \(unclaimed)
             ON CONFLICT (epoch) DO UPDATE SET fenced = false, previous = EXCLUDED.previous,

@@ -47,10 +47,11 @@ package final class PostgresHome: HomeDatabase {
         var state = HomeState()
         state.isStandby = text(answers[0].first?.first ?? nil) == "t"
         if let found = term(answers[1].first) {
-            (state.term, state.isFenced, state.isClaimed) = (found.term, found.isFenced, found.isClaimed)
+            (state.term, state.isFenced) = (found.term, found.isFenced)
         }
         state.held = term(answers[2].first)?.term
-        for row in answers[3] where row.count == 2 {
+        state.claims = terms(answers[3])
+        for row in answers[4] where row.count == 2 {
             switch text(row[0]) {
             case "stream_source": state.source = number(row[1]).map { String(UInt64(bitPattern: $0), radix: 16) } ?? ""
             case "home_seen": state.seenMilliseconds = number(row[1]) ?? 0
@@ -79,23 +80,28 @@ package final class PostgresHome: HomeDatabase {
     /// Adds the fence once no write is under way. Blocks.
     package func fence(for term: HomeTerm) throws(StorageFailure) -> HomeTerm? {
         let answers = try locked(HomeSchema.fence(for: term))
-        let found = Self.term(answers[answers.count - 2].first)
+        let found = Self.term(answers[answers.count - 3].first)
         if let found, found.term == term, found.isFenced { return nil }
         if Self.number(answers.last?.first?.first ?? nil) != 0 {
             throw StorageFailure(.refused, "\(term.words) was taken back")
         }
         guard let found else { throw StorageFailure(.refused, "the fence was not added") }
-        return found.term
+        return term.rival(among: Self.terms(answers[answers.count - 2])) ?? found.term
     }
 
     /// Marks the fence. Blocks.
     package func claim(_ term: HomeTerm) throws(StorageFailure) -> HomeTerm? {
-        let found = Self.term(try locked(HomeSchema.claim(term)).last?.first)
-        if let found, found.term == term, found.isClaimed { return nil }
-        guard let found, found.term != term, found.term.epoch >= term.epoch else {
-            throw StorageFailure(.refused, "its fence is not there any more")
+        let answers = try locked(HomeSchema.claim(term))
+        let missing = StorageFailure(.refused, "its fence is not there any more")
+        guard let found = Self.term(answers[answers.count - 2].first), found.term.epoch >= term.epoch else {
+            throw missing
         }
-        return found.term
+        guard found.term == term else { return found.term }
+        guard found.isFenced else { throw missing }
+        let claims = Self.terms(answers[answers.count - 1])
+        if let rival = term.rival(among: claims) { return rival }
+        guard claims.contains(term) else { throw missing }
+        return nil
     }
 
     /// Removes the fence; fails where that of another promotion is left. Blocks.
@@ -161,7 +167,7 @@ package final class PostgresHome: HomeDatabase {
     }
 
     private static func faster(
-        _ found: (term: HomeTerm, isFenced: Bool, isClaimed: Bool)?, than term: HomeTerm
+        _ found: (term: HomeTerm, isFenced: Bool)?, than term: HomeTerm
     ) -> String {
         guard let found else { return "its row was not added" }
         if found.isFenced, found.term.region == term.region { return "\(found.term.words) was begun since" }
@@ -183,10 +189,15 @@ package final class PostgresHome: HomeDatabase {
         }
     }
 
-    private static func term(_ row: [[UInt8]?]?) -> (term: HomeTerm, isFenced: Bool, isClaimed: Bool)? {
-        guard let row, row.count >= 4, let epoch = number(row[0]) else { return nil }
-        let term = HomeTerm(epoch: epoch, region: text(row[1]))
-        return (term, text(row[2]) == "t", text(row[3]) == "t")
+    private static func term(_ row: [[UInt8]?]?) -> (term: HomeTerm, isFenced: Bool)? {
+        guard let row, row.count >= 3, let epoch = number(row[0]) else { return nil }
+        return (HomeTerm(epoch: epoch, region: text(row[1])), text(row[2]) == "t")
+    }
+
+    private static func terms(_ rows: SQLRows) -> [HomeTerm] {
+        rows.compactMap { row in
+            row.count == 2 ? number(row[0]).map { HomeTerm(epoch: $0, region: text(row[1])) } : nil
+        }
     }
 
     private static func text(_ column: [UInt8]?) -> String { column.map { String(decoding: $0, as: UTF8.self) } ?? "" }

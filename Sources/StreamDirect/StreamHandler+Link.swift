@@ -320,7 +320,8 @@ extension StreamHandler {
 
     /// Follows whoever is to be followed now, from where we are.
     func turn(_ loop: inout ReactorLoop) {
-        var follower = link?.follower ?? local?.follower ?? inherited
+        // What came through a broker meanwhile, it would not know.
+        var follower = configuration.repairsOnly ? nil : link?.follower ?? local?.follower ?? inherited
         follower?.disconnected()
         let id = link?.id
         (link, local, inherited) = (nil, nil, follower)

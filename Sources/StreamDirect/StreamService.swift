@@ -140,8 +140,11 @@ package final class StreamService: StreamRepairer {
         }
         if before !== way.source {
             before?.tail.setWake(nil)
-            let shared = self.shared
-            way.source?.tail.setWake { shared.wake() }
+            let (shared, alsoWakes) = (shared, alsoWakes)
+            way.source?.tail.setWake {
+                shared.wake()
+                alsoWakes?()
+            }
         }
         shared.figures.withLock { $0.home = way.home?.region }
         shared.turn()

@@ -15,17 +15,33 @@ final class KafkaFollower: Sendable {
     let repairer: (any StreamRepairer)?
     let log: Log?
     let figures = Guarded(KafkaFigures.Follower())
+    /// Whose heartbeats count, and how often that was said.
+    private let home: Guarded<BrokerHome>
+    private let turns = Atomic<UInt64>(1)
     private let isStopping = Atomic<Bool>(false)
     private let thread = Guarded<Thread?>(nil)
 
     init(
         _ configuration: StreamKafkaConfiguration, consumer: any StreamConsumer, repairer: (any StreamRepairer)?,
-        log: Log?
+        home: BrokerHome, log: Log?
     ) {
+        self.home = Guarded(home)
         self.configuration = configuration
         self.consumer = consumer
         self.repairer = repairer
         self.log = log
+    }
+
+    /// Another home counts, before the next message does. Does not block.
+    func turn(to home: BrokerHome) {
+        self.home.withLock { $0 = home }
+        turns.wrappingAdd(1, ordering: .acquiringAndReleasing)
+    }
+
+    /// How often it was said which home counts, and which one that is where it was not `seen` yet.
+    func turned(since seen: UInt64) -> (home: BrokerHome, turns: UInt64)? {
+        let turns = turns.load(ordering: .acquiring)
+        return turns == seen ? nil : (home.withLock { $0 }, turns)
     }
 
     func start() throws(SystemError) {
@@ -65,6 +81,8 @@ final class KafkaInlet {
     private var lastMessage: UInt64 = 0
     private var failure = "not connected yet"
     private var loggedReason = ""
+    /// How often it was said which home counts.
+    private var turns: UInt64 = 0
     /// The schema of a value that could not be read last: each is told once.
     private var oddSchema: UInt32?
 
@@ -86,6 +104,7 @@ final class KafkaInlet {
     func step() {
         let now = Clock.monotonicNanoseconds()
         defer { note(now) }
+        turn()
         if !isAssigned || outOfRange != 0 {
             if now < retryAt { return Thread.sleep(microseconds: 10_000) }
             prepare(now)
@@ -95,6 +114,13 @@ final class KafkaInlet {
         takeRepaired()
         perform { core, actions in core.tick(at: Clock.bootNanoseconds(), into: &actions) }
         askForRepair()
+    }
+
+    /// Hears which home counts.
+    private func turn() {
+        guard let (home, turns) = owner.turned(since: turns) else { return }
+        self.turns = turns
+        perform { core, _ in core.turn(to: home) }
     }
 
     // MARK: Places
@@ -203,6 +229,7 @@ final class KafkaInlet {
             Int(record.slot) == message.partition
         else { return damaged(message) }
         if !configuration.carriesValues { (record.value, record.clientFlags) = (nil, nil) }
+        turn()
         let time = Self.time
         perform(slot: message.partition) { core, actions in core.received(record, at: time, into: &actions) }
     }

@@ -70,6 +70,7 @@ extension KafkaOutlet {
 
     func goOn(behind places: [KafkaPlace?], _ now: UInt64) {
         guard let current = source.position else { return fail("the store is not open", now) }
+        let succession = publisher.term == nil ? nil : source.succession
         var position = StreamPosition(
             source: current.source, epoch: current.epoch, sequences: [Int64](repeating: 0, count: StreamSlots.count))
         for slot in 0..<StreamSlots.count {
@@ -78,6 +79,10 @@ extension KafkaOutlet {
                 return fence(current, "it is in epoch \(place.epoch), and this store in \(current.epoch)")
             }
             if place.epoch == current.epoch { position.sequences[slot] = place.sequence }
+            // What the home before put there, and this one took over, does not come again.
+            if let succession, place.epoch == succession.previous {
+                position.sequences[slot] = min(place.sequence, succession.included[slot])
+            }
         }
         beginProving(position, places, now)
     }

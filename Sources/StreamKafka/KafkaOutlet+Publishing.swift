@@ -148,7 +148,7 @@ extension KafkaOutlet {
     ) -> OutboxRecord {
         var record = OutboxRecord()
         record.operation = operation
-        record.region = configuration.home
+        record.region = publisher.term?.region ?? configuration.home
         (record.source, record.epoch) = (position.source, position.epoch)
         record.slot = Int32(slot)
         (record.firstSequence, record.sequence) = (position.sequences[slot], position.sequences[slot])
@@ -194,8 +194,15 @@ extension KafkaOutlet {
             guard let time = heartbeatTimes.removeValue(forKey: number), let sent = pump?.feed.sent else { continue }
             heartbeatTimes = heartbeatTimes.filter { $0.key > number }
             let position = StreamPosition(source: sent.source, epoch: sent.epoch, sequences: sequences)
+            let succession = source.succession
+            // It is of the numbering that the store is in.
+            guard let current = source.position, current.isNumbered(as: position) else { return }
             for slot in 0..<StreamSlots.count {
-                produce(mark(.heartbeat, slot, position, unixMilliseconds: time), slot)
+                var record = mark(.heartbeat, slot, position, unixMilliseconds: time)
+                if let term = publisher.term {
+                    record.position = HeartbeatHome(term, succession, slot: slot).position
+                }
+                produce(record, slot)
             }
         }
     }

@@ -246,10 +246,13 @@ final class KafkaOutlet {
             guard message.partition == 0 else { continue }
             watchNext = message.offset + 1
             guard let record = message.value.flatMap(KafkaFrame.record), record.slot == 0 else { continue }
-            if let header = message.header, record.operation == .heartbeat {
+            let position = source.position
+            // A home before goes on as long as it has not heard of this one: it is nobody to wait for.
+            let isOurs = publisher.term == nil || (record.source == position?.source && record.epoch == position?.epoch)
+            if let header = message.header, record.operation == .heartbeat, isOurs {
                 election.heard(String(decoding: header, as: UTF8.self), at: Clock.monotonicNanoseconds())
             }
-            guard let own = source.position else { continue }
+            guard let own = position else { continue }
             if record.operation == .heartbeat, record.source == own.source, record.epoch == own.epoch,
                 message.header == Array(configuration.name.utf8)
             {

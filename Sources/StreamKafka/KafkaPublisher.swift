@@ -19,6 +19,8 @@ final class KafkaPublisher: Sendable {
     let kind: Kind
     let configuration: StreamKafkaConfiguration
     let source: any ChangeSource
+    /// Since when the store is the home's; nil where that is always the same region.
+    let term: HomeTerm?
     let registry: SchemaRegistry?
     let log: Log?
     /// Whether this node is the one to publish, as the stream's publisher decides.
@@ -31,12 +33,13 @@ final class KafkaPublisher: Sendable {
     private let thread = Guarded<Thread?>(nil)
 
     init(
-        _ kind: Kind, _ configuration: StreamKafkaConfiguration, source: any ChangeSource, registry: SchemaRegistry?,
-        leadership: KafkaLeadership, log: Log?
+        _ kind: Kind, _ configuration: StreamKafkaConfiguration, source: any ChangeSource, term: HomeTerm?,
+        registry: SchemaRegistry?, leadership: KafkaLeadership, log: Log?
     ) {
         self.kind = kind
         self.configuration = configuration
         self.source = source
+        self.term = term
         self.registry = registry
         self.leadership = leadership
         self.log = log

@@ -13,7 +13,7 @@ struct HomeStandstillTests {
 
     private func found(isFenced: Bool = true, isClaimed: Bool = false) -> HomeState {
         var state = HomeState()
-        (state.term, state.isFenced, state.isClaimed) = (term, isFenced, isClaimed)
+        (state.term, state.isFenced, state.claims) = (term, isFenced, isClaimed ? [term] : [])
         return state
     }
 

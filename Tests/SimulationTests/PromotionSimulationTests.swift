@@ -17,15 +17,18 @@ struct PromotionSimulationTests {
             total.losses += report.losses
             total.later += report.later
             total.contests += report.contests
+            total.rivals += report.rivals
             total.releases += report.releases
         }
         let figures = "\(Seeds.range.count) seeds, \(total.writes) writes, \(total.promotions) promotions"
         let losses = "\(total.losses) with loss, \(total.later) behind the first of these"
-        let kinds = "\(losses), \(total.contests) contested, \(total.releases) undone"
+        let contests = "\(total.contests) contested, \(total.rivals) of them by a lower one"
+        let kinds = "\(losses), \(contests), \(total.releases) undone"
         print("promotions: \(figures), \(kinds)")
         guard Seeds.isOptimised, Seeds.isWholeRun else { return }
         #expect(total.promotions > Seeds.range.count && total.losses > 50, "too tame")
         #expect(total.contests > 50 && total.releases > 50 && total.later > 50, "too tame")
+        #expect(total.rivals > 3, "too tame")
     }
 
     @Test func theSameSeedGivesTheSamePromotions() {

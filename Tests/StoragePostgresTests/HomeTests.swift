@@ -88,7 +88,7 @@ struct HomeTests {
             #expect(kind(found) == kind(expected), text)
             let state = try home.look()
             #expect(state.term == rows.newest?.term ?? HomeTerm(epoch: 0, region: ""), text)
-            #expect(state.isFenced == rows.isFenced && state.isClaimed == (rows.claimed != nil), text)
+            #expect(state.isFenced == rows.isFenced && state.claims == rows.claims, text)
             #expect(state.held == rows.rows.last { !$0.isFenced }?.term, text)
         }
     }
@@ -114,6 +114,27 @@ struct HomeTests {
         #expect(throws: StorageFailure.self) { try home.release(newer) }
         state = try home.look()
         #expect(state.term == holds && state.isClaimed)
+    }
+
+    /// A promotion that holds was written down below the fence of another region, whose claim comes behind that.
+    @Test func aClaimIsRefusedWhereAnotherRegionsPromotionIsInItsLastStepBelow() throws {
+        let (holds, newer) = (term(1, 7), term(2, 3, "ap-south"))
+        #expect(try home.fence(for: newer) == nil)
+        try home.yield(to: holds)
+        #expect(try home.claim(newer) == holds)
+        #expect(try home.look().claims == [holds])
+        // Nor is anything said to be whole with its row.
+        #expect(throws: StorageFailure.self) { try home.promote(to: newer, isWhole: true, overrides: false) }
+        #expect(try !home.promote(to: newer, isWhole: true, overrides: true).isWhole)
+        try server.sql("DELETE FROM martlet_home")
+        // It came behind the claim: both are in their last step, and neither region's fence is the last word.
+        #expect(try home.fence(for: newer) == nil)
+        #expect(try home.claim(newer) == nil)
+        try home.yield(to: holds)
+        #expect(try home.look().claims == [holds, newer])
+        #expect(try home.fence(for: term(3, 1, "ap-south")) == holds)
+        #expect(try home.fence(for: term(3, 1)) == newer)
+        #expect(throws: StorageFailure.self) { try home.promote(to: newer, isWhole: true, overrides: false) }
     }
 
     /// Who asks a standby that is away to be promoted knows that nothing was asked of it.

@@ -15,7 +15,7 @@ struct PromotionTests {
 
     private func state(_ term: HomeTerm, isFenced: Bool, isClaimed: Bool = false) -> HomeState {
         var state = HomeState()
-        (state.term, state.isFenced, state.isClaimed) = (term, isFenced, isClaimed)
+        (state.term, state.isFenced, state.claims) = (term, isFenced, isClaimed ? [term] : [])
         return state
     }
 
@@ -105,7 +105,12 @@ struct PromotionTests {
         let newer = HomeTerm(epoch: HomeTerm.next(after: term.epoch, identity: 1), region: "ap-south")
         #expect(state(newer, isFenced: true).isToYield(to: term))
         #expect(!state(newer, isFenced: false).isToYield(to: term))
+        // Also where that is in its last step.
+        #expect(state(newer, isFenced: true, isClaimed: true).isToYield(to: term))
         var found = state(newer, isFenced: true)
+        found.claims = [term]
+        #expect(!found.isToYield(to: term), "it is written down")
+        found.claims = []
         found.held = HomeTerm(epoch: HomeTerm.next(after: term.epoch, identity: 0), region: "us-east")
         #expect(!found.isToYield(to: term), "it was home since")
         found.held = nil
@@ -141,6 +146,13 @@ struct PromotionTests {
                 acceptsLoss: false, peers: [])
         }
         #expect(refusal?.reason.hasPrefix("promotion 1 of ap-south is ahead, and may be home by now") == true)
+        // Also below a fence of the region's own, or one that nobody claimed.
+        for newest in [term, HomeTerm(epoch: term.epoch + 1, region: "us-east")] {
+            var found = state(newest, isFenced: true)
+            found.claims = [other]
+            let below = try plan(found)
+            #expect(below.course.first == .promote(isWhole: false) && below.old == "ap-south")
+        }
         #expect(throws: StorageFailure.self) { try plan(state(term, isFenced: false)) }
     }
 }

@@ -13,8 +13,12 @@ struct OutletFenceTests {
     private final class MovingSource: ChangeSource {
         let tail = ChangeTail(limitBytes: 1 << 20)
         private let epochs: Guarded<[Int64]>
+        let succession: StreamSuccession?
 
-        init(_ epochs: [Int64]) { self.epochs = Guarded(epochs) }
+        init(_ epochs: [Int64], _ succession: StreamSuccession?) {
+            self.epochs = Guarded(epochs)
+            self.succession = succession
+        }
 
         var position: StreamPosition? {
             let epoch = epochs.withLock { $0.count > 1 ? $0.removeFirst() : $0[0] }
@@ -31,11 +35,13 @@ struct OutletFenceTests {
         func release(through sequences: [Int64]) {}
     }
 
-    private func outlet(_ epochs: [Int64]) -> KafkaOutlet {
+    private func outlet(
+        _ epochs: [Int64], _ term: HomeTerm? = nil, behind succession: StreamSuccession? = nil
+    ) -> KafkaOutlet {
         KafkaOutlet(
             KafkaPublisher(
-                .log, StreamKafkaConfiguration(), source: MovingSource(epochs), registry: nil,
-                leadership: KafkaLeadership(), log: nil))
+                .log, StreamKafkaConfiguration(), source: MovingSource(epochs, succession), term: term,
+                registry: nil, leadership: KafkaLeadership(), log: nil))
     }
 
     private func isFenced(_ outlet: KafkaOutlet) -> Bool {
@@ -65,5 +71,23 @@ struct OutletFenceTests {
             return
         }
         #expect(position.epoch == 3 && position.sequences[5] == 0)
+    }
+
+    /// Behind what the home before put there, as far as it was taken over; of other numberings it is not known what is
+    /// there.
+    @Test func aNewHomeBeginsBehindWhatItTookOver() {
+        let included = [Int64](repeating: 5, count: StreamSlots.count)
+        let succession = StreamSuccession(previous: 2, included: included, isWhole: false)
+        let outlet = outlet([3], HomeTerm(epoch: 1 << 40, region: "b"), behind: succession)
+        var places = places
+        places[6] = KafkaPlace(source: "a", epoch: 2, sequence: 3)
+        places[7] = KafkaPlace(source: "a", epoch: 1, sequence: 3)
+        places[8] = KafkaPlace(source: "b", epoch: 2, sequence: 3)
+        outlet.goOn(behind: places, 0)
+        guard case .proving(let position, _, _, _) = outlet.state else {
+            Issue.record("it does not go on: \(outlet.state)")
+            return
+        }
+        #expect((5...8).map { position.sequences[$0] } == [5, 3, 0, 0])
     }
 }

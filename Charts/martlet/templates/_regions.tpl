@@ -91,8 +91,8 @@
 {{- define "martlet.region.checkMoves" -}}
 {{- $regions := .Values.regions -}}
 {{- if include "martlet.region.moves" . -}}
-{{- if $regions.kafka.brokers -}}
-{{- fail "regions.list: with regions.kafka only the home region has a stream: another becomes home by direct streams only" -}}
+{{- if or $regions.kafka.stateTopic $regions.kafka.debezium -}}
+{{- fail "regions.list: with regions.kafka.stateTopic or regions.kafka.debezium only the home region has a stream, and stays home" -}}
 {{- end -}}
 {{- if and (eq (include "martlet.region.role" .) "home") (ne .Values.storage.backend "postgres") -}}
 {{- fail "regions.list: another region has a stream, and may take home's database over: that is a PostgreSQL (storage.backend)" -}}

@@ -154,8 +154,9 @@ def test_a_standby_is_for_a_region_that_can_be_followed():
     assert rendered({"regions": regions, "storage": storage})
     with pytest.raises(helm.HelmError, match="b needs a stream in regions.list"):
         rendered({"regions": {**regions, "list": [SERVES, REPLICA]}, "storage": storage})
+    assert rendered({"regions": {**regions, "kafka": {"brokers": ["k:9093"]}}, "storage": storage})
     with pytest.raises(helm.HelmError, match="only the home region has a stream"):
-        rendered({"regions": {**regions, "kafka": {"brokers": ["k:9093"]}}, "storage": storage})
+        rendered({"regions": {**regions, "kafka": {"brokers": ["k:9093"], "stateTopic": "s"}}, "storage": storage})
 
 
 def test_a_stream_lets_several_nodes_share_a_database():

@@ -44,10 +44,16 @@ class Realm:
 
     Streams, clients of another region and the standby come through relays, by which a region or its standby can be cut off.
     With `has_certificates` all but the standby's way is mutual TLS; the listeners that clients of other regions come to are
-    called `cache`.
+    called `cache`. With `brokers` changes go through these.
     """
 
-    def __init__(self, directory, lag="2s", south=True, has_certificates=False, **options):
+    def __init__(
+            self, directory, lag="2s", south=True, has_certificates=False, brokers=None, mode="invalidate", **options):
+        self.brokers = brokers
+        carried = {"lagBound": lag, "mode": mode}
+        if brokers:
+            carried |= {"transport": "kafka", "kafka": {"brokers": brokers.addresses, "clockSkew": "20ms"}}
+        self.carried = carried
         assert is_installed(), "there is no PostgreSQL: run make install"
         token = directory / "token"
         token.write_text(TOKEN + "\n")
@@ -66,7 +72,7 @@ class Realm:
             self.streams[region] = Relay(stream)
         more = {"admin": True, "admin_token_file": token, **options}
         for region, backend in (("us-east", "postgres"), ("eu-west", "region"), ("ap-south", "region"))[: 3 if south else 2]:
-            keys = {"lagBound": lag, **(secured(self.files, region) if self.files else {})}
+            keys = {**carried, **(secured(self.files, region) if self.files else {})}
             variables = {}
             if region in ports:
                 keys["listen"] = f"127.0.0.1:{ports[region][0]}"
@@ -106,6 +112,8 @@ class Realm:
             relay.close()
         for database in self.databases.values():
             database.remove()
+        if self.brokers:
+            self.brokers.close()
 
     def ask(self, at, certificate):
         """A peer of a region's stream with the certificate of some region."""
@@ -122,7 +130,7 @@ class Realm:
         """Starts another node of a region with a standby; ends with the realm."""
         first = self.nodes[region]
         name = f"{region}-2"
-        keys = {"lagBound": "2s", "listen": f"127.0.0.1:{free_port()}"}
+        keys = {**self.carried, "listen": f"127.0.0.1:{free_port()}"}
         node = RegionNode(
             first.directory.parent / name, region, [], keys, variables=dict(first.variables), storage_timeout="2s",
             admin=True, admin_token_file=self.token)  # fmt: skip

@@ -12,9 +12,10 @@ through relays of their own; a third of the keys are written at each), `database
 connections are ended, which crashes, and whose records are let go early), `everything` (two home nodes on one PostgreSQL, one
 of which a replica follows while it reads and writes at the other, with the troubles of both), `promotion` (two regions, each
 with a PostgreSQL, one of them the other's standby, and a third region: the home region moves there and back, while nodes are
-killed and stand still, the ways between them are cut and walsenders are ended), `kafka` (a home and two plain caches with
-three brokers between, which go down, get other leaders, answer with errors or late, let go what was not read, and have
-messages twice; any process is killed or stands still, any clock is set), `owners` (two home nodes on one PostgreSQL, and two
+killed and stand still, the ways between them are cut and walsenders are ended), `promotion-kafka` (the same with three brokers
+between, which go down, get other leaders and answer late), `kafka` (a home and two plain caches with three brokers between,
+which go down, get other leaders, answer with errors or late, let go what was not read, and have messages twice; any process
+is killed or stands still, any clock is set), `owners` (two home nodes on one PostgreSQL, and two
 nodes of a replica region that agree in an etcd: in both regions keys have owners, and nodes leave the ring and join it; a
 program writes to the database by itself), `calm` (as `replica`, with nothing wrong).
 
@@ -52,7 +53,7 @@ from .promotion import Realm
 from .region import FrameRelay, RegionNode, Relay, regions
 from .rings import Program, Ring
 
-TROUBLES = ("replica", "writes", "database", "everything", "promotion", "kafka", "owners", "calm")
+TROUBLES = ("replica", "writes", "database", "everything", "promotion", "promotion-kafka", "kafka", "owners", "calm")
 KEYS, NUMBERS, BOUND = 40, 1 << 16, 1.0
 # How long a write whose outcome is unknown may be done later, in seconds.
 LATE = 10.0
@@ -470,12 +471,27 @@ class WritingRegions(Regions):
             super().do(name, chance)
 
 
+def trouble_brokers(brokers, name, chance, seconds):
+    """One of them is gone for a while; others lead; or all answer late."""
+    if name == "down":
+        broker = chance.choice([1, 2, 3])
+        brokers.down(broker)
+        time.sleep(seconds)
+        brokers.up(broker)
+    elif name == "lead":
+        brokers.lead(*chance.sample([1, 2, 3], chance.choice([1, 2, 3])))
+    else:
+        brokers.slow(int(chance.uniform(5, 300)))
+        time.sleep(seconds)
+        brokers.slow(0)
+
+
 class KafkaRegions(Bed):
     """A home with an embedded store, and plain caches in two regions that follow it through three brokers; in half of the
     rounds they may ask home for what the brokers do not have."""
 
     troubles = {
-        "brokers": ("down", "move", "slow", "overrun", "double"), "errors": ("produce errors", "fatal errors", "fetch errors"),
+        "brokers": ("down", "lead", "slow", "overrun", "double"), "errors": ("produce errors", "fatal errors", "fetch errors"),
         "node": (*PROCESSES, *CLOCKS)}  # fmt: skip
     has_plain_caches = True
     skew = 100
@@ -506,21 +522,12 @@ class KafkaRegions(Bed):
         if "clock" in name:
             self.on_clock(name, chance)
             return
-        broker = chance.choice([1, 2, 3])
-        if name == "down":
-            self.brokers.down(broker)
-            time.sleep(self.long(chance))
-            self.brokers.up(broker)
-        elif name == "move":
-            self.brokers.lead(*chance.sample([1, 2, 3], chance.choice([1, 2, 3])))
+        if name in ("down", "lead", "slow"):
+            trouble_brokers(self.brokers, name, chance, self.long(chance))
         elif name.endswith("errors"):
             codes = {"fatal errors": [kafka.UNAUTHORIZED], "produce errors": [kafka.NOT_LEADER, kafka.TIMED_OUT, kafka.TRANSPORT]}
             kind = kafka.FETCH if name.startswith("fetch") else kafka.PRODUCE
             self.brokers.fail(kind, *chance.choices(codes.get(name, [kafka.NOT_LEADER, kafka.TRANSPORT, kafka.UNKNOWN]), k=6))
-        elif name == "slow":
-            self.brokers.slow(int(chance.uniform(5, 300)))
-            time.sleep(self.long(chance))
-            self.brokers.slow(0)
         elif name == "double":
             # The last messages of each partition come again, out of order, behind those that came meanwhile.
             assert self.patiently(lambda: self.brokers.double(20)) > 0
@@ -655,10 +662,13 @@ class Promoted(Bed):
 
     def __init__(self, directory, chance, is_calm=False, tempo=1.0):
         super().__init__(directory, chance, is_calm, tempo)
-        self.realm = Realm(directory, lag="1s", south=True)
+        self.realm = self.make(directory, chance)
         self.nodes = [self.realm.east, self.realm.west, self.realm.south]
         self.next = "eu-west"
         self.relays = [*self.realm.streams.values(), *self.realm.ways.values()]
+
+    def make(self, directory, chance):
+        return Realm(directory, lag="1s", south=True)
 
     @property
     def writers(self):
@@ -710,6 +720,22 @@ class Promoted(Bed):
 
     def close(self):
         self.realm.__exit__()
+
+
+class PromotedKafka(Promoted):
+    """The same, and changes go through three brokers."""
+
+    troubles = {**Promoted.troubles, "brokers": ("down", "lead", "slow")}
+
+    def make(self, directory, chance):
+        self.brokers = kafka.Brokers()
+        mode = chance.choice(["invalidate", "replicate"])
+        return Realm(directory, lag="1s", south=True, brokers=self.brokers, mode=mode)
+
+    def do(self, name, chance):
+        if name not in self.troubles["brokers"]:
+            return super().do(name, chance)
+        trouble_brokers(self.brokers, name, chance, self.long(chance))
 
 
 class Owners(Bed):
@@ -820,7 +846,7 @@ def resume(process):
 
 KINDS = {
     "replica": Regions, "writes": WritingRegions, "database": SharedDatabase, "everything": WritingDatabase,
-    "promotion": Promoted, "kafka": KafkaRegions, "owners": Owners, "calm": Regions}  # fmt: skip
+    "promotion": Promoted, "promotion-kafka": PromotedKafka, "kafka": KafkaRegions, "owners": Owners, "calm": Regions}  # fmt: skip
 
 
 def run(seed, trouble, seconds, reads=0):

@@ -663,11 +663,24 @@ def check(directory, contents, *flags):
         capture_output=True, text=True, timeout=20)  # fmt: skip
 
 
-def test_promotion_and_kafka_do_not_go_together(tmp_path):
-    contents = {**document(), "storage": {"backend": "region", "standbyURL": "postgresql://127.0.0.1/x"}}
-    contents["regions"][0]["serve"] = "127.0.0.1:1"
+@pytest.mark.parametrize(
+    ("settings", "storage", "complaint"),
+    [
+        ({}, {"backend": "region", "standbyURL": "postgresql://127.0.0.1/x"}, None),
+        ({"stateTopic": "state.main"}, {"backend": "region", "standbyURL": "postgresql://127.0.0.1/x"}, "stream.kafka.stateTopic: only the home"),
+        ({}, {"backend": "postgres", "url": "postgresql://127.0.0.1/x"}, "stream.transport: kafka; regions that share one database"),
+    ],
+)  # fmt: skip
+def test_regions_may_become_home_where_the_topic_says_all_of_it(tmp_path, settings, storage, complaint):
+    contents = {**document(**settings), "storage": storage}
+    for number, region in enumerate(contents["regions"], 1):
+        region.update(serve=f"127.0.0.1:{number}", stream=f"127.0.0.1:{number + 2}")
+    contents["stream"]["listen"] = "127.0.0.1:4"
     done = check(tmp_path, contents)
-    assert done.returncode != 0 and "storage.standbyURL: stream.transport is kafka" in done.stderr, done.stderr
+    if complaint:
+        assert done.returncode != 0 and complaint in done.stderr, done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
 
 
 def test_settings_of_kafka_need_it_as_the_transport(tmp_path):
