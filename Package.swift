@@ -137,7 +137,7 @@ let package = Package(
             name: "Control",
             dependencies: [
                 "HTTPCalls", "Platform", "Memory", "Settings", "Storage", "StorageRocksDB", "StoragePostgres",
-                "Invalidation", "RouteConfiguration", "Routing", "Discovery",
+                "Invalidation", "RouteConfiguration", "Routing", "Discovery", "Reactor",
             ]),
 
         .target(

@@ -13,6 +13,10 @@ struct AuditCommand {
         var name: String
         var host: String
         var port: UInt16
+        /// What it is looked at over; nil before it is.
+        var connection: CacheConnection?
+        /// Why it did not answer last.
+        var problem: String?
     }
 
     /// A key that is to be looked at.
@@ -37,7 +41,8 @@ struct AuditCommand {
     private static var checksMax: Int { 1_000_000 }
 
     private var reader: StreamReader
-    private let targets: [Target]
+    private let access: CacheAccess
+    private var targets: [Target]
     private let seconds: Int
     private let rate: Int
     private let isJSON: Bool
@@ -49,7 +54,10 @@ struct AuditCommand {
     /// Places of the stream whose records did not come.
     private var gaps = 0
 
-    init(_ addresses: [String], _ options: ControlOptions, _ client: HTTPClient) throws(ControlError) {
+    init(
+        _ addresses: [String], _ options: ControlOptions, _ client: HTTPClient, _ access: CacheAccess
+    ) throws(ControlError) {
+        self.access = access
         guard !addresses.isEmpty else {
             throw ControlError(.usage, "audit needs the nodes to look at, HOST:PORT of each")
         }
@@ -100,7 +108,9 @@ struct AuditCommand {
         }
         if let blind = windows.first(where: { $0[.failed] > 0 && $0.looks == 0 }) {
             writeWhole(Array(report.utf8), to: 1)
-            throw ControlError(.unavailable, "no node answered after \(blind.seconds) s: nothing was looked at")
+            let reasons = targets.compactMap(\.problem).joined(separator: "; ")
+            throw ControlError(
+                .unavailable, "no node answered after \(blind.seconds) s: nothing was looked at: \(reasons)")
         }
         return report
     }
@@ -139,41 +149,54 @@ struct AuditCommand {
             left -= 1
             return true
         }
-        for target in targets { look(target, due) }
+        for index in targets.indices { look(index, due) }
     }
 
-    private mutating func look(_ target: Target, _ due: [Check]) {
-        let replies: [String]
-        do throws(SystemError) { replies = try Self.ask(target, due.map(\.key)) } catch {
-            for check in due { windows[check.window].note(.failed) }
-            return
+    private mutating func look(_ index: Int, _ due: [Check]) {
+        let keys = due.map(\.key)
+        // A connection that stood may be over by now, which says nothing of the node.
+        for isLast in targets[index].connection == nil ? [true] : [false, true] {
+            do throws(ControlError) {
+                let replies = try ask(index, keys)
+                for (check, reply) in zip(due, replies) { judge(check, reply, targets[index].name) }
+                return
+            } catch {
+                targets[index].connection = nil
+                if isLast { targets[index].problem = error.description }
+            }
         }
-        for (check, reply) in zip(due, replies) { judge(check, reply, target) }
+        for check in due { windows[check.window].note(.failed) }
     }
 
     /// `me` looks at the copy, and reads nothing where there is none.
-    private static func ask(_ target: Target, _ keys: [[UInt8]]) throws(SystemError) -> [String] {
-        let socket = try ClientSocket.connect(host: target.host, port: target.port, timeoutSeconds: 5)
-        try socket.write(keys.flatMap { Array("me ".utf8) + $0 + [13, 10] })
+    private mutating func ask(_ index: Int, _ keys: [[UInt8]]) throws(ControlError) -> [String] {
+        let target = targets[index]
+        let connection: CacheConnection
+        if let open = target.connection {
+            connection = open
+        } else {
+            connection = try access.connect(host: target.host, port: target.port, timeoutSeconds: 5)
+            targets[index].connection = connection
+        }
+        try connection.write(keys.flatMap { Array("me ".utf8) + $0 + [13, 10] })
         var bytes: [UInt8] = []
         var lines = 0
         while lines < keys.count {
-            let more = try socket.read(limit: 64 << 10)
-            guard !more.isEmpty else { throw SystemError("read", code: 0, subject: "\(target.name), at its end") }
+            let more = try connection.read(limit: 64 << 10)
             lines += more.count { $0 == 10 }
             bytes += more
         }
         return String(decoding: bytes, as: UTF8.self).split(separator: "\r\n").map(String.init)
     }
 
-    private mutating func judge(_ check: Check, _ reply: String, _ target: Target) {
+    private mutating func judge(_ check: Check, _ reply: String, _ name: String) {
         let sight = Self.sight(reply)
         let verdict = CopyVerdict(sight, version: check.version)
         windows[check.window].note(verdict)
         guard verdict == .stale, case .copy(let shown) = sight, findings.count < Self.findingsMax else { return }
         findings.append(
             Finding(
-                node: target.name, key: PercentEncoding.encoded(check.key.span), shown: shown, version: check.version,
+                node: name, key: PercentEncoding.encoded(check.key.span), shown: shown, version: check.version,
                 seconds: windows[check.window].seconds))
     }
 
@@ -197,6 +220,7 @@ struct AuditCommand {
                     + "a copy, \(window[.unversioned]) with one of a client's, \(window[.failed]) failed; "
                     + window.confidence)
         }
+        for target in targets { if let problem = target.problem { lines.append("did not answer: \(problem)") } }
         for finding in findings {
             lines.append(
                 "stale: \(finding.node) has version \(finding.shown) of \(finding.key) \(finding.seconds) s after "
@@ -215,7 +239,8 @@ struct AuditCommand {
             "{\"node\":\(JSONString.quoted(finding.node)),\"key\":\(JSONString.quoted(finding.key)),"
                 + "\"shown\":\(finding.shown),\"version\":\(finding.version),\"afterSeconds\":\(finding.seconds)}"
         }
-        return "{\"records\":\(records),\"skipped\":\(skipped),\"gaps\":\(gaps),"
+        let problems = targets.compactMap(\.problem).map(JSONString.quoted).joined(separator: ",")
+        return "{\"records\":\(records),\"skipped\":\(skipped),\"gaps\":\(gaps),\"problems\":[\(problems)],"
             + "\"windows\":[\(shown.joined(separator: ","))],\"stale\":[\(found.joined(separator: ","))]}\n"
     }
 }

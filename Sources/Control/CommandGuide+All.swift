@@ -5,6 +5,17 @@ extension CommandGuide {
     /// Every command, in the order of the help.
     static let all: [CommandGuide] = serving + rows + streams + regions + routes
 
+    /// How servers' memcached ports are spoken to.
+    private static let servers = ["tls", "ca", "certificate", "key", "tls-name", "user", "password-file"]
+
+    /// A form of a command with those options.
+    private static func secured(_ form: String) -> [String] {
+        [
+            "\(form) --tls [--ca=FILE] [--tls-name=NAME]", "\(form) --tls --certificate=FILE [--key=FILE]",
+            "\(form) --user=NAME --password-file=FILE",
+        ]
+    }
+
     private static let serving = [
         CommandGuide(
             name: "drain", forms: ["[--wait] [--timeout=SECONDS]"],
@@ -126,7 +137,8 @@ extension CommandGuide {
             json: "{\"rows\":3001, \"bytes\":181240}"),
         CommandGuide(
             name: "restore",
-            forms: ["--input=FILE [--server=HOST:PORT] [--resume]", "--from=DIR --to=DIR [--id=N]"],
+            forms: ["--input=FILE [--server=HOST:PORT] [--resume]", "--from=DIR --to=DIR [--id=N]"]
+                + secured("--input=FILE ..."),
             summary: "a dump through a node, or a backup into a new directory",
             text: [
                 "With --input, the rows of a dump are written through a node (any server of memcached's protocol) "
@@ -137,9 +149,10 @@ extension CommandGuide {
                 "With --from, a backup of an embedded store becomes a data directory: the newest, or the one that "
                     + "--id names. The directory must be new or empty; start a node on it with --storage-path.",
             ],
-            options: ["input", "server", "resume", "from", "to", "id"],
+            options: ["input", "server", "resume", "from", "to", "id"] + servers,
             examples: [
                 Example("restore --input=rows.dump --server=127.0.0.1:11211", "A dump into a node"),
+                Example("restore --input=rows.dump --server=10.2.0.1:11212 --tls", "Into a node whose port speaks TLS"),
                 Example("restore --from=/var/backups/martlet --to=/var/lib/restored", "The newest backup"),
                 Example("restore --from=/var/backups/martlet --id=3 --to=/var/lib/old", "An older one"),
             ],
@@ -306,7 +319,8 @@ extension CommandGuide {
             summary: "have a node ask again for changes that it misses",
             text: [
                 "A node does so by itself, and gives a slot up after two seconds. This asks once more, and for a proof "
-                    + "at once: look at `stream status` behind it. Needs the node's admin token."
+                    + "at once: look at `stream status` behind it. Through Kafka it asks the home region, which needs "
+                    + "a `stream` in `regions` for that. Needs the node's admin token."
             ],
             options: ["node", "token-file"],
             examples: [Example("stream repair --token-file=token", "The node of this machine")],
@@ -317,7 +331,9 @@ extension CommandGuide {
             text: [
                 "The source sends everything that it keeps (stream.retention) of a slot, or of all, once more. A "
                     + "record acts if it is newer than the copy, so it costs work and changes nothing that was right. "
-                    + "For a node of which it is suspected that it missed something. Needs the node's admin token."
+                    + "For a node of which it is suspected that it missed something. Through Kafka the topic is read "
+                    + "once more, and copies that are older go, without another in their place. Needs the node's admin "
+                    + "token."
             ],
             options: ["node", "token-file", "slot"],
             examples: [
@@ -331,7 +347,7 @@ extension CommandGuide {
             text: [
                 "The copies of the slot are not shown any more and are removed; what is known to be missing is not "
                     + "waited for. Reads of its keys are misses once, or go to the store. For a slot that does not "
-                    + "come right. Needs the node's admin token."
+                    + "come right; it needs no connection. Needs the node's admin token."
             ],
             options: ["node", "token-file", "slot"],
             examples: [
@@ -341,7 +357,8 @@ extension CommandGuide {
             ],
             json: "{\"asked\":true, \"slots\":1}"),
         CommandGuide(
-            name: "audit", forms: ["HOST:PORT ... [--after=SECONDS] [--for=SECONDS] [--rate=N]"],
+            name: "audit",
+            forms: ["HOST:PORT ... [--after=SECONDS] [--for=SECONDS] [--rate=N]"] + secured("HOST:PORT ..."),
             summary: "whether nodes show copies that are older than changes",
             text: [
                 "Reads the stream of a node of the home region (--node), and some seconds after each change looks at "
@@ -350,16 +367,19 @@ extension CommandGuide {
                 "A copy with an older version than the change is stale; the exit code is 65 then, and the report names "
                     + "the first hundred. Versions of clients' own in plain caches say nothing, and are counted apart. "
                     + "Ask behind the bound of staleness (stream.lagBound): before it, an older copy is allowed.",
-                "Needs the admin token of the home region's node.",
+                "Needs the admin token of the home region's node. Nodes whose ports speak TLS are asked with --tls; "
+                    + "one that wants a login (-Y) gets --user and its password, which is on no command line.",
             ],
-            options: ["node", "token-file", "after", "for", "rate", "begin"],
+            options: ["node", "token-file", "after", "for", "rate", "begin"] + servers,
             examples: [
                 Example("audit 10.2.0.1:11211 10.2.0.2:11211 --token-file=token", "Two nodes, now"),
                 Example("audit 10.2.0.1:11211 --after=10,60 --for=300 --json", "For a program"),
                 Example("audit 10.2.0.1:11211 --begin=kept --for=5", "Changes that are over, too"),
+                Example("audit 10.2.0.1:11212 --tls --ca=ca.pem --token-file=token", "A node whose port speaks TLS"),
+                Example("audit 10.2.0.1:11211 --user=ops --password-file=password", "A node that wants a login"),
             ],
             json: "{\"records\":1201, \"skipped\":0, \"windows\":[{\"afterSeconds\":1, \"checks\":1201, \"stale\":0, "
-                + "\"absent\":80, \"unversioned\":0, \"failed\":0}], \"stale\":[]}"),
+                + "\"absent\":80, \"unversioned\":0, \"failed\":0}], \"stale\":[], \"problems\":[]}"),
     ]
 
     private static let routes = [

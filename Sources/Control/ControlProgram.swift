@@ -41,7 +41,8 @@ package struct ControlProgram {
         if command == "region" { return try region(options) }
         if command == "audit" {
             var audit = try AuditCommand(
-                Array(options.operands.dropFirst()), options, try options.client(environment))
+                Array(options.operands.dropFirst()), options, try options.client(environment),
+                try CacheAccess(options, environment))
             return try audit.run()
         }
         if options.operands == ["backup", "list"] { return try BackupCommands(options).list() }
@@ -143,7 +144,8 @@ package struct ControlProgram {
         if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
         var progress = Progress(isShown: !options.has("json"))
         defer { progress.finish() }
-        let result = try RestoreCommand(path: path, host: String(host), port: port)
+        let access = try CacheAccess(options, environment)
+        let result = try RestoreCommand(path: path, host: String(host), port: port, access: access)
             .run(resumes: options.has("resume"), progress: &progress)
         if options.has("json") {
             return "{\"rows\":\(result.rows),\"expired\":\(result.expired),\"bytes\":\(result.bytes)}\n"

@@ -11,6 +11,7 @@ struct RestoreCommand {
     let path: String
     let host: String
     let port: UInt16
+    let access: CacheAccess
 
     /// Rows that are on their way at once, at most.
     private static let window = 256
@@ -30,9 +31,7 @@ struct RestoreCommand {
     func run(resumes: Bool, progress: inout Progress) throws(ControlError) -> Result {
         let total = fileLength(path)
         let place = resumes ? try keptPlace() : nil
-        let socket = try system { () throws(SystemError) in
-            try ClientSocket.connect(host: host, port: port, timeoutSeconds: 30)
-        }
+        let socket = try access.connect(host: host, port: port, timeoutSeconds: 30)
         let target = try target(socket)
         if let place, !(target.map { place.target.isSame(as: $0) } ?? false) {
             throw ControlError(
@@ -58,7 +57,7 @@ struct RestoreCommand {
             guard isPast else { throw foreign(place) }
             if row.isLive(at: now) {
                 if !window.add(key, row) {
-                    if binary == nil { binary = try BinarySets(host: host, port: port) }
+                    if binary == nil { binary = try BinarySets(host: host, port: port, access) }
                     try binary?.set(key, row)
                 }
                 result.rows += 1
@@ -106,7 +105,7 @@ struct RestoreCommand {
     }
 
     /// Sends what is collected, and waits until the node has done all of it.
-    private func flush(_ window: inout Window, _ socket: borrowing ClientSocket) throws(ControlError) {
+    private func flush(_ window: inout Window, _ socket: CacheConnection) throws(ControlError) {
         guard window.rows > 0 else { return }
         let answer = try exchange(window.bytes + Array("mn\r\n".utf8), socket)
         if answer.count > 4 {
@@ -117,19 +116,11 @@ struct RestoreCommand {
     }
 
     /// Sends commands that end with `mn`, and returns what is answered up to its `MN`.
-    private func exchange(_ commands: [UInt8], _ socket: borrowing ClientSocket) throws(ControlError) -> [UInt8] {
-        do throws(SystemError) {
-            try socket.write(commands)
-            var answer: [UInt8] = []
-            while !answer.ends(with: Array("MN\r\n".utf8)) {
-                let more = try socket.read(limit: 64 << 10)
-                guard !more.isEmpty else { throw SystemError("read", code: 0, subject: "\(host):\(port), at its end") }
-                answer += more
-            }
-            return answer
-        } catch {
-            throw ControlError(.system, error.description)
-        }
+    private func exchange(_ commands: [UInt8], _ socket: CacheConnection) throws(ControlError) -> [UInt8] {
+        try socket.write(commands)
+        var answer: [UInt8] = []
+        while !answer.ends(with: Array("MN\r\n".utf8)) { answer += try socket.read(limit: 64 << 10) }
+        return answer
     }
 
     // MARK: The place
@@ -156,7 +147,7 @@ struct RestoreCommand {
     }
 
     /// What the server is, by its own words; nil where it has none.
-    private func target(_ socket: borrowing ClientSocket) throws(ControlError) -> RestoreTarget? {
+    private func target(_ socket: CacheConnection) throws(ControlError) -> RestoreTarget? {
         var statistics: [String: String] = [:]
         for command in ["stats\r\nmn\r\n", "stats storage\r\nmn\r\n"] {
             let answer = String(decoding: try exchange(Array(command.utf8), socket), as: UTF8.self)
@@ -179,14 +170,10 @@ extension StoredRow {
 
 /// Sets by the binary protocol, over a connection of their own, one at a time: for keys that no line of text can hold.
 private final class BinarySets {
-    private let subject: String
-    private let socket: ClientSocket
+    private let socket: CacheConnection
 
-    init(host: String, port: UInt16) throws(ControlError) {
-        subject = "\(host):\(port)"
-        socket = try system { () throws(SystemError) in
-            try ClientSocket.connect(host: host, port: port, timeoutSeconds: 30)
-        }
+    init(host: String, port: UInt16, _ access: CacheAccess) throws(ControlError) {
+        socket = try access.unasked(host: host, port: port, timeoutSeconds: 30)
     }
 
     /// Source: memcached's protocol_binary.h, `set`.
@@ -198,21 +185,16 @@ private final class BinarySets {
         var request: [UInt8] = [0x80, 0x01] + big(UInt16(key.count)) + [8, 0, 0, 0]
         request += big(UInt32(8 + key.count + row.value.count)) + [UInt8](repeating: 0, count: 12)
         request += big(row.clientFlags) + big(expiry) + key + row.value
-        let answer = try system { () throws(SystemError) -> [UInt8] in
-            try socket.write(request)
-            var answer: [UInt8] = []
-            var length = 24
-            while answer.count < length {
-                let more = try socket.read(limit: length - answer.count)
-                guard !more.isEmpty else { throw SystemError("read", code: 0, subject: "\(subject), at its end") }
-                answer += more
-                if answer.count == 24 { length += answer[8..<12].reduce(0) { $0 << 8 | Int($1) } }
-            }
-            return answer
+        try socket.write(request)
+        var answer: [UInt8] = []
+        var length = 24
+        while answer.count < length {
+            answer += try socket.read(limit: length - answer.count)
+            if answer.count == 24 { length += answer[8..<12].reduce(0) { $0 << 8 | Int($1) } }
         }
         guard answer[0] == 0x81, answer[6] == 0, answer[7] == 0 else {
             let reason = String(decoding: answer.dropFirst(24), as: UTF8.self)
-            throw ControlError(.unavailable, "\(subject) refused a row: \(reason)")
+            throw ControlError(.unavailable, "\(socket.subject) refused a row: \(reason)")
         }
     }
 }

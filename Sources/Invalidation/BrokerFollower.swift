@@ -118,6 +118,12 @@ package struct BrokerFollower: Sendable {
         return code
     }
 
+    /// The epoch of a slot, and the last number there up to which everything was received; nil before its first
+    /// message.
+    package func reached(_ slot: Int) -> (epoch: Int64, sequence: Int64)? {
+        slots[slot].numbering.map { ($0.epoch, slots[slot].last) }
+    }
+
     // MARK: Places
 
     /// It is known where the partitions of a mask go on: behind what was written to them before this call, the last of
@@ -363,6 +369,31 @@ package struct BrokerFollower: Sendable {
         if guards.contains(.trims) { quarantine(StreamSlots.mask(slot), into: &actions) }
         if slots[slot].last >= slots[slot].known { noteRepaired(slot, isRepaired: false) }
         settle(slot, into: &actions)
+    }
+
+    // MARK: Operators
+
+    /// What is missing is asked for again: it has its time anew.
+    package mutating func repair(at now: UInt64) {
+        for slot in 0..<StreamSlots.count where slots[slot].missingSince != 0 { slots[slot].missingSince = max(now, 1) }
+    }
+
+    /// Gives the slots of `mask` up, and goes on behind what is known to be committed.
+    package mutating func skip(_ mask: UInt64, into actions: inout [FollowerAction]) { giveUp(mask, into: &actions) }
+
+    /// A record of before is read again: a copy that is older goes, and nothing takes its place. The value may be of a
+    /// row that was changed since, by a record that has come already. What emptied caches gives its slot up: those of
+    /// the other slots need not come.
+    package mutating func replayed(_ record: OutboxRecord, into actions: inout [FollowerAction]) {
+        let slot = Int(record.slot)
+        guard slot >= 0, slot < StreamSlots.count, record.sequence <= slots[slot].last,
+            slots[slot].numbering == Numbering(source: record.source, epoch: record.epoch),
+            ![.heartbeat, .epoch].contains(record.operation)
+        else { return }
+        if record.operation == .flush { return quarantine(StreamSlots.mask(slot), into: &actions) }
+        var again = record
+        (again.value, again.clientFlags) = (nil, nil)
+        actions.append(.apply(again))
     }
 
     // MARK: Time

@@ -49,6 +49,9 @@ package enum RepairItem: Sendable, Equatable {
 package protocol StreamRepairer: AnyObject, Sendable {
     /// Asks the source for what follows a position, in place of what was asked for before; nil asks for nothing more.
     func repair(_ position: StreamPosition?)
+    /// How far the consumer is, by slot: the epoch, and the last number up to which it has everything; nil where that
+    /// is not known. For those who ask what it has cached.
+    func reached(_ places: [(epoch: Int64, sequence: Int64)?])
     /// What came since the last call, of the position that was asked for last.
     func takeRepaired() -> [RepairItem]
 }

@@ -320,8 +320,7 @@ package struct StreamFollower: Sendable {
 
     /// Gives the slots of `mask` up, and goes on behind what is known to be committed.
     package mutating func skip(_ mask: UInt64, into actions: inout [FollowerAction]) {
-        guard position != nil else { return }
-        for slot in 0..<StreamSlots.count where mask & StreamSlots.mask(slot) != 0 {
+        for slot in 0..<StreamSlots.count where mask & StreamSlots.mask(slot) != 0 && position != nil {
             noteRepaired(slot, isRepaired: false)
             let last = position?.sequences[slot] ?? 0
             position?.sequences[slot] = max(last, known[slot], had[slot])

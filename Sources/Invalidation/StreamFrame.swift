@@ -13,6 +13,9 @@ package struct StreamHello: Sendable, Equatable {
     package var takesPacked = false
     /// Whether it says what it has cached, when it is asked.
     package var answersLooks = false
+    /// Whether it gets no records, and nothing is kept for it: it is asked what it has cached, and probes are answered
+    /// at once.
+    package var onlyLooks = false
     /// Whether it understands what a promotion has kept of the numbering before, and what time it is at the source.
     package var takesSuccession = false
     /// The cluster, which must be the source's.
@@ -125,7 +128,7 @@ package enum StreamFrame: Sendable, Equatable {
             bytes.append(hello.version)
             let flags =
                 (hello.wantsValues ? 1 : 0) | (hello.takesPacked ? 2 : 0) | (hello.answersLooks ? 8 : 0)
-                | (hello.takesSuccession ? 4 : 0)
+                | (hello.takesSuccession ? 4 : 0) | (hello.onlyLooks ? 16 : 0)
             bytes.append(UInt8(flags))
             for text in [hello.cluster, hello.region, hello.name] { Self.append(text, to: &bytes) }
             bytes.append(hello.position == nil ? 0 : 1)
@@ -468,6 +471,7 @@ private struct FrameReader: ~Escapable {
         (hello.version, hello.wantsValues, hello.takesPacked) = (version, values & 1 != 0, values & 2 != 0)
         hello.answersLooks = values & 8 != 0
         hello.takesSuccession = values & 4 != 0
+        hello.onlyLooks = values & 16 != 0
         (hello.cluster, hello.region, hello.name) = (cluster, region, name)
         if hasPosition != 0 {
             guard let position = position() else { return nil }

@@ -5,7 +5,6 @@ internal import Admin
 internal import Invalidation
 internal import Memory
 internal import Storage
-internal import StreamDirect
 
 /// The stream's page on the admin port: what consumers of the node's stream get, for people and tools.
 extension Node {
@@ -46,13 +45,10 @@ extension Node {
     }
 
     private func order(slots mask: UInt64, _ make: (UInt64) -> StreamOrder) -> AdminResponse {
-        guard stream != nil, let carrier = streamCarrier else {
-            return .failure("this node follows no stream", status: 409)
+        guard let following = streamFollowing else { return .failure("this node follows no stream", status: 409) }
+        do throws(StreamOrderRefusal) { try following.order(make(mask)) } catch {
+            return .failure(error.reason, status: error.isPassing ? 503 : 409)
         }
-        if let home = carrier.figures.home, carrier.figures.peer.isEmpty {
-            return .failure("there is no connection to \(home)", status: 503)
-        }
-        carrier.order(make(mask))
         return .json("{\"asked\":true,\"slots\":\(mask.nonzeroBitCount)}\n", status: 202)
     }
 

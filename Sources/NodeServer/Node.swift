@@ -3,6 +3,7 @@
 
 internal import CacheEngine
 package import Hosting
+internal import Invalidation
 internal import MemcacheProtocol
 internal import Memory
 internal import Platform
@@ -170,8 +171,14 @@ package final class Node: Sendable {
     /// Its region is home, or is not, from now on.
     func setHome(_ isOwn: Bool) { isHome.store(isOwn, ordering: .releasing) }
 
-    /// Who carries the stream; nil where there is none.
-    var streamCarrier: StreamService? { late.withLock { $0.streams } }
+    /// Who follows a stream for the node; nil where nobody does.
+    var streamFollowing: (any StreamFollowing)? {
+        guard stream != nil else { return nil }
+        return late.withLock { late in
+            if let kafka = late.kafka, kafka.isFollowing { return kafka }
+            return late.streams
+        }
+    }
 
     /// What the consistency monitor has found; nil where the node has none.
     var monitorFigures: NodeMonitor.Figures? { late.withLock { $0.monitor }?.figures }

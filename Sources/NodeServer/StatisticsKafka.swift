@@ -59,6 +59,7 @@ extension Node {
             ("overruns", "Times that brokers had let go what comes next of a partition.", follower.overruns),
             ("rejoins", "Partitions that were joined anew, because brokers had lost messages.", follower.rejoins),
             ("fetches", "Times that the home region was asked for what was missing.", follower.fetches),
+            ("replayed", "Records that were read again on an operator's behalf.", follower.replayed),
             ("skewed", "Heartbeats from further in the future than clocks may differ.", follower.skewed),
         ]
     }

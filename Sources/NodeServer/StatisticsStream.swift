@@ -49,8 +49,9 @@ extension Node {
             list.add("peer", figures.peer.isEmpty ? "none" : figures.peer)
             list.add("connections", figures.connections)
             list.add("losses", figures.losses)
-            if !figures.reason.isEmpty { list.add("reason", figures.reason) }
         }
+        if !figures.reason.isEmpty { list.add("reason", figures.reason) }
+        if configuration.regions.monitorRate > 0 { list.add("monitored", figures.isMonitored) }
         list.add("trusted", stream.isTrusted)
         list.add("lag_seconds", stream.lagNanoseconds.map { fixedPoint(Double($0) / 1e9, decimals: 3) } ?? "unknown")
         list.add("quarantined_slots", stream.quarantinedSlots)
@@ -103,6 +104,11 @@ extension Node {
             }
             page.counter("martlet_stream_connections_total", "Connections to the source.", figures.connections)
             page.counter("martlet_stream_losses_total", "Connections to it that failed or were lost.", figures.losses)
+            if configuration.regions.monitorRate > 0 {
+                page.gauge(
+                    "martlet_stream_monitored", "1 while a consistency monitor can ask what the node has cached.",
+                    figures.isMonitored ? 1 : 0)
+            }
             var delay = HistogramSnapshot()
             delay.add(stream.delays)
             delay.add(stream.exemplars)

@@ -37,6 +37,10 @@ struct StreamLink {
     var peer = ""
     /// Which order of a broker's consumer the connection serves.
     var repairNumber: UInt64 = 0
+    /// Whether it serves none, and stands for the monitor's questions.
+    var onlyLooks = false
+    /// When the source is to say again that it is there, where it sends nothing by itself.
+    var nextSign: UInt64 = 0
     /// Whether the connection ends because something else is asked for.
     var isReordered = false
 
@@ -67,7 +71,7 @@ extension StreamHandler {
                 return loop.close(id)
             }
             loop.withConnection(id) { connection, output in
-                if configuration.repairsOnly { return grantRepair(&output) }
+                if configuration.repairsOnly { return repairTick(&output) }
                 handle(&connection, &output) { $0.tick(at: streamNanoseconds, into: &$1) }
             }
         }
@@ -114,7 +118,7 @@ extension StreamHandler {
         (hello.cluster, hello.region, hello.name) = (configuration.cluster, configuration.region, configuration.name)
         hello.wantsValues = configuration.wantsValues
         hello.takesPacked = configuration.takesPacked
-        hello.answersLooks = shared.consumer != nil && configuration.answersLooks
+        hello.answersLooks = answersLooks
         hello.takesSuccession = true
         hello.position = link?.follower.position
         if configuration.repairsOnly { orderRepair(&hello) }
@@ -183,7 +187,9 @@ extension StreamHandler {
                 $0.completed(number, epoch: epoch, sequences: sequences, at: now, into: &$1)
             }
         case .look(let number, let explains, let keys) where isWelcomed && shared.consumer != nil:
-            send(.sights(number, reports(keys, explains, link?.follower.position)), &output)
+            let position = link?.follower.position
+            let reports = reports(keys, explains) { slot in position.map { ($0.epoch, $0.sequences[slot]) } }
+            send(.sights(number, reports), &output)
         case .lost(let slot, let through) where isWelcomed:
             handle(&connection, &output) { $0.lost(slot, through: through, into: &$1) }
         default:
@@ -235,11 +241,19 @@ extension StreamHandler {
     ) {
         let now = streamNanoseconds
         // The place of one that makes no sense is not known: the next of its slot, or a probe, shows the gap.
-        let readable = records.compactMap { OutboxRecord(object: $0) }
-        damaged += UInt64(records.count - readable.count)
+        let readable = self.readable(records)
         handle(&connection, &output) { follower, actions in
             for record in readable { follower.received(record, at: now, into: &actions) }
             follower.consumed(bytes, into: &actions)
+        }
+    }
+
+    /// Those that are records.
+    func readable(_ records: [[UInt8]]) -> [OutboxRecord] {
+        records.compactMap { bytes in
+            let record = OutboxRecord(object: bytes)
+            if record == nil { noteDamaged(bytes) }
+            return record
         }
     }
 
@@ -296,10 +310,13 @@ extension StreamHandler {
 
     // MARK: Operators
 
-    /// Does what operators asked for.
+    /// Does what operators asked for; what needs the source waits until there is a connection.
     func obey(_ loop: inout ReactorLoop) {
+        guard link != nil || local != nil else { return }
         let now = streamNanoseconds
-        for order in shared.orders.exchange([]) {
+        var id: ConnectionID?
+        if case .open(let open, true) = link?.state { id = open }
+        for order in shared.orders.withLock({ $0.take(all: id != nil || local != nil) }) {
             let event = { (follower: inout StreamFollower, actions: inout [FollowerAction]) in
                 switch order {
                 case .repair: follower.repair(at: now, into: &actions)
@@ -307,13 +324,27 @@ extension StreamHandler {
                 case .skip(let mask): follower.skip(mask, into: &actions)
                 }
             }
-            if case .open(let id, true) = link?.state {
+            if let id {
                 loop.withConnection(id) { connection, output in handle(&connection, &output, event) }
             } else if local != nil, let source = shared.source {
                 handleLocal(source, event)
                 nextPump = 1
+            } else if link != nil {
+                handleUnconnected(event)
             }
         }
+    }
+
+    /// As ``handle(_:_:_:)``, where nothing can be sent.
+    private func handleUnconnected(_ event: (inout StreamFollower, inout [FollowerAction]) -> Void) {
+        guard var follower = link?.follower else { return }
+        var actions: [FollowerAction] = []
+        let before = (follower.reached, follower.position)
+        event(&follower, &actions)
+        link?.follower = follower
+        announce(follower, before.0)
+        for action in actions { perform(action) }
+        conclude(follower, before.1)
     }
 
     // MARK: Another home
@@ -382,7 +413,7 @@ extension StreamHandler {
                 case .record(let entry):
                     bytes += entry.bytes.count + 4
                     guard let record = OutboxRecord(object: entry.bytes) else {
-                        damaged += 1
+                        noteDamaged(entry.bytes, slot: entry.slot)
                         continue
                     }
                     follower.received(record, at: now, into: &actions)

@@ -36,7 +36,10 @@ extension StreamHandler {
         if look.replica == nil { shared.desk.put(.asked(look.number, names)) }
         if isAsked {
             let position = local?.follower.position
-            shared.desk.put(.answered(look.number, ownName, reports(keys, look.replica != nil, position)))
+            let reports = reports(keys, look.replica != nil) { slot in
+                position.map { ($0.epoch, $0.sequences[slot]) }
+            }
+            shared.desk.put(.answered(look.number, ownName, reports))
         }
     }
 
@@ -46,15 +49,29 @@ extension StreamHandler {
         shared.desk.put(.answered(number, "\(hello.region)/\(hello.name)", reports))
     }
 
-    /// What the node has cached of keys.
-    func reports(_ keys: [[UInt8]], _ explains: Bool, _ position: StreamPosition?) -> [CopyReport] {
+    /// Whether we say what we have cached, when we are asked.
+    var answersLooks: Bool { shared.consumer != nil && configuration.answersLooks }
+
+    /// Whether somebody can ask us: whom we follow, or ourselves.
+    var isMonitored: Bool {
+        guard answersLooks else { return false }
+        if case .open(_, true) = link?.state { return true }
+        return local != nil
+    }
+
+    /// What the node has cached of keys; `place` tells the epoch of a slot, and the last number there up to which all
+    /// was received.
+    func reports(
+        _ keys: [[UInt8]], _ explains: Bool, _ place: (Int) -> (epoch: Int64, sequence: Int64)?
+    ) -> [CopyReport] {
         guard let consumer = shared.consumer else { return [] }
         return consumer.look(keys, explains: explains).enumerated().map { index, report in
             var report = report
-            if index < keys.count, let position {
-                let key = keys[index]
-                report.trace?.epoch = position.epoch
-                report.trace?.position = position.sequences[StreamSlots.slot(keyHash: stableHash(key.span))]
+            if index < keys.count, case let key = keys[index],
+                let place = place(StreamSlots.slot(keyHash: stableHash(key.span)))
+            {
+                report.trace?.epoch = place.epoch
+                report.trace?.position = place.sequence
             }
             return report
         }

@@ -54,10 +54,16 @@ extension StreamHandler {
             return welcome(hello, &connection, &output)
         }
         switch frame {
-        case .grant(let bytes): sessions[slot]?.pump?.feed.grant(bytes)
+        case .grant(let bytes) where sessions[slot]?.hello?.onlyLooks != true:
+            sessions[slot]?.pump?.feed.grant(bytes)
         case .seek(let place, let sequence): sessions[slot]?.pump?.feed.seek(slot: place, after: sequence)
         case .probe(let number, let answered):
             guard let source = shared.source else { return }
+            if let session = sessions[slot], let pump = session.pump, session.hello?.onlyLooks ?? false {
+                // It has none of the records, and asks only whether we are there.
+                let sent = pump.feed.sent
+                return send(.complete(number, epoch: sent.epoch, sequences: sent.sequences), &output)
+            }
             sessions[slot]?.pump?.probe(number, of: source)
             noteAnswered(answered, slot)
         case .sights(let number, let reports): return sighted(number, reports, slot)
@@ -173,7 +179,7 @@ extension StreamHandler {
     /// The consumer has everything up to these numbers, and what follows is kept for it. Whoever has no name only
     /// looks.
     private func keep(_ sequences: [Int64], for hello: StreamHello) {
-        if hello.name.isEmpty { return }
+        if hello.name.isEmpty || hello.onlyLooks { return }
         retention.note("\(hello.region)/\(hello.name)", sequences: sequences, at: reactor.nowNanoseconds)
     }
 

@@ -29,7 +29,9 @@ final class StreamHandler: ReactorHandler {
     var nextNote: UInt64 = 0
     /// Counted since the last look.
     var refused: UInt64 = 0
-    var damaged: UInt64 = 0
+    private var damaged: UInt64 = 0
+    /// What is told of records that cannot be read.
+    private var damage = DamageNotice()
     /// Why a peer was not trusted last, and until when that is not logged again.
     private var lastDistrust: (reason: String, end: UInt64) = ("", 0)
 
@@ -96,6 +98,23 @@ final class StreamHandler: ReactorHandler {
     /// For how long a reason not to trust a peer is not logged again, in nanoseconds.
     private static var distrustNanoseconds: UInt64 { 10_000_000_000 }
 
+    /// Bytes that came are no record; `slot` where that is known all the same. What comes of it in the stream shows
+    /// with the next record of its slot, or with a probe.
+    func noteDamaged(_ bytes: [UInt8], slot: Int? = nil) {
+        damaged += 1
+        var fault = RecordFault(object: bytes)
+        if let slot { fault.slot = Int64(slot) }
+        guard let count = damage.note(fault, at: reactor.nowNanoseconds) else { return }
+        let followed = link?.follower.position ?? local?.follower.position ?? shared.repair.withLock { $0.position }
+        shared.log?.error(
+            "stream: records cannot be read",
+            [
+                "source": .text(fault.source ?? followed?.source ?? "unknown"),
+                "slot": .text(fault.slot.map { "\($0)" } ?? "unknown"), "reason": .text(fault.reason),
+                "count": .unsigned(count),
+            ])
+    }
+
     func closed(_ connection: inout Connection, _ reason: CloseReason) {
         noteSoon()
         if connection.tag == Self.linkTag {
@@ -149,6 +168,7 @@ final class StreamHandler: ReactorHandler {
         linkTick(&loop, now: now)
         localTick()
         settleContests(&loop)
+        obey(&loop)
         let silence = configuration.silenceNanoseconds
         // Consumers ask each second: who says nothing for long is gone, and comes again if it is not.
         for session in sessions.values
@@ -168,12 +188,14 @@ final class StreamHandler: ReactorHandler {
         nextNote = 0
         let position = shared.source?.position
         let consumers = sessions.values.compactMap { session -> StreamFigures.Consumer? in
-            guard let hello = session.hello, let pump = session.pump else { return nil }
+            guard let hello = session.hello, let pump = session.pump, !hello.onlyLooks else { return nil }
             return StreamFigures.Consumer(
                 region: hello.region, name: hello.name, sent: pump.feed.sent.sequences, sentBytes: session.sentBytes,
                 sentRecords: session.sentRecords, wireBytes: session.wireBytes)
         }
         let follower = link?.follower ?? local?.follower
+        let unread = damage.reason(at: reactor.nowNanoseconds)
+        let isMonitored = isMonitored
         shared.figures.withLock { figures in
             figures.consumers = consumers
             figures.refused += refused
@@ -184,8 +206,9 @@ final class StreamHandler: ReactorHandler {
                 figures.peer = link.peer
                 figures.connections = link.connections
                 figures.losses = link.losses
-                figures.reason = link.reason
             }
+            figures.reason = link.map { $0.reason.isEmpty ? unread : $0.reason } ?? unread
+            figures.isMonitored = isMonitored
             if let follower {
                 figures.follower = follower.statistics
                 figures.followed = follower.position?.source ?? ""

@@ -11,7 +11,7 @@ package import Telemetry
 /// may wait for the outbox, and serves no client.
 ///
 /// Order: `init` loads certificates, `bind` binds the address, `start` begins, `stop` ends it.
-package final class StreamService: StreamRepairer {
+package final class StreamService: StreamRepairer, StreamFollowing {
     private let shared: StreamShared
     private let group: ReactorGroup
     private let tls: TLSContext?
@@ -151,11 +151,25 @@ package final class StreamService: StreamRepairer {
         return nil
     }
 
-    /// Has the stream that is followed do something, soon; nothing where none is.
-    package func order(_ order: StreamOrder) { shared.order(order) }
+    /// Has the stream that is followed do something, soon. What only gives copies up needs no connection.
+    package func order(_ order: StreamOrder) throws(StreamOrderRefusal) {
+        let way = shared.way.withLock { $0 }
+        let isOwn = way.followsOwnStore && way.source != nil
+        guard way.home != nil || isOwn else {
+            throw StreamOrderRefusal("this node follows no stream", isPassing: false)
+        }
+        if case .skip = order { return shared.order(order) }
+        if let home = way.home, shared.figures.withLock({ $0.peer.isEmpty }) {
+            throw StreamOrderRefusal("there is no connection to \(home.region)", isPassing: true)
+        }
+        shared.order(order)
+    }
 
     /// Asks the source for what follows a position, on behalf of a broker's consumer; nil ends that.
     package func repair(_ position: StreamPosition?) { shared.orderRepair(position) }
+
+    /// Notes how far a broker's consumer is, for those who ask what it has cached.
+    package func reached(_ places: [(epoch: Int64, sequence: Int64)?]) { shared.reached.withLock { $0 = places } }
 
     /// What came of it since the last call.
     package func takeRepaired() -> [RepairItem] {

@@ -40,16 +40,6 @@ package struct StreamWay: Sendable {
     }
 }
 
-/// What an operator has a node do with the stream that it follows.
-package enum StreamOrder: Sendable, Equatable {
-    /// Ask for what is missing again, and whether that was all.
-    case repair
-    /// Have what is kept of the slots of this mask sent again.
-    case replay(UInt64)
-    /// Give the slots of this mask up, and go on.
-    case skip(UInt64)
-}
-
 /// How a stream goes, for statistics.
 package struct StreamFigures: Sendable, Equatable {
     /// One who follows us.
@@ -88,8 +78,10 @@ package struct StreamFigures: Sendable, Equatable {
     package var connections: UInt64 = 0
     /// Connections to him that failed or were lost.
     package var losses: UInt64 = 0
-    /// Why there is no connection.
+    /// Why there is no connection, or what came that could not be read.
     package var reason = ""
+    /// Whether a source can ask what we have cached, the consistency monitor's.
+    package var isMonitored = false
     /// Records that made no sense.
     package var damaged: UInt64 = 0
     /// Records that are known and were not received.
@@ -131,6 +123,8 @@ final class StreamShared: Sendable {
     let desk = LookDesk()
     /// What is asked of the source on behalf of a broker's consumer.
     let repair = Guarded(RepairOrder())
+    /// By slot, how far a broker's consumer is.
+    let reached = Guarded<[(epoch: Int64, sequence: Int64)?]>([])
     private let reactor = Guarded<Reactor?>(nil)
     private let isWoken = Atomic<Bool>(false)
 
@@ -155,10 +149,10 @@ final class StreamShared: Sendable {
     static var errandKind: UInt32 { 7 }
 
     /// What operators ask for.
-    let orders = Guarded<[StreamOrder]>([])
+    let orders = Guarded(StreamOrders())
 
     func order(_ order: StreamOrder) {
-        orders.withLock { $0.append(order) }
+        orders.withLock { $0.add(order) }
         reactor.withLock { $0 }?.post(ReactorMessage(kind: Self.orderKind))
     }
 

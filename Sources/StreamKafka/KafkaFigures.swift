@@ -47,6 +47,8 @@ package struct KafkaFigures: Sendable, Equatable {
         package var rejoins: UInt64 = 0
         /// Times that the source was asked for what was missing.
         package var fetches: UInt64 = 0
+        /// Records that were read again on an operator's behalf.
+        package var replayed: UInt64 = 0
         /// Messages that could not be read.
         package var damaged: UInt64 = 0
         /// By how much a heartbeat came from the future at most, in milliseconds.

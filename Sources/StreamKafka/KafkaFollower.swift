@@ -18,6 +18,8 @@ final class KafkaFollower: Sendable {
     /// Whose heartbeats count, and how often that was said.
     private let home: Guarded<BrokerHome>
     private let turns = Atomic<UInt64>(1)
+    /// What operators ask for.
+    let orders = Guarded(StreamOrders())
     private let isStopping = Atomic<Bool>(false)
     private let thread = Guarded<Thread?>(nil)
 
@@ -77,18 +79,20 @@ final class KafkaInlet {
     /// Slots whose records it was asked for.
     private var askedSlots: UInt64 = 0
     private var counts = KafkaFigures.Follower()
+    private let replay: KafkaReplay
     private var nextNote: UInt64 = 0
     private var lastMessage: UInt64 = 0
     private var failure = "not connected yet"
     private var loggedReason = ""
     /// How often it was said which home counts.
     private var turns: UInt64 = 0
-    /// The schema of a value that could not be read last: each is told once.
-    private var oddSchema: UInt32?
+    /// What is told of messages that cannot be read.
+    private var damage = DamageNotice()
 
     init(_ owner: KafkaFollower) {
         self.owner = owner
         core = BrokerFollower(owner.configuration.stream, skewNanoseconds: owner.configuration.skewNanoseconds)
+        replay = KafkaReplay(owner.configuration, log: owner.log)
     }
 
     private var configuration: StreamKafkaConfiguration { owner.configuration }
@@ -105,11 +109,13 @@ final class KafkaInlet {
         let now = Clock.monotonicNanoseconds()
         defer { note(now) }
         turn()
+        obey()
         if !isAssigned || outOfRange != 0 {
             if now < retryAt { return Thread.sleep(microseconds: 10_000) }
             prepare(now)
         } else {
             take(now)
+            readAgain(now)
         }
         takeRepaired()
         perform { core, actions in core.tick(at: Clock.bootNanoseconds(), into: &actions) }
@@ -201,7 +207,7 @@ final class KafkaInlet {
 
     private func take(_ now: UInt64) {
         guard let handle else { return isAssigned = false }
-        var patience: Int32 = asked == nil ? 20 : 5
+        var patience: Int32 = asked == nil && !replay.isActive ? 20 : 5
         for _ in 0..<configuration.turnMessages {
             guard let event = handle.receive(milliseconds: patience) else { return }
             patience = 0
@@ -237,16 +243,16 @@ final class KafkaInlet {
     /// Its place in the stream is not known: the next of its slot, or a heartbeat, shows the gap.
     private func damaged(_ message: KafkaMessage) {
         counts.damaged += 1
+        let fault = KafkaFrame.fault(message.value, partition: message.partition)
+        guard let count = damage.note(fault, at: Clock.monotonicNanoseconds()) else { return }
         let schema = message.value.flatMap(KafkaFrame.schema)
-        if counts.damaged == 1 || schema != oddSchema {
-            oddSchema = schema
-            owner.log?.error(
-                "kafka: a message is no record that this version knows",
-                [
-                    "partition": .count(message.partition), "offset": .integer(message.offset),
-                    "schema": schema.map { .count($0) } ?? "none",
-                ])
-        }
+        owner.log?.error(
+            "kafka: a message is no record that this version knows",
+            [
+                "partition": .count(message.partition), "offset": .integer(message.offset),
+                "schema": schema.map { .count($0) } ?? "none", "source": .text(fault.source ?? "unknown"),
+                "reason": .text(fault.reason), "count": .unsigned(count),
+            ])
     }
 
     /// Lets the core see something, of one slot where that is known, and does what it asks for.
@@ -316,6 +322,28 @@ final class KafkaInlet {
         }
     }
 
+    // MARK: Operators
+
+    /// Does what operators asked for.
+    private func obey() {
+        for order in owner.orders.withLock({ $0.take(all: true) }) {
+            switch order {
+            case .skip(let mask): perform { core, actions in core.skip(mask, into: &actions) }
+            case .replay(let mask): replay.want(mask)
+            case .repair:
+                core.repair(at: Clock.bootNanoseconds())
+                if core.wanted != nil { (asked, askedSlots) = (nil, 0) }
+            }
+        }
+    }
+
+    private func readAgain(_ now: UInt64) {
+        replay.step(now) { record in
+            counts.replayed += 1
+            perform { core, actions in core.replayed(record, into: &actions) }
+        }
+    }
+
     // MARK: Figures
 
     private func note(_ now: UInt64) {
@@ -333,6 +361,7 @@ final class KafkaInlet {
             }
         }
         counts.reason = reason
+        owner.repairer?.reached((0..<StreamSlots.count).map(core.reached))
         let counts = counts
         owner.figures.withLock { $0 = counts }
     }
@@ -342,7 +371,7 @@ final class KafkaInlet {
             return "the source's clock is ahead of this node's by \(core.aheadMilliseconds) ms; stream.kafka.clockSkew "
                 + "allows \(configuration.skewNanoseconds / 1_000_000) ms"
         }
-        if counts.isConnected { return "" }
+        if counts.isConnected { return damage.reason(at: Clock.monotonicNanoseconds()) }
         if !failure.isEmpty { return failure }
         let reported = handle?.reports.reason ?? ""
         return reported.isEmpty ? "no heartbeats come" : reported

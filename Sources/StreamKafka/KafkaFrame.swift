@@ -34,6 +34,14 @@ enum KafkaFrame {
         value.first == 0 ? OutboxRecord(body: value, from: headerBytes) : OutboxRecord(object: value)
     }
 
+    /// What is wrong with a value that is no record of a partition.
+    static func fault(_ value: [UInt8]?, partition: Int) -> RecordFault {
+        let value = value ?? []
+        var fault = value.first == 0 ? RecordFault(body: value, from: headerBytes) : RecordFault(object: value)
+        if record(value) != nil { fault.reason = "it is in partition \(partition), and not of its slot" }
+        return fault
+    }
+
     /// The number of the schema of a value in a frame.
     static func schema(of value: [UInt8]) -> UInt32? {
         guard value.count >= headerBytes, value[0] == 0 else { return nil }

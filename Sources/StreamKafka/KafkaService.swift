@@ -11,7 +11,7 @@ package import Telemetry
 ///
 /// Where regions may become home, it does the one or the other as ``turn(to:source:)`` says; ``pause()`` comes before
 /// the node's store is another one.
-package final class KafkaService: Sendable {
+package final class KafkaService: StreamFollowing {
     private struct State {
         var publishers: [KafkaPublisher] = []
         var follower: KafkaFollower?
@@ -157,6 +157,31 @@ package final class KafkaService: Sendable {
         }
         for publisher in publishers { publisher.stop() }
         follower?.stop()
+    }
+
+    /// Whether it follows a topic.
+    package var isFollowing: Bool { state.withLock { $0.follower != nil } }
+
+    /// Has the topic that is followed done something with, soon. What is missing is asked of the source, what is kept
+    /// is read of the brokers.
+    package func order(_ order: StreamOrder) throws(StreamOrderRefusal) {
+        guard let follower = state.withLock({ $0.follower }) else {
+            throw StreamOrderRefusal("this node follows no stream", isPassing: false)
+        }
+        switch order {
+        case .skip: break
+        case .repair where follower.repairer == nil:
+            throw StreamOrderRefusal(
+                "nobody can be asked for what is missing: the home region has no `stream` in `regions`. What the "
+                    + "brokers do not have is given up by itself", isPassing: false)
+        case .repair: break
+        case .replay:
+            let figures = follower.figures.withLock { $0 }
+            guard figures.isConnected else {
+                throw StreamOrderRefusal("nothing comes of the brokers: \(figures.reason)", isPassing: true)
+            }
+        }
+        follower.orders.withLock { $0.add(order) }
     }
 
     /// How it goes.

@@ -267,6 +267,70 @@ struct BrokerFollowerTests {
         #expect(bed.receive(far).isEmpty)
         #expect(bed.follower.backlog >= 0)
     }
+
+    @Test func askingAgainGivesWhatIsMissingItsTimeAnew() {
+        let bed = Bed()
+        _ = bed.join()
+        _ = bed.receive(Bed.record(1))
+        _ = bed.receive(Bed.record(4))
+        bed.now += 1_800_000_000
+        bed.follower.repair(at: bed.now)
+        bed.now += 1_800_000_000
+        let early = bed.step { $0.tick(at: bed.now, into: &$1) }
+        #expect(early.isEmpty && bed.follower.missing == StreamSlots.mask(3))
+        bed.now += 50_000_000
+        let late = bed.step { $0.tick(at: bed.now, into: &$1) }
+        #expect(late == [.quarantine(StreamSlots.mask(3))])
+    }
+
+    @Test func whatIsSkippedIsGivenUpAndGoesOnBehindWhatIsKnown() {
+        let bed = Bed()
+        _ = bed.join()
+        _ = bed.beatAll()
+        _ = bed.receive(Bed.record(1))
+        _ = bed.receive(Bed.record(4))
+        let asked = bed.step { $0.skip(StreamSlots.mask(3), into: &$1) }
+        #expect(asked == [.quarantine(StreamSlots.mask(3))])
+        #expect(bed.follower.missing == 0 && bed.follower.place(3)?.sequence == 4 && bed.follower.wanted == nil)
+        let next = bed.receive(Bed.record(5))
+        #expect(next == [.apply(Bed.record(5))] && bed.follower.statistics.gaps == 1)
+        // Also before anything came.
+        let fresh = Bed()
+        let all = fresh.step { $0.skip(StreamSlots.all, into: &$1) }
+        #expect(all == [.quarantine(StreamSlots.all)])
+    }
+
+    @Test func whatIsReadAgainDropsWhatIsOlderAndMovesNothing() {
+        let bed = Bed()
+        _ = bed.join()
+        for sequence in [16, 17, 18] as [Int64] { _ = bed.receive(Bed.record(sequence)) }
+        let before = bed.follower.statistics
+        var valued = Bed.record(17)
+        (valued.value, valued.clientFlags) = ([1], 7)
+        let again = bed.step { $0.replayed(valued, into: &$1) }
+        // Its row may have been changed by 18, which came: the value is not to be cached again.
+        #expect(again == [.apply(Bed.record(17))])
+        #expect(bed.follower.statistics == before && bed.follower.place(3)?.sequence == 18)
+        let flush = bed.step { $0.replayed(Bed.record(17, .flush), into: &$1) }
+        #expect(flush == [.quarantine(StreamSlots.mask(3))] && bed.follower.place(3)?.sequence == 18)
+        for other in [
+            Bed.record(19), Bed.record(17, epoch: 2), Bed.record(17, source: "t"), Bed.record(17, slot: 4),
+            Bed.record(18, .heartbeat), Bed.record(1, epoch: 2, .epoch), Bed.record(1, source: "t", .epoch),
+        ] {
+            let asked = bed.step { $0.replayed(other, into: &$1) }
+            #expect(asked.isEmpty, "\(other)")
+        }
+        #expect(bed.follower.place(3) == StreamPlace(source: "s", epoch: 1, sequence: 18))
+    }
+
+    @Test func whoAsksHearsHowFarEachSlotIs() {
+        let bed = Bed()
+        _ = bed.join()
+        #expect(bed.follower.reached(3) == nil)
+        for sequence in [16, 17, 19] as [Int64] { _ = bed.receive(Bed.record(sequence)) }
+        let reached = bed.follower.reached(3)
+        #expect(reached?.epoch == 1 && reached?.sequence == 17)
+    }
 }
 
 /// One that may publish.

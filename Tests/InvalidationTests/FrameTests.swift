@@ -19,7 +19,7 @@ struct FrameTests {
         (hello.cluster, hello.region, hello.name, hello.wantsValues) = ("main", "eu-west", "node:11211", true)
         var resumed = hello
         resumed.position = position
-        resumed.answersLooks = true
+        (resumed.answersLooks, resumed.onlyLooks) = (true, true)
         return [
             .hello(hello), .hello(resumed), .welcome(region: "us-east", position, nil), .refused("no"), .grant(65_536),
             .seek(slot: 63, after: 12), .probe(.max, answered: 7),

@@ -177,6 +177,8 @@ ALERTS = {
         [node("martlet_consistency_looks_total", "0x5 1x20", 'after="1s",seen="stale"'),
          node("martlet_consistency_looks_total", "3x30", 'after="60s",seen="stale"'),
          node("martlet_consistency_looks_total", "0+5x30", 'after="60s",seen="current"')]),
+    "MartletStreamUnmonitored": ([node("martlet_stream_monitored", "0x30")], 20,
+                                 [node("martlet_stream_monitored", "0x10 1x30")]),
     "MartletStreamOutboxFull": ([node(STORAGE + "rocksdb_outbox_bytes", f"{15 << 28}x20")], 15,
                                 [node(STORAGE + "rocksdb_outbox_bytes", f"{1 << 30}x20")]),
     "MartletPromotionsDiffer": (

@@ -44,15 +44,16 @@ class Pair:
     """A home region's node, and one of a replica region that follows it through Kafka. With `repairs`, the replica may
     ask the home node for what the brokers do not have; `settings` are those of `stream.kafka`."""
 
-    def __init__(self, directory, repairs=False, mode="invalidate", bound="4s", backend="none", topics=(), waits=True, admin=False, **settings):
+    def __init__(self, directory, repairs=False, mode="invalidate", bound="4s", backend="none", topics=(), waits=True, admin=False, token=None, **settings):
         self.brokers = Brokers(("inv.main", *topics))
+        options = {"admin": admin, **({"admin_token_file": token} if token else {})}
         port = free_port()
         stream = {"transport": "kafka", "mode": mode, "lagBound": bound, "kafka": {"brokers": self.brokers.addresses, **settings}}
         at_home = {**stream, "listen": f"127.0.0.1:{port}"} if repairs else stream
-        self.home = RegionNode(directory / "home", "us-east", [], at_home, backend="rocksdb", admin=admin)
+        self.home = RegionNode(directory / "home", "us-east", [], at_home, backend="rocksdb", **options)
         regions = listed(port if repairs else None, self.home.port)
         self.home.rewrite(regions=regions)
-        self.replica = RegionNode(directory / "replica", "eu-west", regions, stream, backend=backend, admin=admin)
+        self.replica = RegionNode(directory / "replica", "eu-west", regions, stream, backend=backend, **options)
         self.waits = waits
 
     def __enter__(self):
@@ -315,6 +316,7 @@ def test_what_the_brokers_let_go_is_fetched_from_home_or_quarantines_its_slot(tm
             else:
                 # What was lost cannot be told from what was not: all copies of the slot go.
                 assert replica.get(shared[0]) is None and replica.get(shared[1]) is None
+            both.replica.await_figures(monitored="yes" if repairs else "no")
             elsewhere = next(name for name in names if slots[name] != slots["key:0"])
             assert replica.get(elsewhere) == b"old", "other slots lose nothing"
 
@@ -378,8 +380,12 @@ def test_hostile_messages_are_refused_and_counted_and_the_stream_goes_on(tmp_pat
         both.replica.await_figures(damaged=len(bad) + 1)
         home.set("k", b"2")
         eventually(lambda: replica.get("k") == b"2"), seed
-        found = both.replica.await_figures(trusted="yes")
+        found = both.replica.await_figures(trusted="yes", reason=lambda text: text)
         assert found["gaps"] == 0, seed
+        assert "cannot be read: " in found["reason"], found
+        said = [json.loads(line) for line in both.replica.server.output().splitlines() if "no record that this version knows" in line]
+        # One for ten seconds, however many there are.
+        assert 1 <= len(said) < 5 and said[0]["reason"] and said[0]["count"] == 1, said
         # The publisher finds its place behind them, too.
         both.home.restart(crash=True)
         with both.home.client() as again:

@@ -3,17 +3,20 @@
 """The consistency monitor: it finds, counts and explains copies that are older than a change, and says what a healthy
 stream's sample shows."""
 
+import io
 import json
 import re
 import struct
 import threading
 import time
 
+import fastavro
 import pytest
 
 from bed import free_port
 from operations.test_console import Tiles, browse, chromium  # noqa: F401
 
+from . import test_kafka as kafka
 from .region import Consumer, RegionNode, Relay, eventually, regions
 from .test_streams import Pair
 from .test_tools import TOKEN, token  # noqa: F401
@@ -246,3 +249,48 @@ def test_the_console_shows_consistency(tmp_path, chromium):  # noqa: F811
         place = text.index("Consistency, by the time since a change")
         assert text[place + 1 : place + 5] == ["after", "nines", "looks", "stale"]
         assert text[place + 5] == "1s" and float(text[place + 7]) >= found["consistency:1s:samples"] and text[place + 8] == "0"
+
+
+def test_followers_through_kafka_are_asked_where_home_can_be_reached(tmp_path):
+    with kafka.Pair(tmp_path, repairs=True, mode="replicate", bound="30s", admin=True) as both:
+        with both.home.client() as home, both.replica.client() as replica:
+            both.replica.await_figures(monitored="yes")
+            assert "martlet_stream_monitored 1\n" in both.replica.get("/metrics")[1]
+            home.set("victim", b"1")
+            eventually(lambda: replica.get("victim") == b"1")
+            found = both.home.await_figures(**{"consistency:1s:samples": 1})
+            assert found["monitor_nodes"] == 1 and found["consistency:1s:stale"] == 0
+            assert found["consumers"] == 0, "it gets nothing over the connection"
+            # A record that home never wrote, in the place of the next one of the slot: that one changes nothing then.
+            [(partition, value)] = [
+                (partition, value) for partition, _, key, value in both.brokers.messages() if key == b"victim"]
+            record, _ = kafka.decode(value)
+            last = record["seq"]
+            record |= {"key": b"", "seq": last + 1, "seq_first": last + 1, "value": None, "flags": None}
+            out = io.BytesIO()
+            fastavro.schemaless_writer(out, kafka.SCHEMA, record)
+            before = both.replica.figures()["records"]
+            both.brokers.put(partition, value[:10] + out.getvalue())
+            both.replica.await_figures(records=before + 1)
+            time.sleep(0.3)
+            home.set("victim", b"2")
+            found = both.home.await_figures(**{"consistency:1s:stale": 1})
+            assert replica.get("victim") == b"1", "it is stale, and the node knows no better"
+            assert found["stale_lost"] == 1, found
+        # The connection is there again when home is, and asks for what is missing as ever.
+        both.home.restart(crash=True)
+        both.replica.await_figures(monitored="no")
+        both.replica.await_figures(monitored="yes")
+        with both.home.client() as home:
+            home.set("other", b"1")
+        both.home.await_figures(monitor_nodes=1, **{"consistency:1s:samples": 1})
+
+
+def test_a_follower_through_kafka_that_nobody_can_ask_says_so(tmp_path):
+    with kafka.Pair(tmp_path, bound="30s", admin=True) as both, both.home.client() as home:
+        home.set("k", b"1")
+        assert both.replica.figures()["monitored"] == "no"
+        assert "martlet_stream_monitored 0\n" in both.replica.get("/metrics")[1]
+        time.sleep(1.5)
+        found = both.home.figures()
+        assert found["monitor_nodes"] == 0 and found["consistency:1s:samples"] == 0

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from . import test_kafka as kafka
 from .promotion import TOKEN, control
 from .region import FakeSource, RegionNode, eventually, regions
 from .test_streams import Pair
@@ -103,8 +104,80 @@ def test_what_cannot_be_asked_for(tmp_path, token):
         assert code == 69 and "this node follows no stream" in said, said
         both.relay.cut()
         time.sleep(0.2)
-        code, _, said = control("stream", "skip", "--slot=1", admin=both.replica.admin, token=token)
-        assert code == 69 and "there is no connection to us-east" in said, said
+        for word in ("repair", "replay"):
+            code, _, said = control("stream", word, admin=both.replica.admin, token=token)
+            assert code == 69 and "there is no connection to us-east" in said, said
+
+
+def test_copies_are_given_up_without_a_connection_too(tmp_path, token):
+    options = {"admin": True, "admin_token_file": token}
+    with Pair(tmp_path, replica={"mode": "replicate", "lagBound": "60s"}, **options) as both:
+        with both.home.client() as home, both.replica.client() as replica:
+            home.set("k", b"v")
+            eventually(lambda: replica.get("k") == b"v")
+            before = both.replica.await_figures(backlog=0, connections=1)
+            both.relay.cut()
+            both.replica.await_figures(peer="none")
+            code, out, said = control("stream", "skip", "--slot=all", admin=both.replica.admin, token=token)
+            assert (code, out) == (0, "The copies of 64 slots are given up\n"), said
+            both.replica.await_figures(quarantines=before["quarantines"] + 64, quarantined_slots=0)
+            assert replica.get("k") is None
+            home.set("other", b"v")
+            both.relay.heal()
+            assert eventually(lambda: replica.get("other") == b"v")
+            after = both.replica.await_figures(backlog=0, trusted="yes")
+            assert after["gaps"] == before["gaps"] and after["quarantines"] == before["quarantines"] + 64
+
+
+@pytest.mark.parametrize("repairs", [True, False])
+def test_orders_are_followed_whichever_way_the_stream_comes(tmp_path, token, repairs):
+    with kafka.Pair(tmp_path, repairs, mode="replicate", bound="30s", admin=True, token=token) as both:
+        admin = both.replica.admin
+        with both.home.client() as home, both.replica.client() as replica:
+            for number in range(300):
+                home.set(f"key:{number}", b"v")
+            for number in range(300):
+                eventually(lambda: replica.get(f"key:{number}") == b"v")
+            before = both.replica.await_figures(backlog=0, missing_slots=0)
+            # A copy that is older than a change which came already.
+            assert replica.set("key:7", b"older") == "STORED" and replica.get("key:7") == b"older"
+            code, out, said = control("stream", "replay", admin=admin, token=token)
+            assert (code, out) == (0, "What is kept of 64 slots comes again\n"), said
+            eventually(lambda: replica.get("key:7") is None)
+            after = both.replica.await_figures(kafka_replayed=lambda count: count >= 300, trusted="yes")
+            assert (after["quarantines"], after["gaps"]) == (before["quarantines"], before["gaps"]), (before, after)
+            assert sum(replica.get(f"key:{number}") == b"v" for number in range(300)) == 299, "what is as new stays"
+
+            code, out, said = control("stream", "skip", "--slot=17", admin=admin, token=token)
+            assert (code, out) == (0, "The copies of 1 slot are given up\n"), said
+            both.replica.await_figures(quarantines=before["quarantines"] + 1, quarantined_slots=0)
+            there = sum(replica.get(f"key:{number}") is not None for number in range(300))
+            assert 270 <= there < 300, f"{there} of 300: about one in 64 is in the slot"
+            code, _, said = control("stream", "skip", "--slot=all", admin=admin, token=token)
+            assert code == 0, said
+            both.replica.await_figures(quarantines=before["quarantines"] + 65, quarantined_slots=0)
+            assert all(replica.get(f"key:{number}") is None for number in range(300))
+
+            code, out, said = control("stream", "repair", admin=admin, token=token)
+            if repairs:
+                assert (code, out) == (0, "What is missing was asked for again\n"), said
+            else:
+                assert code == 69 and "409" in said and "the home region has no `stream` in `regions`" in said, said
+            # And the stream goes on behind it, without a gap.
+            for number in range(300):
+                home.set(f"key:{number}", b"again")
+            for number in range(300):
+                eventually(lambda: replica.get(f"key:{number}") == b"again")
+            assert both.replica.await_figures(backlog=0, missing_slots=0, trusted="yes")["gaps"] == before["gaps"]
+
+            for broker in (1, 2, 3):
+                both.brokers.down(broker)
+            both.replica.await_figures(kafka_connected="no")
+            code, _, said = control("stream", "replay", admin=admin, token=token)
+            assert code == 69 and "503" in said and "nothing comes of the brokers" in said, said
+            code, _, said = control("stream", "skip", "--slot=all", admin=admin, token=token)
+            assert code == 0, said
+            both.replica.await_figures(quarantines=before["quarantines"] + 129)
 
 
 @pytest.mark.parametrize(("skew", "way"), [(900, "ahead of"), (-900, "behind")])

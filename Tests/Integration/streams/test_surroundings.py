@@ -65,7 +65,9 @@ def test_numbers_that_no_record_has_end_no_process(tmp_path):
         source.batch(
             changed(ts_ms=least), changed(ts_ms=-16_700_000_000_001), changed(exp_ms=least, value=b"x", flags=1),
             changed(seq=most), changed(seq_first=least), changed(slot=record["slot"] ^ 1), changed(epoch=least))  # fmt: skip
-        replica.await_figures(damaged=7)
+        found = replica.await_figures(damaged=7)
+        assert "a record of slot " in found["reason"] and " cannot be read: it has numbers that no record has" in found["reason"]
+        assert len(unreadable(replica)) == 1, "once in ten seconds"
         # What is only large is taken, and does no harm either.
         source.batch(changed(ts_ms=most, exp_ms=most, seq=2**62, seq_first=2**62, value=b"x", flags=1))
         replica.await_figures(installed=1)
@@ -78,6 +80,48 @@ def test_numbers_that_no_record_has_end_no_process(tmp_path):
         replica.await_figures(losses=lambda count: count >= 1)
         with replica.client() as client:
             assert client.ask("mn") == "MN"
+    finally:
+        replica.stop()
+        source.close()
+
+
+def unreadable(node):
+    """What the log tells of records that cannot be read."""
+    return [json.loads(line) for line in node.server.output().splitlines() if "records cannot be read" in line]
+
+
+@pytest.mark.parametrize(
+    ("forge", "slot", "wanted"),
+    [
+        (lambda record, changed: changed(slot=record["slot"] ^ 1, value=b"SECRET", flags=1), True, "its slot is not its key's"),
+        (lambda _, changed: changed(epoch=-1, value=b"SECRET", flags=1), True, "it has numbers that no record has"),
+        (lambda _, changed: changed(value=b"SECRET", flags=1)[:-3], True, "it ends too early, or is not as its schema says"),
+        # A later version's, behind frames of this one.
+        (lambda _, changed: changed(value=b"SECRET", flags=1)[:2] + bytes(range(8)) + b"SECRET", False,
+         "its schema has the fingerprint 0706050403020100; this version knows "),
+        (lambda *_: b"SECRET", False, "it is no Avro single object"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_named_in_the_log_and_stops_its_slot_only(tmp_path, forge, slot, wanted):
+    record, changed = forger(tmp_path)
+    source = FakeSource()
+    replica = RegionNode(tmp_path / "victim", "eu-west", regions(source.port), {"mode": "replicate", "lagBound": "60s"}).start()
+    try:
+        before = replica.await_figures(trusted="yes", quarantined_slots=0, quarantines=64)
+        bad = forge(record, changed)
+        source.batch(*[bad] * 500)
+        replica.await_figures(damaged=500)
+        [line] = unreadable(replica)
+        assert line["level"] == "error" and line["reason"].startswith(wanted) and line["count"] == 1, line
+        place = record["slot"] ^ 1 if "not its key's" in wanted else record["slot"]
+        assert (line["source"], line["slot"]) == ("fake", str(place) if slot else "unknown"), line
+        # The source says that it was committed: the slot misses it, and is given up.
+        source.sequences[record["slot"]] = 1
+        after = replica.await_figures(quarantines=before["quarantines"] + 1, missing_slots=0)
+        assert wanted in after["reason"] and after["trusted"] == "yes" and after["losses"] == before["losses"], after
+        source.batch(changed(seq_first=2, seq=2, value=b"x", flags=1))
+        replica.await_figures(installed=1)
+        assert "SECRET" not in replica.server.output()
     finally:
         replica.stop()
         source.close()

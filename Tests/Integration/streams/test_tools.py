@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bed import default_command, free_port
+from bed import Server, default_command, free_port
+from behaviour import test_tls as tls
 
 from .region import FakeSource, RegionNode, regions
 from .test_streams import Pair
@@ -182,3 +183,99 @@ def test_an_audit_finds_what_a_node_was_not_told(tmp_path, token):
         finally:
             deaf.stop()
             silent.close()
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """A server that speaks TLS only, wants a certificate and a login; its authority, and a visitor's certificate and key."""
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    authority = tls.Authority(folder)
+    users = tmp_path / "users"
+    users.write_text("ops:a secret\n")
+    options = tls.options(authority.issue("server"), f",ssl_verify_mode=2,ssl_ca_cert={authority.certificate}")
+    with Server(["-m", "64", "-Y", users, *options]) as server:
+        yield server, authority, authority.issue("visitor")
+
+
+def test_servers_that_want_tls_and_a_login_are_audited(tmp_path, token, guarded, monkeypatch):
+    server, authority, (certificate, key) = guarded
+    (tmp_path / "other").mkdir()
+    strangers = tls.Authority(tmp_path / "other").certificate
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    right.write_text("a secret\n")
+    wrong.write_text("no secret\n")
+    secured = ("--tls", f"--ca={authority.certificate}", f"--certificate={certificate}", f"--key={key}")
+    login = ("--user=ops", f"--password-file={right}")
+    with Pair(tmp_path, admin=True, admin_token_file=token) as both, both.home.client() as home:
+        def audit(*arguments):
+            return control("audit", f"127.0.0.1:{server.port}", "--for=3", "--after=1", "--json", *arguments, admin=both.home.admin,
+                           token=token, wait=False)  # fmt: skip
+
+        monkeypatch.delenv("MARTLET_PASSWORD", raising=False)
+        running = {
+            "file": audit(*secured, *login),
+            "plain": audit(*login),
+            "stranger": audit("--tls", f"--ca={strangers}", *login),
+            "anonymous": audit(*secured),
+            "refused": audit(*secured, "--user=ops", f"--password-file={wrong}"),
+        }
+        monkeypatch.setenv("MARTLET_PASSWORD", "a secret")
+        running["environment"] = audit(*secured, "--user=ops")
+        deadline = time.monotonic() + 60
+        while any(process.poll() is None for process in running.values()) and time.monotonic() < deadline:
+            home.set("key", b"v")
+            time.sleep(0.02)
+        found = {name: (process.wait(1), *process.communicate()) for name, process in running.items()}
+        for name in ("file", "environment"):
+            code, out, said = found[name]
+            [window] = json.loads(out)["windows"]
+            assert code == 0 and window["failed"] == 0 and window["checks"] > 10, (name, out, said)
+        for name, reason in (
+            ("plain", "closed the connection"), ("stranger", "the server's certificate is not accepted"),
+            ("anonymous", "the server wants a login: --user and --password-file"), ("refused", "the login of ops is refused"),
+        ):  # fmt: skip
+            code, out, said = found[name]
+            assert code == 69 and reason in said and "nothing was looked at" in said, (name, out, said)
+            [problem] = json.loads(out)["problems"]
+            assert reason in problem and f"127.0.0.1:{server.port}" in problem
+        assert not any("secret" in text for _, out, said in found.values() for text in (out, said))
+
+
+def test_a_dump_is_restored_by_tls_into_a_server_that_wants_a_login(tmp_path, token, guarded):
+    server, authority, visitor = guarded
+    right = tmp_path / "right"
+    right.write_text("a secret\n")
+    dump = tmp_path / "rows.dump"
+    with Pair(tmp_path, admin=True, admin_token_file=token) as both, both.home.client() as home:
+        for number in range(2000):
+            home.set(f"key:{number}", b"v" * 5000)
+        code, _, said = control("dump", f"--output={dump}", admin=both.home.admin, token=token)
+        assert code == 0, said
+        code, out, said = control(
+            "restore", f"--input={dump}", f"--server=127.0.0.1:{server.port}", "--json", "--tls", f"--ca={authority.certificate}",
+            f"--certificate={visitor[0]}", f"--key={visitor[1]}", "--user=ops", f"--password-file={right}",
+            admin=both.home.admin)  # fmt: skip
+        assert code == 0 and json.loads(out)["rows"] == 2000, said
+        with tls.connect(server, tls.context(authority, visitor)) as client:
+            assert client.ask("set auth 0 0 12\r\nops a secret") == "STORED"
+            assert client.get("key:1999") == b"v" * 5000
+        code, _, said = control(
+            "restore", f"--input={dump}", f"--server=127.0.0.1:{server.port}", "--tls", f"--ca={authority.certificate}",
+            f"--certificate={visitor[0]}", f"--key={visitor[1]}", admin=both.home.admin)  # fmt: skip
+        assert code == 69 and "the server wants a login" in said, said
+
+
+def test_options_of_tls_and_logins_that_make_no_sense(tmp_path):
+    absent, password = tmp_path / "absent.pem", tmp_path / "password"
+    password.write_text("a secret\n")
+    for arguments, expected in (
+        ([f"--ca={absent}"], "--ca is of TLS: it needs --tls"), (["--tls-name=x"], "--tls-name is of TLS: it needs --tls"),
+        (["--tls", f"--key={absent}"], "--key: a key needs its certificate, --certificate"),
+        (["--tls", f"--ca={absent}"], f"cannot load the CA certificates {absent}"),
+        (["--user=ops"], "--user needs a password: the first line of --password-file or $MARTLET_PASSWORD_FILE, or $MARTLET_PASSWORD"),
+        (["--user=o ps", f"--password-file={password}"], "--user=o ps: expected printable ASCII characters without spaces and colons"),
+        ([f"--password-file={password}"], "--password-file: whose it is says --user"),
+    ):  # fmt: skip
+        code, _, said = control("audit", "127.0.0.1:1", *arguments, admin=1)
+        assert code == 64 and expected in said, (arguments, said)
