@@ -339,12 +339,12 @@ extension StreamHandler {
     private func handleUnconnected(_ event: (inout StreamFollower, inout [FollowerAction]) -> Void) {
         guard var follower = link?.follower else { return }
         var actions: [FollowerAction] = []
-        let before = (follower.reached, follower.position)
+        let before = (follower.reached, follower.ahead, follower.position)
         event(&follower, &actions)
         link?.follower = follower
-        announce(follower, before.0)
+        announce(follower, before.0, before.1)
         for action in actions { perform(action) }
-        conclude(follower, before.1)
+        conclude(follower, before.2)
     }
 
     // MARK: Another home
