@@ -97,10 +97,14 @@ class Realm:
         self.east, self.west, self.south = (self.nodes.get(region) for region in ("us-east", "eu-west", "ap-south"))
 
     def __enter__(self):
-        for node in self.nodes.values():
-            node.start()
-        for node in self.nodes.values():
-            node.await_figures(trusted="yes", quarantined_slots=0)
+        try:
+            for node in self.nodes.values():
+                node.start()
+            for node in self.nodes.values():
+                node.await_figures(trusted="yes", quarantined_slots=0)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
