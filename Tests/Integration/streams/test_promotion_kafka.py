@@ -97,6 +97,28 @@ def test_a_home_that_is_cut_off_goes_on_and_nobody_who_has_turned_hears_it(realm
         assert eventually(lambda: east.get("k") == b"2")
 
 
+def test_what_a_home_that_is_gone_had_published_and_is_lost_is_not_shown_any_more(realm):
+    with realm.east.client() as east, realm.south.client() as south:
+        assert east.set("k", b"1") == "STORED" and east.set("other", b"1") == "STORED"
+        eventually(lambda: south.get("k") == b"1" and south.get("other") == b"1")
+        realm.await_copy()
+        realm.copying.cut()
+        assert east.set("k", b"lost") == "STORED"
+        eventually(lambda: south.get("k") == b"lost")
+        time.sleep(1.5)
+        before = realm.south.await_figures(trusted="yes")
+    realm.east.kill()
+    code, report, said = realm.promote("eu-west", "--accept-loss")
+    assert code == 0 and not report["lossless"], said
+    realm.await_home("eu-west", ("eu-west", "ap-south"))
+    figures = realm.south.figures()
+    assert figures["quarantines"] > before["quarantines"], (before, figures)
+    with realm.west.client() as west, realm.south.client() as south:
+        assert south.get("k") == b"1" and south.get("other") == b"1"
+        assert west.set("k", b"2") == "STORED"
+        eventually(lambda: south.get("k") == b"2")
+
+
 def test_nodes_that_begin_anew_go_by_the_home_of_now(realm):
     assert realm.promote("eu-west")[0] == 0
     realm.await_home("eu-west")
