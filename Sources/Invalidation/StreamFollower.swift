@@ -226,7 +226,12 @@ package struct StreamFollower: Sendable {
             return
         }
         statistics.records += 1
-        actions.append(.apply(record))
+        if record.operation == .flush, record.sequence <= had[slot] {
+            // It comes again; those of the other slots, which belong to it, need not.
+            quarantine(StreamSlots.mask(slot), into: &actions)
+        } else {
+            actions.append(.apply(record))
+        }
         if record.firstSequence > last + 1, record.firstSequence <= end + 1 {
             // What comes again is not at it yet; this one follows what was had.
             had[slot] = max(end, record.sequence)

@@ -67,6 +67,20 @@ struct FollowerTests {
         #expect(bed.receive(Bed.record(9)).contains(.seek(slot: 3, after: 7)))
     }
 
+    /// Other slots would be waited for, which do not come again.
+    @Test func whatEmptiedCachesGivesUpItsSlotAloneWhenItComesAgain() {
+        var bed = Bed()
+        _ = bed.welcome(Bed.position(4))
+        var flush = Bed.record(5)
+        (flush.operation, flush.key) = (.flush, [])
+        #expect(bed.receive(flush) == [.apply(flush)])
+        _ = bed.step { follower, _, actions in follower.replay(StreamSlots.mask(3), into: &actions) }
+        #expect(bed.receive(flush) == [.quarantine(StreamSlots.mask(3))])
+        flush.sequence = 6
+        flush.firstSequence = 6
+        #expect(bed.receive(flush) == [.apply(flush)])
+    }
+
     /// Whoever reads at home says what was told, not what is told again.
     @Test func whatWasReachedStaysSoWhileItComesAgain() {
         var bed = Bed()

@@ -14,7 +14,7 @@ import pytest
 from bed import Server, default_command, free_port
 from behaviour import test_tls as tls
 
-from .region import FakeSource, RegionNode, regions
+from .region import FakeSource, RegionNode, eventually, regions
 from .test_streams import Pair
 from .test_writes import Fleet
 
@@ -115,6 +115,9 @@ def test_an_audit_of_nodes_that_follow_finds_nothing(tmp_path, token):
         fleet.home.arguments += ["--admin-token-file", str(token)]
         fleet.home.admin = free_port()
         fleet.home.start()
+        with fleet.replica.client() as replica:
+            # Home was away: each of the connections to it is to be there again before somebody counts on it.
+            eventually(lambda: not any(replica.ask(f"mg key:{number} v").startswith("SERVER_ERROR") for number in range(200)))
         over = threading.Event()
 
         def work():
