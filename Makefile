@@ -64,6 +64,8 @@ soak: build ## simulated seeds, a fleet of 1,000, differential streams, checked 
 	@Scripts/soak-simulation $(SEEDS)
 	@Scripts/soak-simulation $(SEEDS) --of streams
 	@Scripts/soak-simulation $(SEEDS) --of promotions
+	@Scripts/soak-simulation $(SEEDS) --of brokers
+	@Scripts/soak-simulation $(SEEDS) --of homes
 	MARTLET_FLEET_NODES=1000 MARTLET_ONLY_TESTS=OverloadTests swift test -c release --scratch-path .build/fleet \
 		--filter FleetTests
 	@Scripts/soak-streams

@@ -119,33 +119,4 @@ struct BrokerHomesTests {
         #expect(receive(beat(9, of: Self.new, epoch: 3, behind: later)) == [.quarantine(StreamSlots.mask(3))])
         #expect(receive(beat(9, of: Self.new, epoch: 2, behind: succession(4))).isEmpty, "its epoch is over")
     }
-
-    @Test func noCopyIsShownPastTheBoundWhoeverIsHome() {
-        let first = UInt64.random(in: 0...UInt64.max / 2)
-        var events: [String: Int] = [:]
-        var shown = 0
-        for seed in first..<first + 60 {
-            var world = BrokerHomesWorld(seed: seed)
-            world.run(steps: 3000)
-            #expect(world.violation == nil, "seed \(seed): \(world.violation ?? "")")
-            shown += world.shown
-            events.merge(world.events) { $0 + $1 }
-        }
-        print("homes behind a broker: \(shown) shown, \(events.sorted { $0.key < $1.key })")
-        #expect(shown > 20_000, "seed \(first)")
-        for event in ["moved", "replaced", "doubt", "broker", "pause", "publisher", "retention", "overrun", "repair"] {
-            #expect(events[event, default: 0] > 0, "\(event) did not happen from seed \(first) on")
-        }
-    }
-
-    @Test(arguments: ["contiguity", "tails", "repairs", "bound", "sweeps", "successions", "turns"])
-    func withoutAGuardACopyIsShownPastTheBound(_ name: String) {
-        let missing = StreamGuards.named.first { $0.name == name }?.guards ?? []
-        for seed in UInt64(1)...1000 {
-            var world = BrokerHomesWorld(seed: seed, guards: .all.subtracting(missing), turns: name != "turns")
-            world.run(steps: 3000)
-            if world.violation != nil { return }
-        }
-        Issue.record("nothing is seen of it within 1000 seeds")
-    }
 }
