@@ -53,6 +53,10 @@ enum CaptureSchema {
         function(
             "martlet_capture",
             """
+            IF TG_OP = 'DELETE' AND current_setting('martlet.writer', true) = 'node' THEN
+              -- A node deletes only what has expired, and tombstones past their time.
+              RETURN NULL;
+            END IF;
             IF TG_OP = 'TRUNCATE' THEN
               \(record("\(captured + 3)", "''", "\(now) << 16", "0"))
               RETURN NULL;
@@ -88,7 +92,8 @@ enum CaptureSchema {
     static let working = working("tgname IN ('martlet_advance', 'martlet_capture', 'martlet_capture_all')")
     static let triggers: Int64 = 3
 
-    /// How many of them make records of what nodes do that keep no outbox.
+    /// How many of them make records of what nodes do that keep no outbox, ``recordingTriggers`` if all.
+    static let recordingTriggers: Int64 = 2
     static let recording = working("pg_get_triggerdef(oid) LIKE '%martlet.outbox%'")
 
     /// Takes them away.

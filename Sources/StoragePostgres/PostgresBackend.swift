@@ -19,6 +19,8 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
     private let leases: PostgresLeases
     private let scans: PostgresScans
     private let name = Guarded<String?>(nil)
+    /// What was found at the start.
+    private let early = Guarded<String?>(nil)
 
     /// The store that `configuration` describes; nothing is connected before ``start(_:)``.
     package init(_ configuration: PostgresConfiguration) {
@@ -181,7 +183,15 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
     private func requireFollowers(_ connection: borrowing SQLConnection) throws(SQLFailure) {
         guard !configuration.keepsOutbox else { return }
         let row = try connection.run(texts: [StreamSchema.isFollowed])[0].first
-        guard row?.first == Array("t".utf8), row?.last == Array("0".utf8) else { return }
+        let isFollowed = row?.first == Array("t".utf8)
+        let isRecorded = row?.last == Array("\(CaptureSchema.recordingTriggers)".utf8)
+        if isRecorded, !isFollowed {
+            early.withLock {
+                $0 = "this node's writes leave records in martlet_outbox, and no node with a region takes them out: "
+                    + "start one, or say `martletctl storage init --capture=off`"
+            }
+        }
+        guard isFollowed, !isRecorded else { return }
         throw .lostBefore(
             reason: "storage: nodes with a region publish this database's changes, and the writes of this node, which "
                 + "has none, would reach no cache of theirs: give it their `region` and `regions`, or have its "
@@ -308,9 +318,9 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
         ]
     }
 
-    /// That what other programs write is not heard of.
+    /// That what other programs write is not heard of, or what this node writes taken out by nobody.
     package var notice: String? {
-        guard followed?.surroundings.captures == false else { return nil }
+        guard followed?.surroundings.captures == false else { return early.withLock { $0 } }
         return "changes that other programs make in martlet_kv reach no cache: "
             + "`martletctl storage init --capture=on` makes or switches on the triggers that see to it"
     }

@@ -101,3 +101,24 @@ def test_a_node_without_a_region_does_not_write_past_those_who_follow(home, tmp_
             assert ours.ask("mg k c").split()[-1] == version
         assert theirs.ask("delete k") == "DELETED"
         eventually(lambda: ours.get("k") is None)
+
+
+def test_records_that_nobody_takes_out_are_told(home, tmp_path):
+    """A node without a region, on a database whose capture was left on, when the last node with one is gone."""
+    assert initialise(home.url, "--capture=on").returncode == 0
+    home.terminate()
+    database.shared().sql("UPDATE martlet_meta SET number = 0 WHERE name = 'home_seen'", home.name)
+    (tmp_path / "other").mkdir()
+    other = Node(tmp_path / "other", backend="postgres")
+    other.url = home.url
+    with other:
+        eventually(lambda: "no node with a region takes them out" in other.server.output())
+        with other.client() as client:
+            assert client.set("k", b"v") == "STORED"
+        waiting = "SELECT count(*) FROM martlet_outbox"
+        assert database.shared().sql(waiting, home.name) == "1"
+        # What a node removes because its time is over leaves none.
+        database.shared().sql(
+            "SET martlet.writer = 'node'; SET martlet.outbox = 'none'; DELETE FROM martlet_kv", home.name)
+        assert database.shared().sql(waiting, home.name) == "1"
+    home.start()
