@@ -197,7 +197,8 @@ let package = Package(
             name: "StreamKafkaTests",
             dependencies: ["StreamKafka", "Invalidation", "Storage", "Settings", "Telemetry", "Memory", "Platform"],
             exclude: ["avro-fixtures.json"]),
-        .testTarget(name: "InvalidationTests", dependencies: ["Invalidation", "Storage", "Memory"]),
+        .testTarget(
+            name: "InvalidationTests", dependencies: ["Invalidation", "SimulationKit", "Storage", "Memory"]),
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Platform", "Memory"]),
         .testTarget(name: "AdminTests", dependencies: ["Admin", "Memory", "Telemetry", "Platform"]),
         .testTarget(

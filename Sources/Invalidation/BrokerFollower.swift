@@ -194,8 +194,10 @@ package struct BrokerFollower: Sendable {
             statistics.epochs += 1
         }
         let isBeyond = slots[slot].known > said.included
-        slots[slot].numbering = own
+        (slots[slot].numbering, slots[slot].code) = (own, code(own))
         slots[slot].last = min(slots[slot].last, said.included)
+        // What acted beyond a gap, and was taken over, has the same number there.
+        slots[slot].acted = min(slots[slot].acted, said.included)
         slots[slot].known = slots[slot].last
         guard guards.contains(.successions) else { return }
         if isBeyond { quarantine(StreamSlots.mask(slot), into: &actions) }

@@ -30,12 +30,14 @@ final class NodeHome: HomeKeeper {
     private let watched = Guarded<HomeWatch?>(nil)
     private let streams = Guarded<StreamService?>(nil)
     private let kafka = Guarded<KafkaService?>(nil)
+    /// How the streams were pointed last; nil while the store is not that of the term.
+    private let pointed = Guarded<Pointing?>(nil)
     private let thread = Guarded<Thread?>(nil)
     private let isStopping = Atomic<Bool>(false)
 
     struct State {
         var known: HomeKnowledge
-        /// Whether the store and the stream are those of the term.
+        /// Whether the store and the streams are those of the term.
         var isTurned = true
         /// What the newest home that others told of has of the numbering before.
         var succession: StreamSuccession?
@@ -57,6 +59,13 @@ final class NodeHome: HomeKeeper {
         }
         var heard: HomeTerm? { known.heard }
         var database: HomeState? { known.database }
+    }
+
+    private struct Pointing {
+        let way: StreamWay
+        /// Why they have not turned; nil where they have.
+        var direct: String?
+        var kafka: String?
     }
 
     /// Where regions may become home. `backend` is not started yet.
@@ -176,13 +185,25 @@ final class NodeHome: HomeKeeper {
         turnStreams(to: term)
     }
 
-    /// Points what carries the stream. No two follow it at once.
-    private func turnStreams(to term: HomeTerm) {
-        let (way, kafka) = (way(term), kafka.withLock { $0 })
-        if way.source != nil { kafka?.endFollowing() }
-        let problem = streams.withLock { $0 }?.turn(to: way)
-        let reasons = [problem, kafka?.turn(to: term, source: way.source)]
-        for case let reason? in reasons { log?.error("the stream", ["reason": .text(reason)]) }
+    /// Points what carries the stream; `again` what of it failed before, which is not said anew. No two follow it at
+    /// once.
+    private func turnStreams(to term: HomeTerm, again: Bool = false) {
+        let (streams, kafka) = (streams.withLock { $0 }, kafka.withLock { $0 })
+        let before = again ? pointed.withLock { $0 } : nil
+        var pointing = before ?? Pointing(way: way(term))
+        if before == nil || before?.direct != nil {
+            if pointing.way.source != nil { kafka?.endFollowing() }
+            pointing.direct = streams?.turn(to: pointing.way)
+        }
+        if before == nil || before?.kafka != nil {
+            pointing.kafka = kafka?.turn(to: term, source: pointing.way.source)
+        }
+        for (reason, known) in [(pointing.direct, before?.direct), (pointing.kafka, before?.kafka)] {
+            if let reason, reason != known { log?.error("the stream", ["reason": .text(reason)]) }
+        }
+        let isTurned = pointing.direct == nil && pointing.kafka == nil
+        pointed.withLock { $0 = pointing }
+        state.withLock { $0.isTurned = isTurned }
     }
 
     private func way(_ term: HomeTerm) -> StreamWay {
@@ -231,6 +252,18 @@ final class NodeHome: HomeKeeper {
     }
 
     private func turn(to term: HomeTerm) {
+        let isStoreTurned = term == self.term && pointed.withLock { $0 != nil }
+        if !isStoreTurned {
+            pointed.withLock { $0 = nil }
+            guard turnStore(to: term) else { return }
+        }
+        turnStreams(to: term, again: isStoreTurned)
+        guard state.withLock({ $0.isTurned }) else { return }
+        log?.info("turned", ["home": .text(term.region), "promotion": .count(Int(term.number))])
+    }
+
+    /// Whether the node has the store of a term's home.
+    private func turnStore(to term: HomeTerm) -> Bool {
         let isFirst = term != self.term
         let ownIs = usesOwn(term)
         if isFirst {
@@ -248,17 +281,16 @@ final class NodeHome: HomeKeeper {
             } catch {
                 state.withLock { ($0.term, $0.isTurned) = (term, false) }
                 log?.error("the store of the home region cannot be opened", ["reason": .text(error.description)])
-                return
+                return false
             }
         } else if isOfDatabase, !ownIs {
             refused.withLock { $0 = departed(term) }
             log?.error("the node ends", ["reason": .text(departed(term))])
-            return node.requestShutdown(isGraceful: false)
+            node.requestShutdown(isGraceful: false)
+            return false
         }
         note(term)
-        turnStreams(to: term)
-        state.withLock { $0.isTurned = true }
-        log?.info("turned", ["home": .text(term.region), "promotion": .count(Int(term.number))])
+        return true
     }
 
     /// Where this region was home, and has a database of its own that does not know better: it takes no writes any

@@ -31,11 +31,15 @@ package protocol ChangeSource: AnyObject, Sendable {
     func release(through sequences: [Int64])
     /// What the epoch has of the one before it, where a promotion lies between the two.
     var succession: StreamSuccession? { get }
+    /// What the last promotion took over, also where the epoch is not the one that it began any more.
+    var takeover: StreamSuccession? { get }
 }
 
 extension ChangeSource {
     /// A source that does not say otherwise begins anew with each epoch.
     package var succession: StreamSuccession? { nil }
+    /// What was taken over is what the epoch goes on behind, where the source does not say otherwise.
+    package var takeover: StreamSuccession? { succession }
 }
 
 /// Records of one slot, as they stand in the outbox.

@@ -161,6 +161,8 @@ enum HomeSchema {
               WHERE martlet_home.fenced AND martlet_home.region = EXCLUDED.region
             """,
             "UPDATE martlet_meta SET number = \(StreamSchema.promoted(term)) WHERE name = 'stream_epoch' AND \(isHome)",
+            "INSERT INTO martlet_meta SELECT 'stream_promoted', \(StreamSchema.epoch) WHERE \(isHome) "
+                + "ON CONFLICT (name) DO UPDATE SET number = EXCLUDED.number",
             "UPDATE martlet_meta SET number = GREATEST(number, (\(now) + 1000) << 16) WHERE name = 'version_mark'",
             "DELETE FROM martlet_lease WHERE \(isHome)",
             "SELECT epoch, region, fenced, whole, seen FROM martlet_home \(last)",
@@ -170,17 +172,21 @@ enum HomeSchema {
     /// When the transaction began, in milliseconds of Unix time.
     private static let stamp = "(extract(epoch FROM transaction_timestamp()) * 1000)::bigint"
 
-    /// What the stream's numbering follows; no row where no promotion lies before it.
-    static let succession =
-        "SELECT previous, included, whole FROM martlet_home WHERE NOT fenced ORDER BY epoch DESC LIMIT 1"
+    /// What the newest home took over, and the epoch that its promotion began, which alone goes on behind that; no row
+    /// where there was none.
+    static let succession = """
+        SELECT previous, included, whole,
+          coalesce((SELECT number FROM martlet_meta WHERE name = 'stream_promoted'), 0)
+        FROM martlet_home WHERE NOT fenced \(last)
+        """
 
-    /// The succession of such a row; nil for a row that makes no sense.
-    static func succession(_ row: [[UInt8]?]) -> StreamSuccession? {
+    /// What such a row says; nil for one that makes no sense.
+    static func succession(_ row: [[UInt8]?]) -> (succession: StreamSuccession, epoch: Int64)? {
         let texts = row.compactMap { $0.map { String(decoding: $0, as: UTF8.self) } }
-        guard texts.count == 3, let previous = Int64(texts[0]) else { return nil }
+        guard texts.count == 4, let previous = Int64(texts[0]), let epoch = Int64(texts[3]) else { return nil }
         let included = texts[1].split(separator: ",").compactMap { Int64($0) }
         guard included.count == StreamSlots.count else { return nil }
-        return StreamSuccession(previous: previous, included: included, isWhole: texts[2] == "t")
+        return (StreamSuccession(previous: previous, included: included, isWhole: texts[2] == "t"), epoch)
     }
 
     /// How many changes there are that the home of a succession does not have, and the times of the first and the last.

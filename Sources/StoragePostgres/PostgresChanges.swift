@@ -29,6 +29,7 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
         var isAsked = false
         var isConnected = false
         var succession: StreamSuccession?
+        var takeover: StreamSuccession?
         var surroundings = Surroundings()
     }
 
@@ -68,6 +69,7 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
     var position: StreamPosition? { state.withLock { $0.position } }
     var keptSequences: [Int64] { state.withLock { $0.kept } }
     var succession: StreamSuccession? { state.withLock { $0.succession } }
+    var takeover: StreamSuccession? { state.withLock { $0.takeover } }
     var surroundings: Surroundings { state.withLock { $0.surroundings } }
 
     /// Records that are kept.
@@ -120,6 +122,8 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
                 retry = min(retry * 2, configuration.lastRetryMilliseconds)
             }
         }
+        state.withLock { $0.isConnected = false }
+        desk.close(.failure(.lostBefore(reason: PostgresBackend.stopped.reason)))
     }
 
     private func pause(milliseconds: Int) {
@@ -236,7 +240,7 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
         else { throw Self.strange }
         let position = StreamPosition(
             source: String(UInt64(bitPattern: source), radix: 16), epoch: epoch, sequences: found.last)
-        let succession = try connection.run(texts: [HomeSchema.succession]).first?.first
+        let takeover = try connection.run(texts: [HomeSchema.succession]).first?.first.flatMap(HomeSchema.succession)
         if found.epoch != walk.known?.epoch { walk.mark = nil }
         (walk.place, walk.known, walk.trimPlace) = (place, found, 0)
         // What was published since the last round is read from the table by those who follow; what the tail has of
@@ -245,8 +249,12 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
         state.withLock { state in
             state.kept = found.kept
             state.position = position
-            state.succession = succession.flatMap { HomeSchema.succession($0) }
+            state.takeover = takeover?.succession
+            // Behind a server's failover, or a table that went back, it says nothing of what is there.
+            state.succession = takeover?.epoch == epoch ? takeover?.succession : nil
         }
+        // What is published in a numbering is not without its name in the copies of the database.
+        walk.nextHeartbeat = 0
     }
 
     /// What the database says of its stream, and what is in the place of a record.

@@ -138,9 +138,10 @@ package final class PostgresHome: HomeDatabase {
         to term: HomeTerm, isWhole: Bool, overrides: Bool, asking: () -> Void
     ) throws(StorageFailure) -> PromotionReport {
         try connected(timeoutMilliseconds: 65_000) { connection throws(SQLFailure) in
-            let isStandby = try Self.look(connection).isStandby
+            let found = try Self.look(connection)
+            if found.isStandby { try Self.refuse(term, by: found, overrides: overrides) }
             asking()
-            if isStandby {
+            if found.isStandby {
                 let answer = try connection.run(texts: [HomeSchema.endRecovery]).first?.first?.first ?? nil
                 guard Self.text(answer) == "t" else {
                     // It is asked to all the same, and may end it yet.
@@ -164,6 +165,15 @@ package final class PostgresHome: HomeDatabase {
             }
             throw last ?? .lostBefore(reason: "not tried")
         }
+    }
+
+    /// A standby whose row would be refused by what it has already goes on following.
+    private static func refuse(_ term: HomeTerm, by found: HomeState, overrides: Bool) throws(SQLFailure) {
+        if !overrides, let rival = term.rival(among: found.claims) {
+            throw .refused(state: "XX000", reason: rival.mayBeHome)
+        }
+        guard found.term.epoch > term.epoch else { return }
+        throw .refused(state: "XX000", reason: faster((found.term, found.isFenced), than: term))
     }
 
     private static func faster(

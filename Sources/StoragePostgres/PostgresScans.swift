@@ -81,7 +81,7 @@ final class PostgresScans: Sendable {
                 }
             }
         }
-        if let (number, _) = desk.waiting { desk.answer(number, .failure(PostgresBackend.stopped)) }
+        desk.close(.failure(PostgresBackend.stopped))
     }
 
     /// Answers until nobody has asked for a while, or another server may be the primary. Counts what it answered.

@@ -11,6 +11,8 @@ final class QuestionDesk<Question: Sendable, Answer: Sendable>: Sendable {
         /// Oldest first: as many as there are threads that ask.
         var questions: [(number: UInt64, question: Question)] = []
         var answers: [UInt64: Answer] = [:]
+        /// What whoever asks is told once nobody goes round any more.
+        var last: Answer?
     }
 
     private let state = Guarded(State())
@@ -18,11 +20,13 @@ final class QuestionDesk<Question: Sendable, Answer: Sendable>: Sendable {
 
     /// Puts a question, calls `wake`, and waits; nil when there is no answer in time. Blocks.
     func ask(_ question: Question, timeoutNanoseconds: UInt64, wake: () -> Void) -> Answer? {
-        let number = state.withLock { state in
+        let number: UInt64? = state.withLock { state in
+            guard state.last == nil else { return nil }
             state.number += 1
             state.questions.append((state.number, question))
             return state.number
         }
+        guard let number else { return state.withLock { $0.last } }
         wake()
         let end = Clock.monotonicNanoseconds() + timeoutNanoseconds
         while true {
@@ -49,6 +53,16 @@ final class QuestionDesk<Question: Sendable, Answer: Sendable>: Sendable {
             guard let place = state.questions.firstIndex(where: { $0.number == number }) else { return }
             state.questions.remove(at: place)
             state.answers[number] = answer
+        }
+        parking.announce()
+    }
+
+    /// Nobody goes round any more: what waits is answered, and whatever is asked from now on.
+    func close(_ answer: Answer) {
+        state.withLock { state in
+            state.last = answer
+            for (number, _) in state.questions { state.answers[number] = answer }
+            state.questions = []
         }
         parking.announce()
     }

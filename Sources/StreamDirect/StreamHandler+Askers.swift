@@ -26,7 +26,7 @@ extension StreamHandler {
             sessions[slot]?.asker = region
             let term = keeper.term
             let isOwn = term.region == configuration.region
-            send(.home(term, isOwn ? shared.source?.succession : nil), &output)
+            send(.home(term, isOwn ? shared.source?.takeover : nil), &output)
         case .fence(let term): want(.fence, term, keeper, &connection, &output)
         case .claim(let term): want(.claim, term, keeper, &connection, &output)
         case .release(let term): want(.release, term, keeper, &connection, &output)

@@ -128,12 +128,21 @@ package final class StreamService: StreamRepairer, StreamFollowing {
     package func attach(_ keeper: any HomeKeeper) { shared.keeper.withLock { $0 = keeper } }
 
     /// Follows somebody else from now on, or its own store; goes on where it was, as far as that was taken over. Those
-    /// who follow us come again, to whoever is home. Returns what is wrong with the certificates.
+    /// who follow us come again, to whoever is home. Returns what is wrong with the certificates: then it follows
+    /// nobody, and it is to be said again.
     package func turn(to way: StreamWay) -> String? {
         do throws(TLSError) {
             let client = try Self.clientContext(shared.configuration, to: way.home, revocations)
             shared.clientTLS.withLock { $0 = client }
-        } catch { return "stream: \(error)" }
+        } catch {
+            follow(StreamWay(home: nil, source: way.source, followsOwnStore: way.followsOwnStore))
+            return "stream: \(error)"
+        }
+        follow(way)
+        return nil
+    }
+
+    private func follow(_ way: StreamWay) {
         let before = shared.way.withLock { current in
             defer { current = way }
             return current.source
@@ -148,7 +157,6 @@ package final class StreamService: StreamRepairer, StreamFollowing {
         }
         shared.figures.withLock { $0.home = way.home?.region }
         shared.turn()
-        return nil
     }
 
     /// Has the stream that is followed do something, soon. What only gives copies up needs no connection.

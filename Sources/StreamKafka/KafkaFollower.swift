@@ -125,8 +125,12 @@ final class KafkaInlet {
     /// Hears which home counts.
     private func turn() {
         guard let (home, turns) = owner.turned(since: turns) else { return }
+        let isFirst = self.turns == 0
         self.turns = turns
         perform { core, _ in core.turn(to: home) }
+        // What the home before was asked for says nothing in the numbering of another one.
+        if !isFirst { owner.repairer?.repair(nil) }
+        (asked, askedSlots) = (nil, 0)
     }
 
     // MARK: Places

@@ -90,7 +90,7 @@ package final class KafkaService: StreamFollowing {
     package func endFollowing() { state.withLock { state in state.follower.take() }?.stop() }
 
     /// The home is that of `term`: its store's changes are published where `source` is given, and followed where not.
-    /// Blocks for about a second at most. Gives what went wrong.
+    /// Blocks for about a second at most. Gives what went wrong: it is to be said again then.
     package func turn(to term: HomeTerm, source: (any ChangeSource)?) -> String? {
         let before = state.withLock { state in
             defer { state.publishers = [] }
@@ -112,7 +112,11 @@ package final class KafkaService: StreamFollowing {
         do throws(SystemError) {
             for publisher in publishers { try publisher.start() }
             try follower?.start()
-        } catch { return "stream.kafka: \(error)" }
+        } catch {
+            // One that has no thread follows nothing.
+            if follower != nil { state.withLock { $0.follower = nil } }
+            return "stream.kafka: \(error)"
+        }
         return nil
     }
 

@@ -80,6 +80,7 @@ struct BrokerHomesTests {
         // That one shows what was passed over: it is asked of the new home.
         #expect(receive(beat(6, of: Self.new, epoch: 2, behind: succession(5))) == [.seek(slot: 3, after: 5)])
         #expect(follower.wanted?.epoch == 2 && follower.wanted?.sequences[3] == 5)
+        #expect(follower.place(3) == StreamPlace(source: "s", epoch: 2, sequence: 5))
         var actions: [FollowerAction] = []
         follower.repaired(record(6, epoch: 2), at: Self.time, into: &actions)
         #expect(actions == [.apply(record(6, epoch: 2))] && follower.missing == 0)
@@ -109,6 +110,24 @@ struct BrokerHomesTests {
         #expect(asked == [.quarantine(StreamSlots.mask(3)), .doubt(since: nil)])
         #expect(receive(beat(4, of: Self.new, epoch: 2, slot: 4, behind: succession)).isEmpty)
         #expect(receive(record(5, epoch: 2)) == [.apply(record(5, epoch: 2))])
+    }
+
+    /// What acted beyond a gap before the promotion shows in the slot's place, or is given up.
+    @Test mutating func theSlotsPlaceIsOneOfTheNewNumbering() {
+        for slot in [3, 4] {
+            _ = receive(beat(4, slot: slot))
+            _ = receive(record(slot == 3 ? 9 : 6, slot: slot))
+            #expect(follower.place(slot) == nil, "one acted beyond a gap")
+        }
+        follower.turn(to: .term(Self.new))
+        for slot in [3, 4] { _ = receive(beat(7, of: Self.new, epoch: 2, slot: slot, behind: succession(7))) }
+        for slot in [3, 4] {
+            for sequence in Int64(5)...7 {
+                #expect(follower.place(slot) == nil || slot == 4 && sequence == 7, "\(slot) before \(sequence)")
+                _ = receive(record(sequence, epoch: 2, slot: slot))
+            }
+            #expect(follower.place(slot) == StreamPlace(source: "s", epoch: 2, sequence: 7))
+        }
     }
 
     @Test mutating func aPromotionThatWasMissedGivesTheSlotUp() {

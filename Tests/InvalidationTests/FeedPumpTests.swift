@@ -3,6 +3,7 @@
 
 import Invalidation
 import Memory
+import SimulationKit
 import Storage
 import Testing
 
@@ -260,7 +261,7 @@ struct FeedPumpTests {
 
     /// Cursors of every kind, held against a list of all records.
     @Test func aTailSaysWhereWhatIsMissingBegins() {
-        var chance = SeededNumbers(seed: 7)
+        var chance = SimulationRandom(seed: 7)
         var (held, gone) = (0, 0)
         for round in 0..<50 {
             let tail = ChangeTail(limitBytes: 500 + chance.below(4500))
@@ -298,7 +299,7 @@ struct FeedPumpTests {
 
     /// However long the tail, whoever commits does not wait for a search through it.
     @Test func aPlaceInALongTailIsFoundWithoutLookingAtAllOfIt() {
-        var chance = SeededNumbers(seed: 11)
+        var chance = SimulationRandom(seed: 11)
         let (perRecord, kept) = (40 + 48, 30_000)
         let tail = ChangeTail(limitBytes: kept * perRecord)
         var position = StreamPosition(source: "s", epoch: 1, sequences: .init(repeating: 0, count: 64))

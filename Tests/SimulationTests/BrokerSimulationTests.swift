@@ -65,7 +65,7 @@ struct BrokerSimulationTests {
 
     @Test(
         .enabled(if: Seeds.isWholeRun),
-        arguments: ["contiguity", "tails", "repairs", "bound", "sweeps", "successions", "turns"])
+        arguments: ["contiguity", "tails", "epochs", "repairs", "proofs", "bound", "sweeps", "successions", "turns"])
     func aMissingGuardOfHomesIsCaught(_ name: String) {
         let caught = (UInt64(1)...1000).first { seed in
             var world = BrokerHomesWorld(seed: seed, guards: Self.guards(without: name), turns: name != "turns")

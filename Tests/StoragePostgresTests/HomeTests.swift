@@ -77,10 +77,12 @@ struct HomeTests {
                 }
             default:
                 let isContested = rows.isContested(chosen)
+                // Said again, it is as it was.
+                let isHome = rows.rows.contains { $0.term == chosen && !$0.isFenced }
                 expected = rows.promote(to: chosen, overrides: overrides) == nil ? .done : .refused("")
                 found = answer {
                     let report = try home.promote(to: chosen, isWhole: true, overrides: overrides)
-                    #expect(report.isWhole == !isContested, "MARTLET_SEED=\(seed), step \(step)")
+                    #expect(isHome || report.isWhole == !isContested, "MARTLET_SEED=\(seed), step \(step)")
                     return nil
                 }
             }
@@ -157,6 +159,25 @@ struct HomeTests {
         #expect(try home.look().term == second)
     }
 
+    /// Its row would be refused once it does not follow the old home any more, and it would be home of nothing.
+    @Test func aStandbyThatHasARivalsClaimGoesOnFollowing() throws {
+        let rival = term(1, 3, "us-east")
+        #expect(try home.fence(for: rival) == nil)
+        #expect(try home.claim(rival) == nil)
+        try server.stop("fast")
+        #expect(FileManager.default.createFile(atPath: server.directory + "/data/standby.signal", contents: nil))
+        try server.start()
+        for (promotion, overrides) in [(term(2, 7), false), (term(1, 1), true)] {
+            let refusal = #expect(throws: StorageFailure.self) {
+                try home.promote(to: promotion, isWhole: true, overrides: overrides)
+            }
+            #expect(refusal?.kind == .notSent && refusal?.reason.contains(rival.words) == true, "\(promotion)")
+            #expect(try home.look().isStandby, "\(promotion)")
+        }
+        #expect(try home.promote(to: term(2, 7), isWhole: true, overrides: true).isWhole == false)
+        #expect(try !home.look().isStandby)
+    }
+
     /// Two standbys of one server are promoted: their streams have two epochs.
     @Test func streamsBehindTwoPromotionsHaveTwoEpochs() throws {
         let epoch = "SELECT number FROM martlet_meta WHERE name = 'stream_epoch'"
@@ -181,6 +202,37 @@ struct HomeTests {
         // Said again by another node, it is as it was.
         _ = try? home.promote(to: term(1, 8 << 24), isWhole: true, overrides: false)
         #expect(try server.sql(epoch) == second)
+    }
+
+    /// What a promotion took over holds for the epoch that it began: behind a failover of the new home's server, or
+    /// where its table went back, rows may be lost that nobody counts.
+    @Test func anEpochThatNoPromotionBeganGoesOnBehindNone() throws {
+        var configuration = PostgresConfiguration(url: server.url)
+        configuration.keepsOutbox = true
+        func open(_ body: (any ChangeSource) throws -> Void) throws {
+            let backend = PostgresBackend(configuration)
+            try backend.start(Answers())
+            defer { backend.stop() }
+            let changes = try #require(backend.changes)
+            for _ in 0..<400 where changes.position == nil { usleep(25_000) }
+            try body(changes)
+        }
+        let named = "SELECT number FROM martlet_meta WHERE name = 'stream_identity'"
+        try open { changes in
+            #expect(changes.succession == nil && changes.takeover == nil)
+            let epoch = try #require(changes.position?.epoch)
+            for _ in 0..<400 where try server.sql(named) != "\(epoch)" { usleep(25_000) }
+            _ = try home.promote(to: term(1, 7), isWhole: true, overrides: false)
+            for _ in 0..<400 where changes.position?.epoch == epoch { usleep(25_000) }
+            #expect(changes.succession?.previous == epoch && changes.succession == changes.takeover)
+            let begun = try #require(changes.position?.epoch)
+            try server.sql("UPDATE martlet_meta SET number = number + 1 WHERE name = 'stream_epoch'")
+            for _ in 0..<400 where changes.position?.epoch == begun { usleep(25_000) }
+            #expect(changes.succession == nil && changes.takeover?.previous == epoch)
+        }
+        // Nor where an earlier version promoted it.
+        try server.sql("DELETE FROM martlet_meta WHERE name = 'stream_promoted'")
+        try open { changes in #expect(changes.succession == nil && changes.takeover != nil) }
     }
 
     /// What a home took that was overtaken by another one is counted, by its own numbering.

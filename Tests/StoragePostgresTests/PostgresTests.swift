@@ -204,6 +204,27 @@ struct PostgresTests {
         #expect(shown == "4")
     }
 
+    /// A publisher of the stream, whom the end of a region's role waits for, may ask until then and later.
+    @Test func whoAsksForRecordsOfAStoreThatHasEndedIsAnsweredAtOnce() throws {
+        let bed = try SQLBed {
+            $0.keepsOutbox = true
+            $0.statementTimeoutMilliseconds = 20_000
+        }
+        let changes = try #require(bed.backend.changes)
+        var isThere = false
+        for _ in 0..<400 where !isThere {
+            usleep(25_000)
+            isThere = (try? changes.rows([[1]], limitBytes: 1_000, valueMax: 1_000)) != nil
+        }
+        #expect(isThere)
+        bed.backend.stop()
+        let took = ContinuousClock().measure {
+            #expect(throws: StorageFailure.self) { try changes.records(slot: 0, after: 0, limitBytes: 1_000) }
+            #expect(throws: StorageFailure.self) { try changes.rows([[1]], limitBytes: 1_000, valueMax: 1_000) }
+        }
+        #expect(took < .seconds(5), "\(took)")
+    }
+
     /// Of a write that is traced, the stream tells whose trace it belongs to; a text of another length is nobody's.
     @Test func recordsHaveTheTraceOfTheirWrite() throws {
         let bed = try SQLBed { $0.keepsOutbox = true }

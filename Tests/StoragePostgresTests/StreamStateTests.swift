@@ -23,6 +23,25 @@ struct QuestionDeskTests {
         #expect(answer == "records of slot 9")
     }
 
+    @Test func whoWaitsIsAnsweredWhenItIsClosedAndWhoAsksLaterIsToo() throws {
+        let desk = QuestionDesk<Int, String>()
+        let answers = Guarded<[String?]>([])
+        let threads = try (0..<3).map { number in
+            try Thread(name: "asks") {
+                let answer = desk.ask(number, timeoutNanoseconds: 60_000_000_000) {}
+                answers.withLock { $0.append(answer) }
+            }
+        }
+        while desk.waiting == nil { Thread.sleep(microseconds: 1_000) }
+        let took = ContinuousClock().measure {
+            desk.close("over")
+            for thread in threads { thread.join() }
+        }
+        #expect(took < .seconds(20), "\(took)")
+        #expect(answers.withLock { $0 } == ["over", "over", "over"])
+        #expect(desk.ask(3, timeoutNanoseconds: 0) {} == "over" && desk.waiting == nil)
+    }
+
     @Test func anotherThreadAnswers() throws {
         let desk = QuestionDesk<Int, Int>()
         let isOver = Atomic<Bool>(false)

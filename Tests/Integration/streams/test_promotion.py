@@ -14,8 +14,9 @@ import pytest
 
 from bed import Client, Closed
 
+from .certificates import secured
 from .promotion import Realm, SlowHome, control
-from .region import Consumer, eventually
+from .region import Consumer, RegionNode, eventually
 
 pytestmark = pytest.mark.ours
 
@@ -231,6 +232,25 @@ def test_home_moves_there_and_back_over_mutual_tls(tmp_path):
             last.update(writer.end().last)
         found = stored(realm, "us-east", last)
         assert all(found[key] >= number for key, (number, _) in last.items()), (found, last)
+
+
+def test_a_node_that_could_not_read_its_key_while_it_turned_follows_once_it_can(tmp_path):
+    with Realm(tmp_path, has_certificates=True) as realm:
+        realm.south.stop()
+        # Without a store, which would not be opened, and tried again.
+        stream = {**realm.carried, **secured(realm.files, "ap-south")}
+        node = realm.nodes["ap-south"] = RegionNode(tmp_path / "plain", "ap-south", realm.regions, stream)
+        node.start()
+        node.await_figures(home="us-east", trusted="yes")
+        key = realm.files / "ap-south.key"
+        away = key.rename(tmp_path / "away")
+        code, _, said = realm.promote("eu-west")
+        assert code == 0, said
+        node.await_figures(home_region="eu-west", promotion=1)
+        # Nothing that it has is vouched for by a home that is none any more.
+        assert "home" not in node.await_figures(trusted="no")
+        away.rename(key)
+        node.await_figures(home="eu-west", trusted="yes")
 
 
 def test_a_region_speaks_for_itself_only(tmp_path):
