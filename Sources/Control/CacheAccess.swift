@@ -10,6 +10,8 @@ final class CacheAccess {
     private let login: (user: String, password: [UInt8])?
     /// By host: its certificate has that name.
     private var contexts: [String: TLSClientContext] = [:]
+    /// Whether the server of the last connection wanted a login.
+    private(set) var isLoggedIn = false
 
     /// What the options and the environment say.
     init(_ options: ControlOptions, _ environment: [String: String]) throws(ControlError) {
@@ -68,7 +70,8 @@ final class CacheAccess {
         // Who wants no login would keep the password as a value.
         try first.write(Array("version\r\n".utf8))
         let answer = try line(first)
-        guard answer == "CLIENT_ERROR unauthenticated" else { return first }
+        isLoggedIn = answer == "CLIENT_ERROR unauthenticated"
+        guard isLoggedIn else { return first }
         guard let login else {
             throw ControlError(.unavailable, "\(first.subject): the server wants a login: --user and --password-file")
         }

@@ -23,6 +23,8 @@ struct RestoreCommand {
         var rows = 0
         var expired = 0
         var bytes = 0
+        /// Rows that the server cannot be given: see ``BinarySets``.
+        var left = 0
     }
 
     /// Where ``RestorePlace`` is kept.
@@ -56,18 +58,25 @@ struct RestoreCommand {
             }
             guard isPast else { throw foreign(place) }
             if row.isLive(at: now) {
-                if !window.add(key, row) {
+                if window.add(key, row) {
+                    result.rows += 1
+                } else if access.isLoggedIn {
+                    result.left += 1
+                } else {
                     if binary == nil { binary = try BinarySets(host: host, port: port, access) }
                     try binary?.set(key, row)
+                    result.rows += 1
                 }
-                result.rows += 1
             } else {
                 result.expired += 1
             }
             result.bytes = next
             if window.rows >= Self.window || window.bytes.count >= Self.windowBytes {
                 try flush(&window, socket)
-                if let target { try keep(RestorePlace(offset: next, digest: digest.value, target: target)) }
+                // A run that goes on tells of all that it left.
+                if let target, result.left == 0 {
+                    try keep(RestorePlace(offset: next, digest: digest.value, target: target))
+                }
                 shown.show(rows: result.rows, bytes: next, of: total)
             }
         }
@@ -81,6 +90,13 @@ struct RestoreCommand {
                     + "which are restored; an interrupted dump goes on with dump --resume")
         }
         removeFile(placePath)
+        guard result.left == 0 else {
+            throw ControlError(
+                .unavailable,
+                "\(host):\(port): \(result.rows) rows are restored, and \(result.left) are not: their keys have spaces "
+                    + "or control characters and more than 186 bytes, which only the binary protocol can say, and a "
+                    + "server with a login (-Y) does not speak that. Restore through a server without one")
+        }
         return result
     }
 
@@ -169,6 +185,7 @@ extension StoredRow {
 }
 
 /// Sets by the binary protocol, over a connection of their own, one at a time: for keys that no line of text can hold.
+/// A server with a login does not speak it. Source: memcached's protocol.txt, "Authentication".
 private final class BinarySets {
     private let socket: CacheConnection
 

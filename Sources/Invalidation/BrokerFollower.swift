@@ -111,6 +111,9 @@ package struct BrokerFollower: Sendable {
         return StreamPlace(numbering: slots[slot].code, sequence: slots[slot].last)
     }
 
+    /// Whose records of a slot are followed; nil before the first.
+    package func source(slot: Int) -> String? { slots[slot].numbering?.source ?? newest?.source }
+
     private mutating func code(_ numbering: Numbering) -> UInt64 {
         if let coded, coded.numbering == numbering { return coded.code }
         let code = StreamPlace(source: numbering.source, epoch: numbering.epoch, sequence: 0).numbering

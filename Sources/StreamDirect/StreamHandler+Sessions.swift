@@ -30,16 +30,20 @@ struct StreamSession {
     var sentRecords: UInt64 = 0
     /// The region of one who only asks which region is home; nil for those who follow.
     var asker: String?
+
+    /// Whether it came by a consumer's name.
+    func isNamed(as other: StreamHello) -> Bool { hello?.name == other.name && hello?.region == other.region }
+
+    /// Whether a consumer's name is its own: it follows, or waits for its ticket.
+    func holds(nameOf other: StreamHello) -> Bool { contest == nil && isNamed(as: other) }
 }
 
 /// A consumer that came by the name of one who follows already: a node that comes again, whose connection we do not
 /// know to be lost, or another one that was given the same name.
 struct NameContest {
-    /// The connection of who was first.
-    let first: ConnectionID
-    /// When the other came, in monotonic nanoseconds.
-    let since: UInt64
-    /// Whether the first has shown that it is still there: it has had an answer that went out since.
+    /// When it came, or another one was let in by the name since, in monotonic nanoseconds.
+    var since: UInt64
+    /// Whether one of the name has shown that it is still there: it has had an answer that went out since.
     var isLost = false
 }
 
@@ -77,8 +81,8 @@ extension StreamHandler {
         if let reason = objection(hello, connection) { return refuse(reason, &connection, &output) }
         guard let source = shared.source else { return connection.closeNow() }
         sessions[connection.slot]?.hello = hello
-        if let first = namesake(hello, connection.id) {
-            sessions[connection.slot]?.contest = NameContest(first: first, since: reactor.nowNanoseconds)
+        if hasNamesake(hello, connection.id) {
+            sessions[connection.slot]?.contest = NameContest(since: reactor.nowNanoseconds)
         } else {
             admit(hello, source, &connection, &output)
         }
@@ -87,6 +91,11 @@ extension StreamHandler {
     private func admit(
         _ hello: StreamHello, _ source: any ChangeSource, _ connection: inout Connection, _ output: inout OutputBuffer
     ) {
+        sessions[connection.slot]?.contest = nil
+        // The name is its own now: those who contend for it wait for what this one shows.
+        for (slot, session) in sessions where session.isNamed(as: hello) {
+            sessions[slot]?.contest?.since = reactor.nowNanoseconds
+        }
         guard let last = source.position else { return connection.closeNow() }
         if let wanted = hello.position, wanted.isAhead(of: last) {
             // It comes from another node of our region, and we may be a little behind that one.
@@ -99,31 +108,36 @@ extension StreamHandler {
 
     private func refuse(_ reason: String, _ connection: inout Connection, _ output: inout OutputBuffer) {
         refused += 1
+        // Until it is gone, nobody is to wait for it.
+        sessions[connection.slot]?.hello = nil
         log("stream: a consumer is refused", reason, connection)
         send(.refused(reason), &output)
         connection.closeAfterFlush()
     }
 
-    /// The connection of another consumer of this name, if that has said something lately.
-    private func namesake(_ hello: StreamHello, _ own: ConnectionID) -> ConnectionID? {
-        guard !hello.name.isEmpty else { return nil }
-        let other = sessions.values.first { session in
-            session.id != own && session.pump != nil && session.hello?.name == hello.name
-                && session.hello?.region == hello.region
-                && reactor.nowNanoseconds < session.lastInput &+ configuration.contestNanoseconds
+    /// Whether another consumer has this name that has said something lately, or waits to be let in.
+    private func hasNamesake(_ hello: StreamHello, _ own: ConnectionID) -> Bool {
+        guard !hello.name.isEmpty else { return false }
+        let now = reactor.nowNanoseconds
+        return sessions.values.contains { session in
+            session.id != own && session.holds(nameOf: hello)
+                && (session.ticket != nil || now < session.lastInput &+ configuration.contestNanoseconds)
         }
-        return other?.id
     }
 
-    /// Refuses those whose name is another's who is still there, and lets those in whose is not.
+    /// Refuses those whose name is another's who is still there, and lets those in whose is not: of those who
+    /// contend for one name, one.
     func settleContests(_ loop: inout ReactorLoop) {
-        for (slot, session) in sessions {
-            guard let contest = session.contest, let hello = session.hello else { continue }
-            let isOver = reactor.nowNanoseconds >= contest.since &+ configuration.contestNanoseconds
-            guard contest.isLost || isOver || !sessions.values.contains(where: { $0.id == contest.first }) else {
+        for slot in Array(sessions.keys) {
+            guard let session = sessions[slot], let contest = session.contest, let hello = session.hello else {
                 continue
             }
-            sessions[slot]?.contest = nil
+            let holders = sessions.values.filter { $0.holds(nameOf: hello) }
+            // Who waits for its ticket is asked nothing yet, and can show nothing.
+            let isOver =
+                reactor.nowNanoseconds >= contest.since &+ configuration.contestNanoseconds
+                && !holders.contains { $0.ticket != nil }
+            guard contest.isLost || isOver || holders.isEmpty else { continue }
             loop.withConnection(session.id) { connection, output in
                 if contest.isLost {
                     refuse(
@@ -168,7 +182,7 @@ extension StreamHandler {
         else { return }
         keep(session.answered[place].sequences, for: hello)
         for (other, contender) in sessions {
-            guard let contest = contender.contest, contest.first == session.id,
+            guard let contest = contender.contest, let name = contender.hello, session.holds(nameOf: name),
                 session.answered[place].sent > contest.since
             else { continue }
             sessions[other]?.contest?.isLost = true

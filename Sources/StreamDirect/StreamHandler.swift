@@ -103,13 +103,13 @@ final class StreamHandler: ReactorHandler {
     func noteDamaged(_ bytes: [UInt8], slot: Int? = nil) {
         damaged += 1
         var fault = RecordFault(object: bytes)
-        if let slot { fault.slot = Int64(slot) }
+        if let slot { fault.slot = slot }
         guard let count = damage.note(fault, at: reactor.nowNanoseconds) else { return }
         let followed = link?.follower.position ?? local?.follower.position ?? shared.repair.withLock { $0.position }
         shared.log?.error(
             "stream: records cannot be read",
             [
-                "source": .text(fault.source ?? followed?.source ?? "unknown"),
+                "source": .text(fault.source(followed: followed?.source)),
                 "slot": .text(fault.slot.map { "\($0)" } ?? "unknown"), "reason": .text(fault.reason),
                 "count": .unsigned(count),
             ])

@@ -254,7 +254,8 @@ final class KafkaInlet {
             "kafka: a message is no record that this version knows",
             [
                 "partition": .count(message.partition), "offset": .integer(message.offset),
-                "schema": schema.map { .count($0) } ?? "none", "source": .text(fault.source ?? "unknown"),
+                "schema": schema.map { .count($0) } ?? "none",
+                "source": .text(fault.source(followed: core.source(slot: message.partition))),
                 "reason": .text(fault.reason), "count": .unsigned(count),
             ])
     }

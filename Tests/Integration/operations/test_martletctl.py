@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dumps, backups, restores and warming, as an operator does them."""
 
+import base64
 import datetime
 import http.server
 import json
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from bed import Server, memcached_command
 from storage import database
 from storage.node import BACKEND, Node
 
@@ -151,6 +153,24 @@ class TestDump:
             assert json.loads(out)["rows"] == len(keys)
             for number, key in enumerate(keys):
                 assert stored(second.port, 0, key) == (0, struct.pack(">I", number) + b"value %d" % number)
+        # Servers with a login speak no binary protocol: all others are restored, and it is said what is not.
+        users = tmp_path / "users"
+        users.write_text("ops:secret\n")
+        password = tmp_path / "password"
+        password.write_text("secret\n")
+        login = ("--user=ops", f"--password-file={password}")
+        for command in (None, memcached_command()):
+            with Server(["-Y", users], command=command) as server:
+                again = ("restore", "--input", path, "--server", f"127.0.0.1:{server.port}", *login)
+                for arguments in (again, (*again, "--resume")):
+                    code, _, err = control(*arguments)
+                    assert code == 69 and "3 rows are restored, and 3 are not: their keys have spaces" in err, (command, err)
+                    assert not path.with_name("odd.dump.restored").exists()
+                with server.client() as client:
+                    assert client.ask("set auth 0 0 10\r\nops secret") == "STORED"
+                    for number, name in enumerate([b"k" * 250, keys[1], base64.b64encode(odd)]):
+                        client.send(b"mg " + name + (b" b" if name != keys[number] else b"") + b" v f\r\n")
+                        assert client.line() == f"VA 7 f{number}" and client.line() == f"value {number}"
 
     def test_large_rows_go_page_by_page(self, tmp_path, node, token):
         """A page has some megabytes, however large its rows are."""

@@ -2,15 +2,55 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of those who follow a stream: each node has its own, and comes again under it."""
 
+import socket
+import struct
+import threading
 import time
 
 import pytest
 
 from bed import free_port
 
-from .region import RegionNode, Relay, eventually, regions
+from .region import Consumer, RegionNode, Relay, eventually, regions
 
 pytestmark = pytest.mark.ours
+
+
+class Namesake(Consumer):
+    """A consumer of the name `same` that reads what comes by itself, and answers for as long as it is alive."""
+
+    def __init__(self, port):
+        super().__init__(port, name="same")
+        self.kinds, self.probe, self.answered, self.is_alive = [], 0, 0, True
+        self.threads = [threading.Thread(target=each, daemon=True) for each in (self.read, self.ask)]
+        for thread in self.threads:
+            thread.start()
+
+    def read(self):
+        try:
+            while frame := self.frame():
+                self.kinds.append(frame[0])
+                if frame[0] == 7:
+                    self.answered = struct.unpack_from(">Q", frame[1])[0]
+        except (OSError, ValueError):
+            pass
+
+    def ask(self):
+        try:
+            while self.is_alive:
+                if 2 in self.kinds:
+                    self.probe += 1
+                    self.send(6, struct.pack(">QQ", self.probe, self.answered))
+                time.sleep(0.2)
+        except OSError:
+            pass
+
+    def leave(self):
+        self.is_alive = False
+        self.socket.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join()
+        self.close()
 
 
 class Namesakes:
@@ -62,3 +102,45 @@ def test_a_node_that_comes_again_is_let_in(tmp_path):
         nodes.relay.heal()
         nodes.first.await_figures(seconds=8, trusted="yes")
         assert nodes.home.figures()["consumers_refused"] == 0
+
+
+def test_of_several_that_wait_for_a_name_one_is_let_in(tmp_path):
+    stream = free_port()
+    with RegionNode(tmp_path, "us-east", regions(stream), {"listen": f"127.0.0.1:{stream}"}, backend="rocksdb") as home:
+        first = Namesake(stream)
+        eventually(lambda: first.kinds == [2] or 7 in first.kinds)
+        # It says nothing any more: nobody is refused for its sake.
+        first.is_alive = False
+        others = [Namesake(stream) for _ in range(3)]
+        time.sleep(0.3)
+        assert not any(other.kinds for other in others), "they wait"
+        first.leave()
+        eventually(lambda: sum(2 in other.kinds for other in others) >= 1)
+        eventually(lambda: sum(3 in other.kinds for other in others) == 2, 5)
+        [one] = [other for other in others if 2 in other.kinds]
+        assert 3 not in one.kinds and home.figures()["consumers"] == 1
+        # A newcomer is judged by the one that was let in.
+        late = Namesake(stream)
+        eventually(lambda: late.kinds == [3], 5)
+        assert home.figures()["consumers"] == 1
+        for consumer in (*others, late):
+            consumer.leave()
+
+
+def test_of_three_nodes_of_a_name_one_follows_when_nothing_is_heard_of_the_first(tmp_path):
+    with Namesakes(tmp_path) as nodes:
+        third = RegionNode(tmp_path / "third", "eu-west", nodes.second.document["regions"], {"name": "same"})
+        with nodes.second, third:
+            both = (nodes.second, third)
+            for node in both:
+                node.await_figures(reason=lambda reason: reason.startswith("refused: another node follows"))
+            nodes.relay.is_held = True
+            eventually(lambda: any(node.figures()["trusted"] == "yes" for node in both))
+            time.sleep(4)
+            found = [node.figures() for node in both]
+            assert sorted(figures["trusted"] for figures in found) == ["no", "yes"], found
+            [one] = [node for node, figures in zip(both, found, strict=True) if figures["trusted"] == "yes"]
+            before = one.figures()["connections"]
+            nodes.relay.heal()
+            nodes.first.await_figures(reason=lambda reason: reason.startswith("refused: another node follows"))
+            assert one.figures()["trusted"] == "yes" and one.figures()["connections"] == before

@@ -127,6 +127,23 @@ def test_what_cannot_be_read_is_named_in_the_log_and_stops_its_slot_only(tmp_pat
         source.close()
 
 
+def test_what_a_record_says_of_its_place_fills_no_log(tmp_path):
+    record, changed = forger(tmp_path)
+    source = FakeSource()
+    replica = RegionNode(tmp_path / "victim", "eu-west", regions(source.port), {"mode": "replicate"}).start()
+    try:
+        replica.await_figures(trusted="yes", quarantined_slots=0)
+        # One character with many marks; and what stands in a slot's place may be a key's bytes.
+        source.batch(changed(source="SECRET" + "\u0301" * 300_000, slot=0x6B6579))
+        replica.await_figures(damaged=1)
+        [line] = unreadable(replica)
+        assert (line["source"], line["slot"], line["reason"]) == ("another", "unknown", "its slot is not its key's"), line
+        assert "SECRET" not in replica.server.output()
+    finally:
+        replica.stop()
+        source.close()
+
+
 @pytest.mark.parametrize("line", ["get k", "gets k", "gat 0 k", "mg k v", "mg k v t T0"])
 def test_what_comes_while_the_stream_is_behind_is_not_shown(tmp_path, line):
     """A stream that catches up brings values that are old: whoever asks meanwhile must not see them."""
