@@ -31,8 +31,6 @@ package struct BrokerFollower: Sendable {
         var code: UInt64 = 0
         /// Whether a heartbeat of the home that counts has named that numbering.
         var isOfHome = false
-        /// Whether its partition had nothing when it was joined.
-        var wasEmpty = false
         /// The last number that was received without a gap.
         var last: Int64 = 0
         /// The last number that acted, also beyond a gap.
@@ -130,12 +128,11 @@ package struct BrokerFollower: Sendable {
     // MARK: Places
 
     /// It is known where the partitions of a mask go on: behind what was written to them before this call, the last of
-    /// which is met first; those of `empty` had nothing. What was cached of their slots before may be older than that.
-    package mutating func joined(_ mask: UInt64, empty: UInt64, into actions: inout [FollowerAction]) {
+    /// which is met first. What was cached of their slots before may be older than that.
+    package mutating func joined(_ mask: UInt64, into actions: inout [FollowerAction]) {
         for slot in 0..<StreamSlots.count where mask & StreamSlots.mask(slot) != 0 {
             noteRepaired(slot, isRepaired: false)
             slots[slot] = Slot()
-            slots[slot].wasEmpty = empty & StreamSlots.mask(slot) != 0
         }
         quarantine(mask, into: &actions)
     }
@@ -232,10 +229,10 @@ package struct BrokerFollower: Sendable {
                 begin(slot, own, record, into: &actions)
             }
         } else {
-            let wasEmpty = slots[slot].wasEmpty
             place(slot, own, record)
-            // Nobody knows what came before it and was never there: what was cached since may be older than that.
-            if wasEmpty { quarantine(StreamSlots.mask(slot), into: &actions) }
+            // Nobody knows what came before it since the slot was joined, and was lost or never there: what was cached
+            // since may be older than that.
+            quarantine(StreamSlots.mask(slot), into: &actions)
         }
         switch record.operation {
         case .heartbeat: heartbeat(slot, record, at: time, into: &actions)
@@ -268,7 +265,6 @@ package struct BrokerFollower: Sendable {
     private mutating func place(_ slot: Int, _ own: Numbering, _ record: OutboxRecord) {
         if newest == nil { newest = own }
         (slots[slot].numbering, slots[slot].code) = (own, code(own))
-        slots[slot].wasEmpty = false
         let isChange = ![.heartbeat, .epoch].contains(record.operation)
         slots[slot].last = isChange ? max(0, record.firstSequence - 1) : record.sequence
         slots[slot].known = slots[slot].last

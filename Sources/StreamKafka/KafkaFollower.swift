@@ -164,9 +164,8 @@ final class KafkaInlet {
     /// Decides where partitions go on that are new, or whose next message the brokers do not have.
     private func move(_ starts: [Int64], _ ends: [Int64]) {
         var places = next ?? ends
-        var (anew, empty) = (next == nil ? StreamSlots.all : 0, UInt64(0))
+        var anew = next == nil ? StreamSlots.all : 0
         for slot in 0..<StreamSlots.count {
-            if starts[slot] >= ends[slot] { empty |= StreamSlots.mask(slot) }
             guard outOfRange & StreamSlots.mask(slot) != 0, next != nil else { continue }
             if places[slot] < starts[slot] { counts.overruns += 1 }
             if places[slot] < starts[slot], core.isPlaced(slot) {
@@ -191,7 +190,7 @@ final class KafkaInlet {
         }
         (next, outOfRange) = (places, 0)
         // Behind the look at the ends, and before anything is taken: see BrokerFollower.
-        if anew != 0 { perform { core, actions in core.joined(anew, empty: empty & anew, into: &actions) } }
+        if anew != 0 { perform { core, actions in core.joined(anew, into: &actions) } }
     }
 
     private func fail(_ reason: String, _ now: UInt64) {

@@ -15,7 +15,7 @@ struct BrokerHomesTests {
         var follower = BrokerFollower(
             InvalidationConfiguration(), skewNanoseconds: 250_000_000, home: .term(BrokerHomesTests.old))
         var actions: [FollowerAction] = []
-        follower.joined(.max, empty: 0, into: &actions)
+        follower.joined(.max, into: &actions)
         return follower
     }()
 

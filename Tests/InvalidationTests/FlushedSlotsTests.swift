@@ -90,7 +90,7 @@ struct FlushedSlotsTests {
         }
 
         var actions: [FollowerAction] = []
-        follower.joined(.max, empty: .max, into: &actions)
+        follower.joined(.max, into: &actions)
         // The clock of who wrote the row was ahead of the database's.
         take(.flush, slot: 0, 1, version: 50)
         take(.set, slot: 9, 1, version: 60)

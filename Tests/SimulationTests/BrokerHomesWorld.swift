@@ -258,7 +258,7 @@ struct BrokerHomesWorld {
     private mutating func take(_ time: BrokerTime) {
         if next == nil {
             next = partitions.indices.map { max(starts[$0], partitions[$0].count - 1) }
-            perform { $0.joined(.max, empty: 0, into: &$1) }
+            perform { $0.joined(.max, into: &$1) }
         }
         for slot in 0..<StreamSlots.count {
             guard var place = next?[slot] else { return }
@@ -267,7 +267,7 @@ struct BrokerHomesWorld {
                 note("overrun")
             } else if place < starts[slot] {
                 place = max(starts[slot], partitions[slot].count - 1)
-                perform { $0.joined(StreamSlots.mask(slot), empty: 0, into: &$1) }
+                perform { $0.joined(StreamSlots.mask(slot), into: &$1) }
             }
             while place < partitions[slot].count, stamps[slot][place] + delay <= now {
                 let record = partitions[slot][place]

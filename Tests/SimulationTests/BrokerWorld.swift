@@ -238,11 +238,7 @@ struct BrokerWorld {
     private mutating func take(_ time: BrokerTime) {
         if next == nil {
             next = partitions.indices.map { max(starts[$0], partitions[$0].count - 1) }
-            var empty: UInt64 = 0
-            for slot in 0..<StreamSlots.count where starts[slot] >= partitions[slot].count {
-                empty |= StreamSlots.mask(slot)
-            }
-            perform { $0.joined(.max, empty: empty, into: &$1) }
+            perform { $0.joined(.max, into: &$1) }
         }
         for slot in 0..<StreamSlots.count {
             guard var place = next?[slot] else { return }
@@ -250,10 +246,9 @@ struct BrokerWorld {
             if place < starts[slot], core.isPlaced(slot) {
                 place = starts[slot]
             } else if place < starts[slot] || place > partitions[slot].count {
-                let isEmpty = starts[slot] >= partitions[slot].count
                 place = max(starts[slot], partitions[slot].count - 1)
                 note("rejoin")
-                perform { $0.joined(StreamSlots.mask(slot), empty: isEmpty ? .max : 0, into: &$1) }
+                perform { $0.joined(StreamSlots.mask(slot), into: &$1) }
             }
             while place < partitions[slot].count, stamps[slot][place] + delay <= now {
                 let record = partitions[slot][place]
