@@ -187,7 +187,8 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
         let isRecorded = row?.last == Array("\(CaptureSchema.recordingTriggers)".utf8)
         if isRecorded, !isFollowed {
             early.withLock {
-                $0 = "this node's writes leave records in martlet_outbox, and no node with a region takes them out: "
+                $0 =
+                    "this node's writes leave records in martlet_outbox, and no node with a region takes them out: "
                     + "start one, or say `martletctl storage init --capture=off`"
             }
         }
