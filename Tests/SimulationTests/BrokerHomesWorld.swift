@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Invalidation
+import SimulationKit
 import Storage
 
 /// Regions that become home one after the other, a broker that all of them publish through, and a node of another
@@ -35,7 +36,7 @@ struct BrokerHomesWorld {
         var publishesUntil = UInt64.max
     }
 
-    private var chance: SeededNumbers
+    private var chance: SimulationRandom
     private let configuration: InvalidationConfiguration
     private let turns: Bool
     private var now: UInt64 = 50_000_000_000
@@ -72,7 +73,7 @@ struct BrokerHomesWorld {
 
     /// Without `turns` the follower is not told which home counts.
     init(seed: UInt64, guards: StreamGuards = .all, turns: Bool = true) {
-        chance = SeededNumbers(seed: seed)
+        chance = SimulationRandom(apart: seed)
         self.turns = turns
         var configuration = InvalidationConfiguration()
         configuration.lagBoundNanoseconds = 3_000_000_000

@@ -2,27 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Invalidation
+import SimulationKit
 import Storage
 
-/// Numbers from a seed: SplitMix64.
-struct SeededNumbers {
-    private var state: UInt64
-
-    init(seed: UInt64) {
-        state = seed
-        // Seeds that follow each other are to have nothing in common.
-        state = next() ^ (seed << 32)
+extension SimulationRandom {
+    /// Numbers of which those of seeds that follow each other have nothing in common.
+    init(apart seed: UInt64) {
+        var own = SimulationRandom(seed: seed)
+        self.init(seed: own.next() ^ (seed << 32))
     }
 
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
-
-    mutating func below(_ limit: Int) -> Int { Int(next() % UInt64(limit)) }
     mutating func isOne(in chance: Int) -> Bool { below(chance) == 0 }
 }
 
@@ -35,7 +24,7 @@ struct BrokerWorld {
     static let step: UInt64 = 20_000_000
 
     private let guards: StreamGuards
-    private var chance: SeededNumbers
+    private var chance: SimulationRandom
     private let configuration: InvalidationConfiguration
     private let skewMilliseconds: Int64
     private var now: UInt64 = 50_000_000_000
@@ -78,7 +67,7 @@ struct BrokerWorld {
 
     init(seed: UInt64, guards: StreamGuards = .all) {
         self.guards = guards
-        chance = SeededNumbers(seed: seed)
+        chance = SimulationRandom(apart: seed)
         var configuration = InvalidationConfiguration()
         configuration.lagBoundNanoseconds = 3_000_000_000
         self.configuration = configuration
