@@ -11,6 +11,7 @@ package struct Waiting<Element: Sendable>: Sendable {
     package var sinceNanoseconds: UInt64
 
     /// Something that waits since then.
+    @inlinable @inline(__always)
     package init(element: Element, sinceNanoseconds: UInt64) {
         self.element = element
         self.sinceNanoseconds = sinceNanoseconds
@@ -25,6 +26,8 @@ package struct QueuePace<Element: Sendable>: Sendable {
 
     /// A limit for elements that wait since a moment, in monotonic nanoseconds; those that are `reserved` are let in
     /// beyond it.
+    @specialized(where Element == Waiting<SubmittedWrite>, Content == SubmittedWrite)
+    @specialized(where Element == Waiting<StorageRead>, Content == StorageRead)
     package init<Content>(
         _ configuration: QueueLimit.Configuration, reserved: @escaping @Sendable (Content) -> Bool = { _ in false }
     ) where Element == Waiting<Content> {
@@ -35,6 +38,9 @@ package struct QueuePace<Element: Sendable>: Sendable {
 }
 
 /// What waits for a thread of the backend: bounded, any thread puts in, one or several take out, in order.
+///
+/// Its users are other modules, whose compiler does not see the code: without the specializations it would look up the
+/// type of the elements at each step, which was a quarter of a reactor's work for a write or a miss.
 package final class SubmissionQueue<Element: Sendable>: Sendable {
     private struct State {
         /// How many may wait, by how long they do; nil where only the queue's own limits hold.
@@ -97,6 +103,8 @@ package final class SubmissionQueue<Element: Sendable>: Sendable {
 
     /// Puts in what there is room for, and returns the rest; all of it when the queue is closed. An element that counts
     /// for no bytes is not held against their limit; one that is larger than the limit goes in alone.
+    @specialized(where Element == Waiting<SubmittedWrite>)
+    @specialized(where Element == Waiting<StorageRead>)
     package func offer(_ elements: [Element]) -> [Element] {
         if elements.isEmpty { return [] }
         if append(elements) {
@@ -118,6 +126,8 @@ package final class SubmissionQueue<Element: Sendable>: Sendable {
     /// Takes what waits, in order: at most `limit` elements, no more once they have `byteLimit` bytes, and none from
     /// the first on that is not wanted. Who wants all kinds is one of those who work on what waits: how long it waited
     /// for him says whether a queue stands.
+    @specialized(where Element == Waiting<SubmittedWrite>)
+    @specialized(where Element == Waiting<StorageRead>)
     package func take(
         into taken: inout [Element], limit: Int, byteLimit: Int = .max, while isWanted: ((Element) -> Bool)? = nil
     ) {
@@ -159,7 +169,11 @@ package final class SubmissionQueue<Element: Sendable>: Sendable {
     }
 
     /// How many wait.
-    package var count: Int { state.withLock { $0.count } }
+    package var count: Int {
+        @specialized(where Element == Waiting<SubmittedWrite>)
+        @specialized(where Element == Waiting<StorageRead>)
+        get { state.withLock { $0.count } }
+    }
 
     /// How many may wait, and how often that became fewer than the queue holds.
     package var waitingLimit: (count: Int, entries: UInt64) {
@@ -167,7 +181,11 @@ package final class SubmissionQueue<Element: Sendable>: Sendable {
     }
 
     /// Whether nothing goes in any more.
-    package var isClosed: Bool { state.withLock { $0.isClosed } }
+    package var isClosed: Bool {
+        @specialized(where Element == Waiting<SubmittedWrite>)
+        @specialized(where Element == Waiting<StorageRead>)
+        get { state.withLock { $0.isClosed } }
+    }
 
     /// Lets nothing in any more; what waits can be taken still.
     package func close() {

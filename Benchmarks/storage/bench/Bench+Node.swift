@@ -37,12 +37,12 @@ extension Bench {
                     unsafe bare_client_sets(many, count, 1, UInt64(round) * 1_600, keys, valueBytes)
                 })
         }
-        let (ratio, gain) = (Cost.ratio(one, bare).wall, Cost.ratio(one, all).wall)
+        let gain = Cost.ratio(one, all).wall
         let (oneMiddle, bareMiddle) = (Cost.middle(one).wall, Cost.middle(bare).wall)
         return [
             Line(
-                name: "node: durable set, one connection / write+fdatasync", value: round(ratio), reach: "<= 1.3",
-                isReached: ratio <= 1.3,
+                name: "node: durable set, one connection / write+fdatasync",
+                value: round(Cost.ratio(one, bare).wall),
                 detail: "\(round(oneMiddle / 1e3, 10)) us / \(round(bareMiddle / 1e3, 10)) us, over a socket"),
             Line(
                 name: "node: durable sets, 64 connections / one", value: round(gain), reach: ">= 8",
@@ -83,12 +83,12 @@ extension Bench {
         ]
     }
 
-    /// The client's processor time says nothing of the server's.
+    /// What no target is set for: the bare loop has no sockets. The client's processor time says nothing of the server's.
     private func line(_ name: String, _ ours: [Cost], _ bare: [Cost], _ unit: String) -> Line {
         let ratio = Cost.ratio(ours, bare).wall
         let (ours, bare) = (Cost.middle(ours).wall, Cost.middle(bare).wall)
         return Line(
-            name: name, value: round(ratio), reach: "<= 1.3", isReached: ratio <= 1.3,
+            name: name, value: round(ratio),
             detail: "wall \(round(ours / 1e3)) us / \(round(bare / 1e3)) us, over sockets; \(Int(1e9 / ours)) \(unit)")
     }
 }

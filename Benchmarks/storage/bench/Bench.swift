@@ -36,8 +36,9 @@ struct Cost {
 struct Line {
     var name: String
     var value: Double
-    var reach: String
-    var isReached: Bool
+    /// What it should be; empty where nothing is set.
+    var reach = ""
+    var isReached = true
     var detail: String
 
     var json: String {
