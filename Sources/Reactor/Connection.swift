@@ -144,11 +144,11 @@ struct ConnectionFlags: OptionSet, BitwiseCopyable {
 
     /// Any of these keeps a connection's input out of a group.
     @inlinable static var staysAlone: Self {
-        [.stopsInput, .sendsMuch, .readWantsWrite, .hasHiddenInput, .hasUnseenInput, .queued]
+        [.stopsInput, .inputEnded, .sendsMuch, .readWantsWrite, .hasHiddenInput, .hasUnseenInput, .queued]
     }
-    /// Any of these stops input for now.
+    /// Any of these keeps input from the handler for now, and what is in the socket from being read.
     @inlinable static var stopsInput: Self {
-        [.closeAfterFlush, .closeNow, .paused, .yielded, .inputEnded, .lingering, .handshaking, .connecting]
+        [.closeAfterFlush, .closeNow, .paused, .yielded, .lingering, .handshaking, .connecting]
     }
     /// Any of these wants more than a look at the output after the handler's call.
     @inlinable static var needsCare: Self {

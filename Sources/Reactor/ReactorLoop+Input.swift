@@ -12,10 +12,16 @@ internal import Telemetry
 
 /// From the socket to the handler.
 extension ReactorLoop {
+    /// Whether input may be offered to the handler now.
+    @inline(__always)
+    func takesInput(_ connection: UnsafeMutablePointer<Connection>) -> Bool {
+        unsafe connection.pointee.flags.isDisjoint(with: .stopsInput) && connection.pointee.backlog == nil
+    }
+
     /// Whether input may be read and offered now.
     @inline(__always)
     func wantsInput(_ connection: UnsafeMutablePointer<Connection>) -> Bool {
-        unsafe connection.pointee.flags.isDisjoint(with: .stopsInput) && connection.pointee.backlog == nil
+        unsafe takesInput(connection) && !connection.pointee.flags.contains(.inputEnded)
     }
 
     /// Unconsumed input up to this is copied before new input in the shared buffer; more grows in a buffer of its own.
@@ -169,9 +175,10 @@ extension ReactorLoop {
         }
     }
 
-    /// The peer sends no more. False when the connection is closed.
+    /// The peer sends no more. Whole requests that it sent before are served yet, whoever waits for replies. False when
+    /// the connection is closed.
     private mutating func endInput(_ connection: UnsafeMutablePointer<Connection>) -> Bool {
-        guard unsafe connection.pointee.flags.contains(.held) else {
+        guard unsafe !connection.pointee.flags.isDisjoint(with: [.held, .hasUnseenInput]) else {
             unsafe close(connection, .peer)
             return false
         }
@@ -204,7 +211,7 @@ extension ReactorLoop {
                 offset += unsafe absorb(connection, base + offset, count - offset)
                 continue
             }
-            guard unsafe wantsInput(connection) else {
+            guard unsafe takesInput(connection) else {
                 unsafe connection.pointee.flags.insert(.hasUnseenInput)
                 break
             }
@@ -224,7 +231,7 @@ extension ReactorLoop {
             }
             let goesOn = unsafe connection.pointee.swallowBytes > 0 || connection.pointee.fillTarget != nil
             guard !goesOn else { continue }
-            if offset < count, unsafe !wantsInput(connection) {
+            if offset < count, unsafe !takesInput(connection) {
                 unsafe connection.pointee.flags.insert(.hasUnseenInput)
             } else if consumed == 0, unsafe available >= connection.pointee.inputLimitBytes {
                 unsafe close(connection, .inputLimit)

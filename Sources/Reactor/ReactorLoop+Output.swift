@@ -32,7 +32,7 @@ extension ReactorLoop {
             unsafe close(connection, .handler)
             return false
         }
-        let ended: ConnectionFlags = [.inputEnded, .held]
+        let ended: ConnectionFlags = [.inputEnded, .held, .hasUnseenInput]
         if unsafe connection.pointee.flags.intersection(ended) == .inputEnded {
             unsafe connection.pointee.flags.insert(.closeAfterFlush)
         }
@@ -50,15 +50,17 @@ extension ReactorLoop {
             unsafe finish(connection, .handler)
             return false
         }
-        guard unsafe connection.pointee.flags.isDisjoint(with: [.paused, .inputEnded, .closeAfterFlush]) else {
+        guard unsafe connection.pointee.flags.isDisjoint(with: [.paused, .closeAfterFlush]) else {
             // Input that arrives is seen, and then no longer watched for; nothing to do while there is none.
             unsafe watch(connection, connection.pointee.interest.subtracting(.output))
             return true
         }
-        // One whose socket was emptied stays watched for edges.
-        if unsafe !connection.pointee.flags.contains(.readWantsWrite)
+        if unsafe connection.pointee.flags.contains(.inputEnded) {
+            unsafe watch(connection, connection.pointee.interest.subtracting(.output))
+        } else if unsafe !connection.pointee.flags.contains(.readWantsWrite)
             && connection.pointee.interest != Connection.rest
         {
+            // One whose socket was emptied stays watched for edges.
             unsafe watch(connection, .input)
         }
         if unsafe !connection.pointee.flags.isDisjoint(with: [.hasUnseenInput, .hasHiddenInput]) {

@@ -167,13 +167,27 @@ extension ReactorLoop {
 
     /// An event that a connection does not want now.
     private mutating func ignoreInput(_ connection: UnsafeMutablePointer<Connection>, _ readiness: Readiness) {
-        unsafe watchLevel(connection)
         if !readiness.isDisjoint(with: [.hangup, .error]) {
-            // Both directions are down: nobody will read what we write.
-            unsafe close(connection, .peer)
-        } else if unsafe !connection.pointee.flags.contains(.queued) {
+            // Both directions are down: nobody will read what we write. But what the peer sent before it left is to be
+            // done as soon as the handler takes input again. Until then epoll tells of such a socket once.
+            if unsafe connection.pointee.backlog == nil && !connection.pointee.isClosing && holdsInput(connection) {
+                unsafe watch(connection, .edge)
+            } else {
+                unsafe close(connection, .peer)
+            }
+            return
+        }
+        unsafe watchLevel(connection)
+        if unsafe !connection.pointee.flags.contains(.queued) {
             unsafe watch(connection, connection.pointee.interest.subtracting(.input))
         }
+    }
+
+    /// Whether input waits that no handler has seen.
+    private func holdsInput(_ connection: UnsafeMutablePointer<Connection>) -> Bool {
+        if unsafe connection.pointee.flags.contains(.hasUnseenInput) { return true }
+        return unsafe !connection.pointee.flags.contains(.inputEnded)
+            && StreamSocket.hasUnreadInput(connection.pointee.fd)
     }
 
     /// Changes what epoll reports of a connection.
@@ -196,7 +210,7 @@ extension ReactorLoop {
             guard let connection = unsafe table.find(queueInTurn[index]) else { continue }
             if unsafe connection.pointee.flags.contains(.yielded) { reactor.counters.add(.yields) }
             unsafe connection.pointee.flags.subtract([.queued, .yielded])
-            guard unsafe wantsInput(connection) else { continue }
+            guard unsafe takesInput(connection) else { continue }
             if unsafe connection.pointee.flags.contains(.hasUnseenInput) {
                 guard unsafe offerKept(connection) else { continue }
             }

@@ -16,8 +16,9 @@ import time
 
 import pytest
 
-from bed import Closed, Server
+from bed import Closed, Server, until
 from differential import binary
+from router.bed import Router
 
 MEMORY = 64 << 20
 BOUND = int(MEMORY * 1.15) + (64 << 20)
@@ -203,6 +204,38 @@ def test_commands_before_a_half_close_are_answered(node):
         assert client.line() == "VALUE half 0 6"
         client.socket.shutdown(socket.SHUT_WR)
         assert client.until_closed(5) == b"closed\r\nEND\r\nMN\r\n"
+
+
+@pytest.mark.parametrize("leaves", ["closes", "quits", "half"])
+@pytest.mark.parametrize("way", ["node", "storage", "router"])
+def test_whatever_came_before_the_end_of_input_is_done(node, original, way, leaves):
+    """More at once than is served in one turn, or waits for the store or for other servers at one time."""
+    if original and way != "node":
+        pytest.skip("a memcached has no storage and no router")
+    count = 20_000
+    with contextlib.ExitStack() as stack:
+        if way == "router":
+            behind = stack.enter_context(Server("-m 256 -t 1"))
+            server = stack.enter_context(Router([behind]))
+        else:
+            storage = "--storage-backend memory" if way == "storage" else ""
+            server = stack.enter_context(Server(f"-m 256 -t 1 {storage}"))
+        connection = stack.enter_context(server.connect())
+        quiet = b" noreply" if leaves != "half" else b""
+        requests = b"".join(b"set k%d 0 0 2%s\r\nok\r\n" % (number, quiet) for number in range(count))
+        connection.sendall(requests + (b"quit\r\n" if leaves == "quits" else b""))
+        if leaves == "half":
+            connection.shutdown(socket.SHUT_WR)
+            replies = b""
+            while piece := connection.recv(1 << 16):
+                replies += piece
+            assert replies == b"STORED\r\n" * count
+        else:
+            connection.close()
+        with server.client() as client:
+            until(lambda: client.get(f"k{count - 1}") == b"ok", 20, "the last of the sets")
+            missing = [number for number in range(0, count, 97) if client.get(f"k{number}") != b"ok"]
+            assert missing == []
 
 
 def test_connection_churn(node):

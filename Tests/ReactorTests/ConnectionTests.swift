@@ -171,6 +171,38 @@ extension ReactorSuite {
             #expect(eventually { server.seen.closed == [.peer] })
         }
 
+        /// The handler stops behind each line, and the end of input comes while the next ones wait.
+        @Test(arguments: [false, true]) func allThatCameBeforeTheEndOfInputIsSeen(isHeld: Bool) throws {
+            let server = try TestServer()
+            let client = try TestClient(port: server.port)
+            let lines = (0..<200).map { "echo \($0)\n" }
+            try client.send((isHeld ? "hold\n" : "") + lines.map { $0 + "rest\n" }.joined())
+            client.endOutput()
+            for line in lines { #expect(try client.line() + "\n" == line) }
+            if isHeld {
+                #expect(client.isSilent())
+                server.group.reactors[0].post(ReactorMessage(kind: 2, connection: server.seen.connections[0]))
+                #expect(String(decoding: try client.rest(), as: UTF8.self) == "late\n")
+            } else {
+                #expect(try client.rest().isEmpty)
+            }
+            #expect(server.seen.inputEnded <= 1)
+        }
+
+        /// A peer that closes is gone for good, of which epoll tells at once where it is of a local socket.
+        @Test(arguments: [false, true]) func allThatCameBeforeAPeerLeftIsSeen(isLocal: Bool) throws {
+            let path = temporaryPath("left")
+            let server =
+                isLocal
+                ? try TestServer([ListenerConfiguration(.unix(path: path, mode: 0o700))]) : try TestServer()
+            do {
+                let client = isLocal ? try TestClient(path: path) : try TestClient(port: server.port)
+                try client.send(String(repeating: "rest\n", count: 20_000))
+            }
+            #expect(eventually { server.seen.order.count == 20_000 })
+            #expect(eventually { server.group.connectionCount == 0 })
+        }
+
         @Test func adoptsAConnectedSocket() throws {
             let server = try TestServer()
             let (ours, theirs) = try socketPair()

@@ -33,6 +33,8 @@ final class ScriptHandler: ReactorHandler {
     /// which the address sanitizer sees.
     private var externals: [UInt64: MemoryBlock] = [:]
     private var nextToken: UInt64 = 1
+    /// Those that take input again when the turn is over.
+    private var resting: [ConnectionID] = []
     private static let pattern = (0..<256).map { UInt8($0) }
 
     init(_ reactor: Reactor, _ record: Guarded<Record>) {
@@ -45,6 +47,12 @@ final class ScriptHandler: ReactorHandler {
     func started(_ loop: inout ReactorLoop) { note { $0.started += 1 } }
     func stopped() { note { $0.stopped += 1 } }
     func tick(_ loop: inout ReactorLoop, now: UInt64) { note { $0.ticks += 1 } }
+
+    func turnEnded(_ loop: inout ReactorLoop) {
+        let ids = resting
+        resting = []
+        for id in ids { loop.withConnection(id) { connection, _ in connection.resumeReading() } }
+    }
 
     func released(_ token: UInt64) {
         if let block = externals.removeValue(forKey: token) { unsafe block.unsafeBase.deallocate() }
@@ -160,6 +168,11 @@ final class ScriptHandler: ReactorHandler {
         case "drop": connection.closeNow()
         case "pause": connection.pauseReading()
         case "hold": connection.hold()
+        case "rest":
+            let id = connection.id
+            note { $0.order.append(id.rawValue) }
+            resting.append(id)
+            connection.pauseReading()
         case "turn":
             let id = connection.id
             note { $0.order.append(id.rawValue) }
