@@ -116,7 +116,9 @@ struct Committer: ~Copyable {
                     carried = Array(taken[index...])
                     break rounds
                 }
-                let most = sizes.count(fitting: configuration.commitBytes, in: 1...Self.lookupLimit)
+                // Of large rows fewer, once it is known that they are; and never more than their limit allows.
+                let typical = sizes.count(fitting: configuration.commitBytes, in: 1...Self.lookupLimit)
+                let most = min(typical, configuration.lookupRows)
                 let end = min(index + most, taken.count)
                 readRows(index..<end)
                 // The disk may have failed just now: what was decided before is committed yet, and no more.

@@ -40,6 +40,18 @@ struct CommitSizeTests {
         #expect(commits.dropFirst().max() ?? 0 <= 40, "\(commits)")
     }
 
+    /// Of the first rows that are looked up nobody knows how large they are: their number has the bound that readers
+    /// have.
+    @Test func rowsOfUnknownSizeAreNoMoreThanReadersLookUp() throws {
+        let bed = try StoreBed { $0.lookupRows = 3 }
+        let value = [UInt8](repeating: 7, count: 1 << 20)
+        for index in 0..<40 { bed.write(.set, "k\(index)") { $0.value = value } }
+        let (outcomes, commits) = together(bed, (0..<40).map { StoreBed.make(.add, "k\($0)", "v") })
+        #expect(outcomes.allSatisfy { $0 == .notStored })
+        // 8 of them have the bytes of a commit, and 3 come at once.
+        #expect(commits.max() ?? 0 <= 10, "\(commits)")
+    }
+
     @Test func manyChangesOfOneLargeRowAreSeveralCommits() throws {
         let bed = try StoreBed()
         let value = [UInt8](repeating: 7, count: 1 << 20)
