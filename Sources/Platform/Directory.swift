@@ -4,13 +4,18 @@
 internal import CPlatform
 internal import Glibc
 
-/// Makes the directory at `path`, and those above it that are missing; one that is there already is well. Blocks.
+/// Makes the directory at `path`, and those above it that are missing, so that they outlive a power loss; one that is
+/// there already is well. Blocks.
 package func makeDirectory(_ path: String, mode: UInt32 = 0o755) throws(SystemError) {
     var made = ""
     for part in path.split(separator: "/", omittingEmptySubsequences: true) {
+        let above = made.isEmpty ? (path.hasPrefix("/") ? "/" : ".") : made
         made += made.isEmpty && !path.hasPrefix("/") ? String(part) : "/" + part
         // SAFETY: a terminated copy for the call.
-        if unsafe mkdir(made, mode) == 0 { continue }
+        if unsafe mkdir(made, mode) == 0 {
+            try syncDirectory(above)
+            continue
+        }
         let code = martlet_errno()
         guard code == EEXIST else { throw SystemError("mkdir", code: code, subject: made) }
     }

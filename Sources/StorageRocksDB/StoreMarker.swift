@@ -48,6 +48,8 @@ struct StoreMarker: Equatable {
                     "storage path \(path): the database is damaged: its file CURRENT is missing; restore a backup, or "
                         + "remove the directory to begin with an empty store")
             }
+            // Whoever put it there may not have synced the directory's name.
+            if marker.state == .restored { try syncName(of: path) }
             return marker
         }
         let strangers = entries.filter { !harmless.contains($0) }.sorted()
@@ -59,8 +61,12 @@ struct StoreMarker: Equatable {
         }
         let marker = StoreMarker(durability: durability)
         try marker.write(path)
-        try starting(path) { () throws(SystemError) in try syncDirectory(parent(path)) }
+        try syncName(of: path)
         return marker
+    }
+
+    private static func syncName(of path: String) throws(StorageStartError) {
+        try starting(path) { () throws(SystemError) in try syncDirectory(parent(path)) }
     }
 
     /// Puts the marker in the directory at `path`, durably.
