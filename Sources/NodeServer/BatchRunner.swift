@@ -36,7 +36,7 @@ struct BatchRunner: ~Copyable {
         case goOn
         /// The turn of the connection is over.
         case stop
-        /// A large value follows that goes straight into `item`.
+        /// A large value follows that goes straight into its place.
         case receive(PendingValue)
     }
 
@@ -313,11 +313,11 @@ struct BatchRunner: ~Copyable {
             offset += here
             if here < expected { connection.swallow(expected - here) }
             return offset < input.count ? .goOn : .stop
-        case .fill(let item):
+        case .fill(let target):
             executor.noteAllowed(request, key: key)
             let opaque = input.extracting(request.opaqueOffset..<request.opaqueOffset + request.opaqueLength)
             let pending = PendingValue(
-                request: request, item: item, key: [UInt8](copying: key), opaque: [UInt8](copying: opaque))
+                request: request, target: target, key: [UInt8](copying: key), opaque: [UInt8](copying: opaque))
             if executor.traces {
                 executor.beginSpan(request, input, output)
                 pending.span = executor.takeSpan()

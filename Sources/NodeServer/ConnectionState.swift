@@ -4,6 +4,7 @@
 internal import CacheEngine
 internal import Hosting
 internal import MemcacheProtocol
+internal import Memory
 internal import Tracing
 
 /// What a reactor keeps of a connection between turns.
@@ -37,20 +38,41 @@ struct ConnectionState {
     }
 }
 
-/// A store on its way in: the item that receives the value, and copies of what its reply needs. A reference, so that
+/// A store on its way in: what receives the value, and copies of what its reply needs. A reference, so that
 /// connections without one pay for a pointer only.
 final class PendingValue {
+    /// What receives a value.
+    enum Target {
+        /// An item of the cache, which has to be committed or discarded.
+        case item(PreparedItem)
+        /// Memory beside the cache, for the store.
+        case store(IncomingValue)
+
+        /// Where the bytes go.
+        var value: MemoryBlock {
+            switch self {
+            case .item(let item): item.value
+            case .store(let incoming): incoming.block
+            }
+        }
+    }
+
     let request: Request
-    let item: PreparedItem
+    let target: Target
     let key: [UInt8]
     let opaque: [UInt8]
     /// What is traced of it.
     var span = SpanSeed()
 
-    init(request: Request, item: PreparedItem, key: [UInt8], opaque: [UInt8]) {
+    init(request: Request, target: Target, key: [UInt8], opaque: [UInt8]) {
         self.request = request
-        self.item = item
+        self.target = target
         self.key = key
         self.opaque = opaque
+    }
+
+    /// Gives the memory back of a value that is not to be stored.
+    func discard(_ engine: CacheEngine) {
+        if case .item(let item) = target { engine.discard(item) }
     }
 }

@@ -54,7 +54,8 @@ extension NodeConfiguration {
             "From how long on a command that waits for the store is logged, with its parts; 0 is never."),
         Setting(
             "storage.waitingRows", .size(1 << 20...1 << 40), default: "128MiB",
-            "Rows that may wait for clients that do not read; beyond it, those who hold the most lose theirs."),
+            "Rows that may wait for clients that do not read; beyond it, those who hold the most lose theirs. "
+                + "As much may be on its way to the store."),
         Setting(
             "storage.tombstones", .duration(1_000_000_000...31_536_000_000_000_000), default: "1d",
             "How long deleted keys are remembered, in whole seconds."),

@@ -3,6 +3,7 @@
 
 internal import CacheEngine
 internal import Hosting
+internal import MemcacheProtocol
 internal import Memory
 internal import Reactor
 internal import Storage
@@ -107,6 +108,35 @@ extension NodeHandler {
         rows.add(-queue.rowBytes)
         publishRows()
         queue.drop { node.engine.unpin($0) }
+    }
+
+    /// Refuses values that stand still on their way into the store, where there is no room for others. What still comes
+    /// of one is skipped.
+    func giveUpUploads(_ loop: inout ReactorLoop, now: UInt64) {
+        guard let intake = node.storage?.intake else { return }
+        let standing = uploads.standing(at: now) { id in
+            guard case .store? = states[id.slot].pending?.target else { return nil }
+            var filled: Int?
+            loop.withConnection(id) { connection, _ in filled = connection.filledCount }
+            return filled
+        }
+        guard intake.isFull(at: now) else { return }
+        for id in standing {
+            loop.withConnection(id) { connection, output in
+                let slot = connection.slot
+                guard let pending = states[slot].pending else { return }
+                intake.noteGivenUp()
+                connection.cancelFill()
+                if pending.request.form != .binary { connection.swallow(2) }
+                states[slot].pending = nil
+                states[slot].awaitsLineEnd = false
+                runner.executor.beginTurn(fd: connection.fd, connection.id, defers: states[slot].replies != nil)
+                let mark = (bytes: output.count, externals: output.externals.count)
+                runner.executor.refuseIncoming("the value stood still on its way", pending.request, &output)
+                runner.executor.endTurn()
+                settleReplies(&connection, from: mark, &output)
+            }
+        }
     }
 
     /// Goes on with connections that had more to send than one turn's worth.

@@ -18,6 +18,8 @@ final class NodeHandler: ReactorHandler {
     var unfinished: [ConnectionID] = []
     /// Rows that wait for their clients.
     var rows: WaitingRows
+    /// Values that are on their way into the store.
+    var uploads: Uploads<ConnectionID>
     /// Connections to other nodes; requests that are to be sent to another of them; and clients that these answered.
     var ownerLanes: [OwnerLane] = []
     let ownerBacklog = OwnerBacklog()
@@ -30,6 +32,8 @@ final class NodeHandler: ReactorHandler {
         runner = BatchRunner(node, reactor)
         rows = WaitingRows(
             nodeLimitBytes: node.configuration.storage.waitingRowBytes, reactors: node.configuration.threads)
+        uploads = Uploads(
+            limitNanoseconds: UInt64(node.configuration.storage.timeoutMilliseconds) * 1_000_000)
     }
 
     func opened(_ connection: inout Connection, _ output: inout OutputBuffer) {
@@ -48,7 +52,7 @@ final class NodeHandler: ReactorHandler {
 
     func closed(_ connection: inout Connection, _ reason: CloseReason) {
         if connection.tag & Self.ownerMark != 0 { return ownerClosed(&connection) }
-        if let pending = states[connection.slot].pending { node.engine.discard(pending.item) }
+        states[connection.slot].pending?.discard(node.engine)
         dropReplies(slot: connection.slot)
         states[connection.slot].identity.leave()
         states[connection.slot] = ConnectionState()
@@ -61,6 +65,7 @@ final class NodeHandler: ReactorHandler {
         node.flushIfDue(now: node.clock.second(now))
         runner.executor.shedder.noteTurn(reactor)
         deliverAnswers(&loop)
+        if !uploads.isEmpty { giveUpUploads(&loop, now: now) }
         if !ownerLanes.isEmpty { tickOwners(&loop) }
         // One reactor is enough to send what waits for watchers.
         if reactor.index == 0 {
@@ -95,7 +100,8 @@ final class NodeHandler: ReactorHandler {
             case .stop: break steps
             case .receive(let pending):
                 states[slot].pending = pending
-                connection.fill(pending.item.value, count: pending.request.valueLength)
+                connection.fill(pending.target.value, count: pending.request.valueLength)
+                if case .store = pending.target { uploads.begin(connection.id, at: reactor.nowNanoseconds) }
                 break steps
             }
         }
@@ -198,7 +204,7 @@ final class NodeHandler: ReactorHandler {
             if input[0] == UInt8(ascii: "\r"), input[1] == UInt8(ascii: "\n") {
                 commit(pending, &connection, &output)
             } else {
-                node.engine.discard(pending.item)
+                pending.discard(node.engine)
                 runner.executor.refuse(.badDataChunk, pending.request, &output)
             }
         }

@@ -21,6 +21,10 @@ final class NodeStorage: Sendable {
     let specialOptions: MetaOptions
     /// Where each reactor's answers arrive, by its number.
     let mailboxes: [StorageMailbox]
+    /// Memory for values on their way to the store.
+    let intake: ValueIntake
+    /// The cache, as copies of rows.
+    let copies: CopiesInEngine
     /// Counts the answers to reads that warm the cache.
     let warming = WarmingReads()
 
@@ -40,8 +44,11 @@ final class NodeStorage: Sendable {
         configuration.waitMilliseconds = UInt64(settings.timeoutMilliseconds)
         configuration.followsChanges = followsChanges
         configuration.sharesKeys = sharesKeys
+        intake = ValueIntake(limitBytes: max(settings.waitingRowBytes, settings.itemBytes))
+        let copies = CopiesInEngine(engine, clock, pools, fills, trace: trace)
+        self.copies = copies
         tier = StorageTier(
-            backend: backend, copies: CopiesInEngine(engine, clock, pools, fills, trace: trace),
+            backend: backend, copies: copies,
             receivers: mailboxes + [warming],
             pools: pools.policies, configuration: configuration)
     }

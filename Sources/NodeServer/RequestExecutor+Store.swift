@@ -15,8 +15,8 @@ extension RequestExecutor {
         case wait
         /// It was answered; the data is to be skipped.
         case refuse
-        /// Receive the value straight into this item.
-        case fill(PreparedItem)
+        /// Receive the value straight into this.
+        case fill(PendingValue.Target)
     }
 
     @inline(__always)
@@ -191,6 +191,13 @@ extension RequestExecutor {
             }
             shedder.willReceive()
         }
+        if let storage, storage.pools.pool(of: key) != nil {
+            guard let incoming = storage.intake.take(request.valueLength, at: reactor.nowNanoseconds) else {
+                refuseIncoming("too many values are on their way", request, &output)
+                return .refuse
+            }
+            return .fill(.store(incoming))
+        }
         let storing = request.verb == .metaSet ? metaStoreRequest(request) : storeRequest(request)
         let shape = ItemShape(
             keyLength: key.count, valueLength: request.valueLength, clientFlags: storing.clientFlags,
@@ -199,10 +206,20 @@ extension RequestExecutor {
             refuseValue(.outOfMemoryStoring, request, key: key, &output)
             return .refuse
         }
-        return .fill(item)
+        return .fill(.item(item))
     }
 
-    /// Stores an item whose value was received into place.
+    /// Refuses a value that is not received whole; nothing was done.
+    func refuseIncoming(_ reason: StaticString, _ request: Request, _ output: inout OutputBuffer) {
+        counters.commands.add(.storageErrors)
+        if request.form == .binary { return output.appendBinaryStatus(.temporaryFailure, replyTo: request) }
+        if request.isQuiet, request.form == .classic { return }
+        output.append("SERVER_ERROR storage: ")
+        output.append(reason)
+        output.append("\r\n")
+    }
+
+    /// Stores a value that was received into place.
     mutating func commit(_ pending: PendingValue, _ connection: inout Connection, _ output: inout OutputBuffer) {
         count(.set)
         counters.commands.add(.cmdSet)
@@ -213,22 +230,32 @@ extension RequestExecutor {
         let key = keyBytes.span
         if countsPrefixes { node.prefixes.noteSet(key) }
         let hash = hash(key)
-        if let pool = storagePool(key) {
-            let value = pending.item.value.withSpan { [UInt8](copying: $0) }
-            engine.discard(pending.item)
+        switch pending.target {
+        case .store(let incoming):
+            guard let pool = storagePool(key) else { preconditionFailure("a value for a store that is not there") }
+            commit(incoming, request, keyBytes, opaqueBytes, hash, pool: pool, &output)
+        case .item(let item):
+            let result = engine.commit(item, hash, key: key, storing, now: now)
+            if isMeta {
+                metaAnswer(result, request, key: key, storing, opaque: opaqueBytes.span, &output)
+            } else {
+                answer(result, request, key: key, hash, storing, &output)
+            }
+        }
+    }
+
+    private mutating func commit(
+        _ incoming: IncomingValue, _ request: Request, _ key: [UInt8], _ opaque: [UInt8], _ hash: UInt64, pool: Int,
+        _ output: inout OutputBuffer
+    ) {
+        let isMeta = request.verb == .metaSet
+        incoming.block.withSpan { value in
             if isMeta {
                 metaStoreThrough(
-                    request, key: key, value: value.span, hash, opaque: opaqueBytes.span, pool: pool, &output)
+                    request, key: key.span, value: value, hash, opaque: opaque.span, pool: pool, &output)
             } else {
-                storeThrough(request, key: key, value: value.span, hash, pool: pool, &output)
+                storeThrough(request, key: key.span, value: value, hash, pool: pool, &output)
             }
-            return
-        }
-        let result = engine.commit(pending.item, hash, key: key, storing, now: now)
-        if isMeta {
-            metaAnswer(result, request, key: key, storing, opaque: opaqueBytes.span, &output)
-        } else {
-            answer(result, request, key: key, hash, storing, &output)
         }
     }
 }

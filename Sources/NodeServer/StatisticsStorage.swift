@@ -29,6 +29,10 @@ extension Node {
         list.add("waiting_row_bytes", storage.waitingRowBytes)
         list.add("waiting_row_limit_bytes", configuration.storage.waitingRowBytes)
         list.add("rows_given_up", storage.rowsGivenUp)
+        list.add("incoming_value_bytes", storage.intake.bytes)
+        list.add("incoming_value_limit_bytes", storage.intake.limitBytes)
+        list.add("incoming_values_refused", storage.intake.refused)
+        list.add("incoming_values_given_up", storage.intake.givenUp)
         if let ownership { addOwnership(ownership, to: &list) }
         return list
     }
@@ -83,6 +87,20 @@ extension Node {
             "martlet_storage_rows_given_up_total", .counter,
             help: "Rows that were given up because their clients did not read; they got an error instead.")
         page.sample(storage.rowsGivenUp)
+        page.family(
+            "martlet_storage_incoming_value_bytes", .gauge,
+            help: "Values on their way to the store that did not arrive at once, as they were announced.")
+        page.sample(UInt64(storage.intake.bytes))
+        page.family(
+            "martlet_storage_incoming_value_limit_bytes", .gauge, help: "The most that such values may have.")
+        page.sample(UInt64(storage.intake.limitBytes))
+        page.family(
+            "martlet_storage_incoming_values_refused_total", .counter, help: "Values for which there was no room.")
+        page.sample(storage.intake.refused)
+        page.family(
+            "martlet_storage_incoming_values_given_up_total", .counter,
+            help: "Values that stood still while there was no room for others, and were refused.")
+        page.sample(storage.intake.givenUp)
         for figure in storage.tier.statistics() {
             let isCounter = figure.kind == .counter
             let name = "martlet_storage_\(figure.name)\(isCounter && !figure.name.hasSuffix("_total") ? "_total" : "")"
