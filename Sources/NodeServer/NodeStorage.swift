@@ -250,7 +250,7 @@ final class CopiesInEngine: CachedCopies {
 
     func installAbsent(key: [UInt8], hash: UInt64, pool: Int) {
         let seconds = pools.pools[pool].policy.negativeTTLMilliseconds / 1000
-        guard seconds > 0, CacheEngine.allows(keyLength: key.count) else { return drop(key: key, hash: hash) }
+        guard seconds > 0, CacheEngine.allows(keyLength: key.count) else { return forgetRow(key: key, hash: hash) }
         fills?.note(key.span)
         let now = clock.now()
         let key = key.span
@@ -269,7 +269,8 @@ final class CopiesInEngine: CachedCopies {
         let key = key.span
         return engine.withShard(hash) { shard in
             guard let item = shard.findToRead(hash, key, now: now) else { return nil }
-            return item.isAbsent ? .absent : .found(clock.row(of: item))
+            guard item.isAbsent else { return .found(clock.row(of: item)) }
+            return item.saysAbsent(now: now) ? .absent : nil
         }
     }
 
@@ -283,6 +284,12 @@ final class CopiesInEngine: CachedCopies {
     }
 
     func drop(key: [UInt8], hash: UInt64) { remove(key.span, hash, now: clock.now()) }
+
+    func forgetRow(key: [UInt8], hash: UInt64) {
+        let now = clock.now()
+        let key = key.span
+        engine.withShard(hash) { $0.forgetRow(hash, key: key, now: now) }
+    }
 
     private func remove(_ key: Span<UInt8>, _ hash: UInt64, now: UInt32) {
         engine.withShard(hash) { shard in

@@ -21,7 +21,7 @@ extension RequestExecutor {
             } else {
                 lookup = engine.withShard(hash) { shard in
                     guard var item = shard.findToRead(hash, key, now: now) else { return .miss }
-                    if item.isAbsent { return .absent }
+                    if item.isAbsent { return item.saysAbsent(now: now) ? .absent : .miss }
                     item.noteRead(now: now)
                     Self.appendValue(item, key, withCAS: false, &shard, &output)
                     return .hit
@@ -85,7 +85,7 @@ extension RequestExecutor {
         let now = self.now
         let lookup = engine.withShard(hash) { shard -> Lookup in
             guard var item = shard.findToRead(hash, key, now: now) else { return .miss }
-            if item.isAbsent { return .absent }
+            if item.isAbsent { return item.saysAbsent(now: now) ? .absent : .miss }
             item.noteRead(now: now)
             if touches {
                 guard let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now) else { return .miss }

@@ -29,7 +29,7 @@ extension RequestExecutor {
         } else if isSimple, standing == .vouched {
             lookup = engine.withShard(hash) { shard in
                 guard var item = shard.findToRead(hash, key, now: now) else { return .miss }
-                if item.isAbsent { return .absent }
+                if item.isAbsent { return item.saysAbsent(now: now) ? .absent : .miss }
                 item.noteRead(now: now)
                 let length = item.valueLength
                 if request.options.contains(.value) {
@@ -213,12 +213,17 @@ extension RequestExecutor {
             // With storage, a placeholder is absent to everybody but those who vivify.
             let existing = found.flatMap { $0.isAbsent && !(vivifies && $0.isTokenSent) ? nil : $0 }
             let isNew = existing == nil
-            // With storage, only in place of its word that there is nothing, which a write since would have replaced.
-            if hidesPlaceholder, found?.isAbsent != true { return .absent }
+            // With storage, not in the place of what a write brought since.
+            if hidesPlaceholder, let found, !found.isAbsent { return .absent }
+            // It knows of no row for as long as the entry before it did; without one, it is a lease and nothing more.
+            let absence = hidesPlaceholder ? found?.absenceEnd ?? Item.unknownAbsence : nil
             guard
                 var item = existing
-                    ?? (vivifies ? Self.vivify(hash, key, version: version, now: now, replacing: found, &shard) : nil)
-            else { return found == nil ? .miss : .absent }
+                    ?? (vivifies
+                        ? Self.vivify(
+                            hash, key, version: version, now: now, replacing: found, absentUntil: absence, &shard)
+                        : nil)
+            else { return found?.saysAbsent(now: now) == true ? .absent : .miss }
             let oldExpiry = isNew ? 0 : item.expiry
             let finalExpiry = Self.finalExpiry(request, times, old: oldExpiry, isNew: isNew)
             if finalExpiry != item.expiry {
@@ -239,7 +244,6 @@ extension RequestExecutor {
                 output.append("\r\n")
             }
             if !options.contains(.noUpdate) { item.noteRead(now: now) }
-            if isNew, hidesPlaceholder { item.setAbsent() }
             return .hit
         }
     }
@@ -251,14 +255,17 @@ extension RequestExecutor {
         let recache: UInt32
     }
 
-    /// Makes the empty item of a miss with N, with a field for the expiry that follows.
+    /// Makes the empty item of a miss with N, with a field for the expiry that follows; with storage, as an entry that
+    /// says until when it is known that there is no row.
     private static func vivify(
         _ hash: UInt64, _ key: Span<UInt8>, version: UInt64, now: UInt32, replacing absent: Item?,
-        _ shard: inout ShardState
+        absentUntil absence: UInt32?, _ shard: inout ShardState
     ) -> Item? {
-        var shape = ItemShape(keyLength: key.count, valueLength: 0, clientFlags: 0, expiry: 0)
+        var shape = ItemShape(keyLength: key.count, valueLength: 0, clientFlags: absence ?? 0, expiry: 0)
         shape.reservesExpiry = true
-        return shard.create(hash, key: key, shape, version: version, now: now, replacing: absent)
+        var item = shard.create(hash, key: key, shape, version: version, now: now, replacing: absent)
+        if absence != nil { item?.setAbsent() }
+        return item
     }
 
     /// The expiry that the request leaves the item with: the last of T and N in its line, where they apply.

@@ -172,7 +172,7 @@ extension RequestExecutor {
         let follows = standing == .hidden || (defers && mustFollow(hash))
         let lookup = engine.withShard(hash) { shard -> Lookup in
             guard !follows, var item = shard.findToRead(hash, key, now: now) else { return .miss }
-            if item.isAbsent { return .absent }
+            if item.isAbsent { return item.saysAbsent(now: now) ? .absent : .miss }
             item.noteRead(now: now)
             if touches {
                 guard let moved = shard.setExpiry(expiry, of: item, hash, key: key, now: now) else { return .miss }

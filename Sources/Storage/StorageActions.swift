@@ -20,6 +20,8 @@ package enum CacheStep: Sendable, Equatable {
     case install(StoredRow, key: [UInt8], hash: UInt64, pool: Int)
     case installAbsent(key: [UInt8], hash: UInt64, pool: Int)
     case drop(key: [UInt8], hash: UInt64)
+    /// Forgets what the cache says of the row, and not that somebody was told to bring one.
+    case forgetRow(key: [UInt8], hash: UInt64)
     /// Forgets a copy that is older than a version that somebody is about to be shown.
     case dropOlder(than: UInt64, key: [UInt8], hash: UInt64)
 }

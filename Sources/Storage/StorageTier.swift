@@ -291,6 +291,7 @@ package final class StorageTier: StorageSink {
         case .install(let row, let key, let hash, let pool): copies.install(row, key: key, hash: hash, pool: pool)
         case .installAbsent(let key, let hash, let pool): copies.installAbsent(key: key, hash: hash, pool: pool)
         case .drop(let key, let hash): copies.drop(key: key, hash: hash)
+        case .forgetRow(let key, let hash): copies.forgetRow(key: key, hash: hash)
         case .dropOlder(let version, let key, let hash):
             // That there is no row is older too: whoever was answered saw that there is one.
             if (copies.version(key: key, hash: hash) ?? 0) < version { copies.drop(key: key, hash: hash) }

@@ -11,6 +11,8 @@ package protocol CachedCopies: AnyObject, Sendable {
     func installAbsent(key: [UInt8], hash: UInt64, pool: Int)
     /// Forgets the key.
     func drop(key: [UInt8], hash: UInt64)
+    /// Forgets the copy of the key's row, and that it has none; whoever was told to bring one is still to.
+    func forgetRow(key: [UInt8], hash: UInt64)
     /// What the cache says about the key now: its row, that there is none, or nil where it does not know.
     func current(key: [UInt8], hash: UInt64) -> ReadOutcome?
     /// The version of the copy that the cache has of the key; nil where it has none, or notes that there is no row.
@@ -18,6 +20,9 @@ package protocol CachedCopies: AnyObject, Sendable {
 }
 
 extension CachedCopies {
+    /// A cache that tells nobody to bring rows.
+    package func forgetRow(key: [UInt8], hash: UInt64) { drop(key: key, hash: hash) }
+
     /// A cache that is not asked.
     package func current(key: [UInt8], hash: UInt64) -> ReadOutcome? { nil }
 

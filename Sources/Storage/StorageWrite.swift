@@ -25,6 +25,15 @@ package struct StorageWrite: Sendable, Equatable {
         /// Changes the expiry and nothing else; the version advances.
         case touch
 
+        /// Whether it is no attempt to make a row where there is none, nor to forget that: whoever was told to bring
+        /// one is still to.
+        var leavesLease: Bool {
+            switch self {
+            case .touch, .increment, .decrement: true
+            default: false
+            }
+        }
+
         /// Whether it takes data away: such are refused last.
         package var makesDataDisappear: Bool { self == .delete }
     }

@@ -33,7 +33,7 @@ extension WriteThroughStateMachine {
             && write.expiryMilliseconds <= now.unixMilliseconds + Int64(configuration.waitMilliseconds)
         if mayExpire || configuration.sharesKeys {
             keys[slot].isAhead = true
-            drop(slot, into: &actions)
+            forgetRow(slot, into: &actions)
         }
         if !guards.contains(.commitBeforeAnswer) { answerEarly(write, waiter, &actions) }
     }
@@ -121,7 +121,11 @@ extension WriteThroughStateMachine {
         case .exists:
             // Were it our copy that had the wrong version, the client would get it again and again.
             if flight.compares { drop(slot, into: &actions) }
-        // There is no row: a placeholder that the cache holds for the key goes, as does what a delete is to forget.
+        // There is no row, whatever the copy says: its time may go by another clock. Whoever was told to bring one is
+        // still to, where the command was no attempt.
+        case .notFound where flight.operation.leavesLease: forgetRow(slot, into: &actions)
+        case .notStored where flight.operation != .add: forgetRow(slot, into: &actions)
+        // What a delete was to forget goes as a whole, and what a compare was to replace.
         case .notFound: drop(slot, into: &actions)
         case .notStored, .notNumeric, .tooLarge:
             // Where others write too, the answer may tell of a row that is newer than the copy.

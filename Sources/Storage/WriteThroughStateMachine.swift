@@ -175,10 +175,15 @@ package struct WriteThroughStateMachine: ~Copyable {
 
     /// Caches that there is no live row; without a negative TTL, just forgets the copy.
     mutating func installAbsent(_ slot: Int, into actions: inout StorageActions) {
-        guard pools[keys[slot].pool].negativeTTLMilliseconds > 0 else { return drop(slot, into: &actions) }
+        guard pools[keys[slot].pool].negativeTTLMilliseconds > 0 else { return forgetRow(slot, into: &actions) }
         statistics.negativeFills += 1
         let state = keys[slot]
         actions.cacheSteps.append(.installAbsent(key: state.key, hash: state.hash, pool: state.pool))
+    }
+
+    /// Forgets what the cache says of the row, and no lease.
+    func forgetRow(_ slot: Int, into actions: inout StorageActions) {
+        actions.cacheSteps.append(.forgetRow(key: keys[slot].key, hash: keys[slot].hash))
     }
 
     func drop(_ slot: Int, into actions: inout StorageActions) {

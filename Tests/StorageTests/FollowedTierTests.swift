@@ -26,9 +26,10 @@ struct FollowedTierTests {
         #expect(bed.copy("k") == nil)
     }
 
-    @Test(arguments: [StorageWrite.Operation.append, .replace])
-    func notStoredTellsThatTheRowIsGone(_ operation: StorageWrite.Operation) throws {
-        let bed = try bed()
+    /// Where nobody else writes, too: the copy may go by another clock than the row.
+    @Test(arguments: [StorageWrite.Operation.append, .prepend, .replace], [true, false])
+    func notStoredTellsThatTheRowIsGone(_ operation: StorageWrite.Operation, follows: Bool) throws {
+        let bed = try bed(follows: follows)
         bed.seed("k", "old")
         bed.read("k")
         bed.store.answerRead()
