@@ -75,6 +75,12 @@ final class NodeClock: Sendable {
         second == 0 ? 0 : beginningMilliseconds() + Int64(second) * 1000 + Self.toleranceMilliseconds
     }
 
+    /// When a row with a client's exptime expires, in milliseconds of Unix time; 0 is never. A date is that date,
+    /// whatever the system's clock said at the start; what counts from now does so by the clock as it is now.
+    func unixExpiry(_ exptime: Int64, now: UInt32) -> Int64 {
+        exptime > Self.longestRelative ? exptime * 1000 : unixMilliseconds(expiry(exptime, now: now))
+    }
+
     /// A store's time in milliseconds of Unix time as a second of this clock: rounded down, so that nothing lives too
     /// long. 0, which is never, stays 0; a time before the start is 1.
     func second(unixMilliseconds: Int64) -> UInt32 {
@@ -94,6 +100,17 @@ final class NodeClock: Sendable {
 
     /// Whether the system's clock was set since the start.
     var wasSet: Bool { abs(currentEpoch + 1 - epoch) > 1 }
+
+    /// The same, from readings that nothing held apart: differences are those of the system's clock, set or slept
+    /// through.
+    func steadyBeginningMilliseconds() -> Int64 {
+        for _ in 0..<8 {
+            let before = Clock.monotonicNanoseconds()
+            let beginning = beginningMilliseconds()
+            if Clock.monotonicNanoseconds() - before < 20_000_000 { return beginning }
+        }
+        return beginningMilliseconds()
+    }
 
     /// When second 0 began, in milliseconds of Unix time as that is now.
     private func beginningMilliseconds() -> Int64 {

@@ -354,6 +354,22 @@ package final class NodeService: Sendable {
         }
     }
 
+    /// The system's clock was set: the times of copies are wrong.
+    private func forgetTimedCopies(_ storage: NodeStorage, _ step: Int64, _ told: inout StorageWatch) {
+        log?.warning(
+            "the system's clock was set: copies of rows that expire are forgotten", ["milliseconds": .count(Int(step))])
+        var ticked = Clock.monotonicNanoseconds()
+        storage.forgetTimedCopies(node.engine) {
+            // There may be many, and others wait for answers meanwhile.
+            let now = Clock.monotonicNanoseconds()
+            if now - ticked > 100_000_000 {
+                watch(storage, &told)
+                ticked = now
+            }
+            return !hasStopped.load(ordering: .relaxed)
+        }
+    }
+
     /// Ten times a second: ends waiting for a store that does not answer, drops the expired items of some shards, so
     /// that a round takes about ten seconds, evicts what a lowered limit left too much, gives freed memory back, and
     /// asks for huge pages.
@@ -363,12 +379,18 @@ package final class NodeService: Sendable {
         var shard = 0
         var told = StorageWatch(health: node.storage?.tier.health)
         var shedding = SheddingWatch()
+        var clock = ClockWatch(beginning: node.clock.steadyBeginningMilliseconds())
         let usesHugePages = node.configuration.usesHugePages && ProcessControl.allowsHugePages
         while !hasStopped.load(ordering: .relaxed) {
             let ticket = parking.ticket
             if hasStopped.load(ordering: .relaxed) { return }
             parking.wait(ticket, timeoutNanoseconds: 100_000_000)
-            if let storage = node.storage { watch(storage, &told) }
+            if let storage = node.storage {
+                watch(storage, &told)
+                if let step = clock.look(node.clock.steadyBeginningMilliseconds()) {
+                    forgetTimedCopies(storage, step, &told)
+                }
+            }
             if let log {
                 let time = Clock.monotonicNanoseconds()
                 node.tenants.logDenials(log, nanoseconds: time)

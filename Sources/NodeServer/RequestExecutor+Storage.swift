@@ -409,6 +409,6 @@ extension RequestExecutor {
     var parkLimit: Int { rowSizes.count(fitting: 16 << 20, in: 8...ReplyQueue.entryLimit) }
 
     private func expiryMilliseconds(_ exptime: Int64) -> Int64 {
-        node.clock.unixMilliseconds(node.clock.expiry(exptime, now: now))
+        node.clock.unixExpiry(exptime, now: now)
     }
 }

@@ -3,12 +3,13 @@
 
 internal import Storage
 
-/// A cache in virtual time: small, forgetful, and true to its promise that a copy is whole and never expired.
+/// A cache in virtual time: small, forgetful, and true to its promise that a copy is whole and never expired. Its times
+/// are those of a clock that nobody sets.
 final class SimulatedCache: CachedCopies, @unchecked Sendable {
     // SAFETY (Sendable): as VirtualWorld.
     private enum Copy {
-        case row(StoredRow)
-        case absent(until: Int64)
+        case row(StoredRow, until: UInt64)
+        case absent(until: UInt64)
     }
 
     private let world: VirtualWorld
@@ -30,16 +31,19 @@ final class SimulatedCache: CachedCopies, @unchecked Sendable {
     /// What the cache says of a key; nil is a miss.
     func get(_ key: [UInt8]) -> ReadOutcome? {
         switch copies[key] {
-        case .row(let row): row.isLive(at: world.unixMilliseconds) ? .found(row) : nil
-        case .absent(let until): until > world.unixMilliseconds ? .absent : nil
+        case .row(let row, let until): until > world.microseconds ? .found(row) : nil
+        case .absent(let until): until > world.microseconds ? .absent : nil
         case nil: nil
         }
     }
 
-    func install(_ row: StoredRow, key: [UInt8], hash: UInt64, pool: Int) { put(.row(row), key, hash) }
+    func install(_ row: StoredRow, key: [UInt8], hash: UInt64, pool: Int) {
+        let expiry = row.expiryMilliseconds
+        put(.row(row, until: expiry == 0 ? .max : world.microseconds(unixMilliseconds: expiry)), key, hash)
+    }
 
     func installAbsent(key: [UInt8], hash: UInt64, pool: Int) {
-        put(.absent(until: world.unixMilliseconds + negativeMilliseconds), key, hash)
+        put(.absent(until: (world.microseconds / 1000 + UInt64(negativeMilliseconds)) * 1000), key, hash)
     }
 
     func drop(key: [UInt8], hash: UInt64) { copies[key] = nil }
@@ -72,4 +76,9 @@ final class SimulatedCache: CachedCopies, @unchecked Sendable {
     }
 
     func removeAll() { copies = [:] }
+
+    /// Forgets the copies that have a time, and that rows are not there.
+    func removeTimed() {
+        copies = copies.filter { if case .row(_, until: .max) = $0.value { true } else { false } }
+    }
 }

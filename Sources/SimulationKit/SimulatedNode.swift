@@ -86,6 +86,13 @@ final class SimulatedNode: StorageReceiver, @unchecked Sendable {
         cache.removeAll()
     }
 
+    /// The clock that rows expire by was set.
+    func forgetTimedCopies() {
+        tier.noteFlush()
+        cache.removeTimed()
+        tier.noteFlush()
+    }
+
     /// A key is about to be changed elsewhere, or was.
     func invalidate(_ key: [UInt8]) { tier.noteInvalidation(key: key, hash: stableHash(key.span, seed: 1)) }
 

@@ -53,17 +53,20 @@ package final class Simulation {
     private var directOperations: [Int]
     private var isRunning = false
     private var clients: [SimulatedClient] = []
+    /// Whether copies are forgotten when the clock that rows expire by is set.
+    private let noticesSteps: Bool
     private let seed: UInt64
     private let history: HistoryRecorder
     private var budget: Int
 
     /// A run of a seed with so many commands, judged by `checker`. Which faults there are, and how many, is the seed's
-    /// choice.
+    /// choice. `noticesSteps` is false for a node that does not notice that the clock was set.
     package init(
-        seed: UInt64, operations: Int = 1000, guards: WriteThroughGuards = .all,
+        seed: UInt64, operations: Int = 1000, guards: WriteThroughGuards = .all, noticesSteps: Bool = true,
         checker: LinearizabilityChecker = LinearizabilityChecker()
     ) {
         self.checker = checker
+        self.noticesSteps = noticesSteps
         world = VirtualWorld(seed: seed)
         history = HistoryRecorder(world)
         self.seed = seed
@@ -148,6 +151,22 @@ package final class Simulation {
             world.after(world.random.below(end)) { [self] in
                 world.noteFault("flush")
                 node?.flush()
+            }
+        }
+        scheduleSteps(end)
+    }
+
+    /// Of a quarter of the seeds: the clock that rows expire by is set forward. Numbers of their own, so that the other
+    /// faults of a seed do not depend on it.
+    private func scheduleSteps(_ end: Int) {
+        var random = SimulationRandom(seed: seed ^ 0x5D588B656C078965)
+        guard random.chance(250) else { return }
+        for _ in 0..<random.within(3...8) {
+            let milliseconds = random.within(1...1500)
+            world.after(random.below(end)) { [self] in
+                world.noteFault("clock step")
+                world.step(milliseconds: milliseconds)
+                if noticesSteps { node?.forgetTimedCopies() }
             }
         }
     }

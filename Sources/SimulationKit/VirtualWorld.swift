@@ -10,7 +10,7 @@ final class VirtualWorld: @unchecked Sendable {
         var body: () -> Void
     }
 
-    /// The monotonic clock, in microseconds. Unix time runs with it.
+    /// The monotonic clock, in microseconds. Unix time runs with it, and may be set forward.
     private(set) var microseconds: UInt64 = 1_000_000
     var random: SimulationRandom
     /// What was injected, by name.
@@ -24,7 +24,18 @@ final class VirtualWorld: @unchecked Sendable {
 
     init(seed: UInt64) { random = SimulationRandom(seed: seed) }
 
-    var unixMilliseconds: Int64 { Self.epochMilliseconds + Int64(microseconds / 1000) }
+    /// By how much Unix time was set forward since the world's beginning, in milliseconds.
+    private var steppedMilliseconds: Int64 = 0
+
+    var unixMilliseconds: Int64 { Self.epochMilliseconds + steppedMilliseconds + Int64(microseconds / 1000) }
+
+    /// Sets Unix time forward.
+    func step(milliseconds: Int) { steppedMilliseconds += Int64(milliseconds) }
+
+    /// When a Unix time is by the monotonic clock, in microseconds, while nobody sets it.
+    func microseconds(unixMilliseconds: Int64) -> UInt64 {
+        UInt64(max(0, unixMilliseconds - Self.epochMilliseconds - steppedMilliseconds)) * 1000
+    }
     var nanoseconds: UInt64 { microseconds * 1000 }
     var faultCount: Int { faults.values.reduce(0, +) }
 

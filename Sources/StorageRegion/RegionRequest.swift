@@ -69,7 +69,7 @@ enum RegionTime {
         let seconds = max(1, (rest - 5 + 999) / 1000)
         guard seconds > longestRelative else { return seconds }
         // A date, which the protocol's 32 bits end in 2038.
-        return min(Int64(Int32.max), expiryMilliseconds / 1000 + 1)
+        return min(Int64(Int32.max), (expiryMilliseconds + 999) / 1000)
     }
 
     /// Gives a row that has `seconds` left, as the home region said or was told between two readings of the clock, the

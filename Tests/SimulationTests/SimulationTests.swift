@@ -80,11 +80,18 @@ struct SimulationTests {
         var faults: [String: Int] = [:]
         for seed in UInt64(1)...100 { faults.merge(Simulation(seed: seed).run().faults) { $0 + $1 } }
         for name in [
-            "crash", "eviction", "flush", "key written elsewhere", "late commit", "no memory", "not sent", "read error",
-            "refused", "ring change", "slow read", "slow write", "unknown outcome",
+            "clock step", "crash", "eviction", "flush", "key written elsewhere", "late commit", "no memory", "not sent",
+            "read error", "refused", "ring change", "slow read", "slow write", "unknown outcome",
         ] {
             #expect(faults[name, default: 0] >= 5, "\(name)")
         }
+    }
+
+    /// A clock that is set, and a node that does not notice: its copies outlive their rows.
+    @Test(.enabled(if: Seeds.isOptimised && Seeds.isWholeRun)) func stepsThatNobodyNoticesAreCaught() {
+        let caught = (UInt64(1)...1000).first { !Simulation(seed: $0, noticesSteps: false).run().violations.isEmpty }
+        #expect(caught != nil)
+        print("simulation: without an eye on the clock, caught by seed \(caught.map(String.init) ?? "none")")
     }
 
     /// A tier with a guard taken out is caught within a thousand seeds: the simulation sees what it is for.
