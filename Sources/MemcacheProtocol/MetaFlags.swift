@@ -32,6 +32,8 @@ package struct MetaOptions: OptionSet, BitwiseCopyable, Sendable {
     @inlinable package static var setTTL: MetaOptions { MetaOptions(letter: UInt8(ascii: "T")) }
     /// `q`: no answer where nothing is remarkable.
     @inlinable package static var quiet: MetaOptions { MetaOptions(letter: UInt8(ascii: "q")) }
+    /// `t`: answer the seconds that are left.
+    @inlinable package static var ttl: MetaOptions { MetaOptions(letter: UInt8(ascii: "t")) }
     /// `u`: do not count as an access.
     @inlinable package static var noUpdate: MetaOptions { MetaOptions(letter: UInt8(ascii: "u")) }
     /// `v`: answer the value.

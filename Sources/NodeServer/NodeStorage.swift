@@ -16,8 +16,8 @@ final class NodeStorage: Sendable {
     let backend: any StorageBackend
     let pools: StoragePools
     let slow: SlowOperations
-    /// Flags of mg that want a look before the cache answers; the time to live among them only where a copy has one of
-    /// its own.
+    /// Flags of mg that want a look before the cache answers; those about the time to live among them only where a copy
+    /// has one of its own.
     let specialOptions: MetaOptions
     /// Where each reactor's answers arrive, by its number.
     let mailboxes: [StorageMailbox]
@@ -36,7 +36,7 @@ final class NodeStorage: Sendable {
         self.backend = backend
         self.pools = pools
         let hasOwnTimes = pools.policies.contains { $0.cacheTTLMilliseconds > 0 }
-        specialOptions = [.setTTL, .setCAS, hasOwnTimes ? MetaOptions(letter: UInt8(ascii: "t")) : []]
+        specialOptions = [.setTTL, .setCAS, hasOwnTimes ? [.ttl, .recache] : []]
         slow = SlowOperations(thresholdMilliseconds: settings.slowMilliseconds)
         let mailboxes = (0..<reactors).map { _ in StorageMailbox() }
         self.mailboxes = mailboxes
@@ -242,9 +242,33 @@ final class CopiesInEngine: CachedCopies {
         _ hash: UInt64, _ key: Span<UInt8>, _ value: Span<UInt8>, _ request: StoreRequest, lingers: Bool, now: UInt32
     ) -> StoreResult {
         engine.withShard(hash) { shard in
+            let marks = shard.find(hash, key, now: now).map { Marks($0, of: request.version) } ?? Marks()
             let result = shard.store(hash, key: key, value: value, request, now: now)
-            if lingers, result.outcome == .stored, var item = shard.find(hash, key, now: now) { item.linger() }
+            guard lingers || marks.isAny, result.outcome == .stored, var item = shard.find(hash, key, now: now) else {
+                return result
+            }
+            if lingers { item.linger() }
+            marks.put(on: &item)
             return result
+        }
+    }
+
+    /// What clients did to a copy, and what the same row keeps when it comes again.
+    private struct Marks {
+        var isStale = false
+        var isTokenSent = false
+        var isAny: Bool { isStale || isTokenSent }
+
+        init() {}
+
+        init(_ item: Item, of version: UInt64) {
+            guard !item.isAbsent, item.version == version else { return }
+            (isStale, isTokenSent) = (item.isStale, item.isTokenSent)
+        }
+
+        func put(on item: inout Item) {
+            if isStale { item.setStale(true) }
+            if isTokenSent { item.setTokenSent(true) }
         }
     }
 

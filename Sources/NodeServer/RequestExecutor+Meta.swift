@@ -18,6 +18,7 @@ extension RequestExecutor {
         let hash = hash(request, key)
         let now = self.now
         let isSimple = request.options.isDisjoint(with: .acting)
+        let keyIsBinary = keyEncoding(request, key)
         if defers || !request.options.isDisjoint(with: specialOptions),
             metaGetSpecially(request, key: key, hash, opaque: Self.opaque(of: request, in: input), &output)
         {
@@ -37,7 +38,7 @@ extension RequestExecutor {
                 } else {
                     output.append("HD")
                 }
-                Self.appendPlainSteps(request, &item, key, now: now, input, &output)
+                Self.appendPlainSteps(request, &item, key, now: now, input, keyIsBinary: keyIsBinary, &output)
                 output.append("\r\n")
                 if request.options.contains(.value) {
                     Self.appendData(item, length, &shard, &output)
@@ -94,8 +95,8 @@ extension RequestExecutor {
     }
 
     /// What of mg the store must answer though the cache has the key: a new expiry, what the connection itself wrote
-    /// and does not know the outcome of, and a time to live where the cached copy has one of its own. False when the
-    /// cache may answer.
+    /// and does not know the outcome of, and what depends on the row's time to live where the cached copy has one of
+    /// its own. False when the cache may answer.
     @inline(never)
     private mutating func metaGetSpecially(
         _ request: Request, key: Span<UInt8>, _ hash: UInt64, opaque: Span<UInt8>, _ output: inout OutputBuffer
@@ -109,12 +110,24 @@ extension RequestExecutor {
             return touchThrough(request, key: key, hash, opaque: opaque, .get, output)
         }
         let hidesTTL =
-            request.options.contains(MetaOptions(letter: UInt8(ascii: "t")))
-            && storage.pools.pools[pool].policy.cacheTTLMilliseconds > 0
+            storage.pools.pools[pool].policy.cacheTTLMilliseconds > 0 && asksForTime(request, key: key, hash)
         guard hidesTTL || (defers && mustFollow(hash)) else { return false }
         noteRead(false, touches: false)
         let acceptsCopy = !hidesTTL && standing != .stale
         return readThrough(request, key: key, hash, opaque: opaque, acceptsCopy: acceptsCopy, output)
+    }
+
+    /// Whether a reply depends on when the row expires, which a copy with a time of its own does not say: what `t`
+    /// shows, and R where the copy ends before the time that it names. No row ends before its copy.
+    private func asksForTime(_ request: Request, key: Span<UInt8>, _ hash: UInt64) -> Bool {
+        if request.options.contains(.ttl) { return true }
+        guard request.options.contains(.recache) else { return false }
+        let now = self.now
+        let recache = node.clock.expiry(Int64(request.recacheTTL), now: now)
+        return engine.withShard(hash) { shard in
+            guard let item = shard.findToRead(hash, key, now: now) else { return true }
+            return !item.saysAbsent(now: now) && item.expiry < recache
+        }
     }
 
     @_lifetime(copy input)
@@ -122,17 +135,26 @@ extension RequestExecutor {
         input.extracting(request.opaqueOffset..<request.opaqueOffset + request.opaqueLength)
     }
 
+    /// Whether `k` shows the key in base64. With storage as the request has it: rows do not say how their keys came.
+    /// Nil where it is the item's to say, or nobody asks.
+    @inline(__always)
+    private func keyEncoding(_ request: Request, _ key: Span<UInt8>) -> Bool? {
+        guard storage != nil, request.options.contains(.key), storagePool(key) != nil else { return nil }
+        return request.options.contains(.base64Key)
+    }
+
     /// The steps of a get that only shows.
     @inline(__always)
     private static func appendPlainSteps(
         _ request: Request, _ item: inout Item, _ key: Span<UInt8>, now: UInt32, _ input: Span<UInt8>,
-        _ output: inout OutputBuffer
+        keyIsBinary: Bool?, _ output: inout OutputBuffer
     ) {
         var steps = request.steps
         while true {
             let step = steps.next()
             if step == .end { break }
-            append(step, request, item, key, now: now, opaque(of: request, in: input), &output)
+            append(
+                step, request, item, key, now: now, opaque(of: request, in: input), keyIsBinary: keyIsBinary, &output)
         }
         if item.isTokenSent || item.isStale { appendMarks(&item, wins: false, &output) }
     }
@@ -154,13 +176,13 @@ extension RequestExecutor {
     /// What one step adds to a reply about an item.
     private static func append(
         _ step: MetaStep, _ request: Request, _ item: Item, _ key: Span<UInt8>, now: UInt32, _ opaque: Span<UInt8>,
-        _ output: inout OutputBuffer
+        keyIsBinary: Bool?, _ output: inout OutputBuffer
     ) {
         switch step {
         case .cas: output.appendMetaFlag(UInt8(ascii: "c"), item.version)
         case .clientFlags: output.appendMetaFlag(UInt8(ascii: "f"), UInt64(item.clientFlags))
         case .hitBefore: output.appendMetaFlag(UInt8(ascii: "h"), item.isFetched ? 1 : 0)
-        case .key: output.appendMetaKey(key, isBinary: item.isKeyBinary)
+        case .key: output.appendMetaKey(key, isBinary: keyIsBinary ?? item.isKeyBinary)
         case .lastAccess: output.appendMetaFlag(UInt8(ascii: "l"), UInt64(item.secondsSinceAccess(now: now)))
         case .size: output.appendMetaFlag(UInt8(ascii: "s"), UInt64(item.valueLength))
         case .ttl:
@@ -205,6 +227,7 @@ extension RequestExecutor {
             vivify: node.clock.expiry(Int64(request.vivifyTTL), now: now),
             recache: node.clock.expiry(Int64(request.recacheTTL), now: now))
         let hidesPlaceholder = vivifies && storagePool(key) != nil
+        let keyIsBinary = keyEncoding(request, key)
         let standing = standing
         return engine.withShard(hash) { shard in
             // What the stream brought since the copy was forgotten is no newer than what may be shown.
@@ -235,7 +258,8 @@ extension RequestExecutor {
             let length = item.valueLength
             if withValue { output.appendMetaValue(length: length) } else { output.append("HD") }
             let wins = Self.appendTimedSteps(
-                request, item, key, times, old: oldExpiry, isNew: isNew, now: now, opaque, &output)
+                request, item, key, times, old: oldExpiry, isNew: isNew, now: now, opaque, keyIsBinary: keyIsBinary,
+                &output)
             let isStale = item.isStale || (standing == .stale && !isNew)
             if wins || item.isTokenSent || isStale { Self.appendMarks(&item, wins: wins, isStale: isStale, &output) }
             output.append("\r\n")
@@ -286,7 +310,7 @@ extension RequestExecutor {
     /// is told to recache.
     private static func appendTimedSteps(
         _ request: Request, _ item: Item, _ key: Span<UInt8>, _ times: MetaTimes, old: UInt32, isNew: Bool, now: UInt32,
-        _ opaque: Span<UInt8>, _ output: inout OutputBuffer
+        _ opaque: Span<UInt8>, keyIsBinary: Bool?, _ output: inout OutputBuffer
     ) -> Bool {
         var wins = false
         var expiry = old
@@ -302,7 +326,8 @@ extension RequestExecutor {
             case .recache:
                 if !item.isTokenSent, !isNew, expiry != 0, expiry < times.recache { wins = true }
             case .ttl: output.appendMetaTTL(expiry == 0 ? nil : expiry &- now)
-            default: append(step, request, item, key, now: now, opaque, &output)
+            case .clientFlags where item.isAbsent: output.appendMetaFlag(UInt8(ascii: "f"), 0)
+            default: append(step, request, item, key, now: now, opaque, keyIsBinary: keyIsBinary, &output)
             }
         }
     }
@@ -566,36 +591,5 @@ extension RequestExecutor {
             }
         }
         if request.isQuiet { output.truncate(to: start, externalCount: output.externals.count) }
-    }
-
-    mutating func metaDebug(_ request: Request, key: Span<UInt8>, _ output: inout OutputBuffer) {
-        count(.other)
-        counters.commands.add(.cmdMeta)
-        let hash = hash(request, key)
-        if waitForOwn(request, key: key, hash, opaque: Span(), .other, output) { return }
-        debugCopy(request, key: key, hash, &output)
-    }
-
-    /// me of what the cache holds.
-    func debugCopy(_ request: Request, key: Span<UInt8>, _ hash: UInt64, _ output: inout OutputBuffer) {
-        let now = self.now
-        let found = engine.withShard(hash) { shard in
-            guard let item = shard.findToRead(hash, key, now: now), !item.isAbsent else { return false }
-            output.append("ME ")
-            if item.isKeyBinary { output.appendBase64(key) } else { output.append(key) }
-            output.append(" exp=")
-            if item.expiry == 0 { output.append("-1") } else { output.append(decimal: Int64(item.expiry) - Int64(now)) }
-            output.append(" la=")
-            output.append(decimal: UInt64(item.secondsSinceAccess(now: now)))
-            output.append(" cas=")
-            output.append(decimal: item.version)
-            output.append(item.isFetched ? " fetch=yes cls=" : " fetch=no cls=")
-            output.append(decimal: UInt64(shard.queueNumber(of: item)))
-            output.append(" size=")
-            output.append(decimal: UInt64(item.size))
-            output.append("\r\n")
-            return true
-        }
-        if !found { output.append("EN\r\n") }
     }
 }

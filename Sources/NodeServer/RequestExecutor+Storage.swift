@@ -73,6 +73,9 @@ extension RequestExecutor {
         guard let pool = storagePool(key) else { return false }
         var write = StorageWrite(.touch, key: [UInt8](copying: key))
         write.expiryMilliseconds = expiryMilliseconds(request.exptime)
+        // What stands before T sees what there was.
+        write.tellsEarlierExpiry =
+            request.form == .meta && !request.options.isDisjoint(with: [.ttl, .recache])
         submit(write, request, hash, opaque: opaque, kind, pool: pool, output)
         return true
     }
@@ -125,7 +128,8 @@ extension RequestExecutor {
         let isJoin = operation == .appendOrCreate || operation == .prependOrCreate
         write.expiryMilliseconds = expiryMilliseconds(isJoin ? Int64(request.vivifyTTL) : request.exptime)
         if request.options.contains(.compareCAS), operation != .add {
-            write.compare = request.cas == 0 ? .max : request.cas
+            // As in memcached, 0 matches nothing where a value is replaced, and compares nothing where one is joined.
+            write.compare = request.cas == 0 && operation == .set ? .max : request.cas
         }
         submit(write, request, hash, opaque: opaque, .set, pool: pool, output)
     }
@@ -179,7 +183,7 @@ extension RequestExecutor {
                 write.initial = request.initial
                 write.initialExpiryMilliseconds = initialExpiryMilliseconds(request)
             }
-            write.tellsEarlierExpiry = request.options.contains(MetaOptions(letter: UInt8(ascii: "t")))
+            write.tellsEarlierExpiry = request.options.contains(.ttl)
         case .classic: break
         }
         submit(write, request, hash, opaque: opaque, .arithmetic, pool: pool, output)

@@ -108,7 +108,11 @@ extension RequestExecutor {
             request.options.contains(.value)
             && !(request.options.contains(.compareCAS) && row.version == request.cas)
         if withValue { output.appendMetaValue(length: row.value.count) } else { output.append("HD") }
-        let expiry = node.clock.second(unixMilliseconds: row.expiryMilliseconds)
+        let last = node.clock.second(unixMilliseconds: row.expiryMilliseconds)
+        var expiry = last
+        if request.options.contains(.setTTL), let earlier = row.earlierExpiryMilliseconds {
+            expiry = node.clock.second(unixMilliseconds: earlier)
+        }
         let recache = node.clock.expiry(Int64(request.recacheTTL), now: now)
         var wins = false
         var steps = request.steps
@@ -127,7 +131,8 @@ extension RequestExecutor {
                 output.append(UInt8(ascii: " "))
                 output.append(opaque.span)
             case .recache: if expiry != 0, expiry < recache { wins = true }
-            case .setTTL, .vivify: break
+            case .setTTL: expiry = last
+            case .vivify: break
             }
         }
         if isStale {

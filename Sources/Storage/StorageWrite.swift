@@ -57,7 +57,8 @@ package struct StorageWrite: Sendable, Equatable {
     package var initial: UInt64?
     /// When a counter expires that it makes, where that is another time than `expiryMilliseconds`.
     package var initialExpiryMilliseconds: Int64?
-    /// For increment and decrement: whether the outcome's row says what the expiry was before.
+    /// For increment, decrement and touch: whether the outcome's row says what the expiry was before. Of a touch, a
+    /// home region does not.
     package var tellsEarlierExpiry = false
     /// For increment and decrement of a live row: whether `expiryMilliseconds` replaces the row's expiry.
     package var setsExpiry = false

@@ -13,7 +13,7 @@ package struct StoredRow: Sendable, Equatable {
     /// The value.
     package var value: [UInt8]
     /// In the outcome of a write with ``StorageWrite/tellsEarlierExpiry``: when the row expired before it; nil where
-    /// the write made the row. Nil everywhere else.
+    /// the write made the row, or nobody said. Nil everywhere else.
     package var earlierExpiryMilliseconds: Int64?
     /// By how much earlier than `expiryMilliseconds` it may expire, in milliseconds: where another machine said how
     /// many seconds are left. No copy is kept for longer than is certain.

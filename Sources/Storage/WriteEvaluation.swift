@@ -40,7 +40,7 @@ package enum WriteEvaluation: Sendable, Equatable {
             guard var row = live else { return .refuse(.notFound) }
             guard matches(write, row) else { return .refuse(.exists) }
             row.version = 0
-            row.earlierExpiryMilliseconds = nil
+            row.earlierExpiryMilliseconds = write.tellsEarlierExpiry ? row.expiryMilliseconds : nil
             row.expiryMilliseconds = write.expiryMilliseconds
             return .put(row)
         }

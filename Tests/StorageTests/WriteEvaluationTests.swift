@@ -49,6 +49,19 @@ struct WriteEvaluationTests {
         #expect(decide(.replace, on: live) { $0.compare = 1 } == row("x"))
     }
 
+    @Test func touchesTellWhatTheExpiryWas() {
+        guard case .put(let row) = decide(.touch, on: live, { $0.tellsEarlierExpiry = true }) else {
+            Issue.record("not touched")
+            return
+        }
+        #expect(row.earlierExpiryMilliseconds == 500)
+        guard case .put(let silent) = decide(.touch, on: row) else {
+            Issue.record("not touched")
+            return
+        }
+        #expect(silent.earlierExpiryMilliseconds == nil)
+    }
+
     @Test func joinsKeepFlagsAndExpiry() {
         #expect(decide(.append, on: live) == row("10x", flags: 3, expiry: 500))
         #expect(decide(.prepend, on: live) == row("x10", flags: 3, expiry: 500))
