@@ -7,7 +7,7 @@
 Troubles: `calm`; `evictions` (a small cache that a pool without storage fills, and flush_all); `restarts` (kill -9 and
 SIGTERM by turns); `timeouts` (a limit that a disk cannot always keep); `everything`; `database` (a PostgreSQL that
 crashes and starts again, and sessions that are ended); `errors` (a disk whose writes and syncs fail with EIO or ENOSPC,
-until the node is started again).
+until the node is started again); `reads` (a disk that cannot be read, the same).
 """
 
 import argparse
@@ -38,6 +38,7 @@ FAULTS = {
     "everything": (("kills", "terminations"), ("flushes",), ("evictions",), ("unknown", "refused")),
     "database": (("database crashes",), ("sessions ended",), ("unknown", "refused")),
     "errors": (("disk errors",), ("unknown", "refused"), ("flushes",)),
+    "reads": (("read errors",), ("refused",), ("flushes",)),
 }
 FAULT_OPERATIONS = 100_000
 TROUBLES = tuple(FAULTS)
@@ -106,24 +107,51 @@ class Trouble:
         self.is_failing = True
         try:
             self.node.fail(kind, number, self.random.randrange(20))
-            deadline = time.monotonic() + 20
-            # Clients write all the time; where they have ended, nothing is left to fail.
-            while not self.node.statistics()["storage_health"].startswith("read-only: "):
-                if self.is_done():
-                    return
-                assert time.monotonic() < deadline, f"{kind} {number}: the node does not say that its disk fails"
-                time.sleep(0.005)
-            status, text = self.node.get("/readyz")
-            assert status == 503 and "storage" in text, f"{kind} {number}: {status} {text}"
-            self.note(f"disk errors: {kind} {errno.errorcode[number]}")
-            self.note("disk errors")
-            time.sleep(self.random.random() * 0.05)
-            self.flush()
-            time.sleep(self.random.random() * 0.05)
-            assert self.node.statistics()["storage_health"].startswith("read-only: "), "until the next start"
-            self.restart()
+            if self.becomes_read_only(kind, number):
+                self.note("disk errors")
+                self.stay_read_only()
         finally:
             self.is_failing = False
+
+    def fail_reads(self):
+        """The disk cannot be read in the middle of the load: of what is in no cache. A restart empties that of the store,
+        while clients pause; writes, too, look at rows."""
+        self.is_failing = True
+        try:
+            self.hold.set()
+            self.restart()
+            # All rows have room in a few blocks: the first to be read has most of them.
+            self.node.fail("read", errno.EIO, 0)
+            self.hold.clear()
+            if self.becomes_read_only("read", errno.EIO):
+                self.note("read errors")
+                self.stay_read_only()
+        finally:
+            self.hold.clear()
+            self.is_failing = False
+
+    def becomes_read_only(self, kind, number):
+        """Waits until the node says that its disk fails; false where the clients have ended before."""
+        deadline = time.monotonic() + 20
+        # Clients read and write all the time; where they have ended, nothing is left to fail.
+        while not self.node.statistics()["storage_health"].startswith("read-only: "):
+            if self.is_done():
+                return False
+            assert time.monotonic() < deadline, f"{kind} {number}: the node does not say that its disk fails"
+            if kind == "read":
+                self.flush()
+            time.sleep(0.005)
+        status, text = self.node.get("/readyz")
+        assert status == 503 and "storage" in text, f"{kind} {number}: {status} {text}"
+        self.note(f"disk errors: {kind} {errno.errorcode[number]}")
+        return True
+
+    def stay_read_only(self):
+        time.sleep(self.random.random() * 0.05)
+        self.flush()
+        time.sleep(self.random.random() * 0.05)
+        assert self.node.statistics()["storage_health"].startswith("read-only: "), "until the next start"
+        self.restart()
 
     def watch(self):
         """From a thread of its own: lets the clients pause every now and then until nothing is under way. What was
@@ -160,6 +188,7 @@ class Trouble:
             "timeouts": [(0.1, self.flush)],
             "database": [(0.7, self.crash_database), (0.2, self.end_sessions), (0.1, self.flush)],
             "errors": [(0.15, self.fail_disk), (0.05, self.flush)],
+            "reads": [(0.15, self.fail_reads), (0.05, self.flush)],
             "everything": [(0.8, self.restart), (0.1, self.flush), (0.2, self.fill)],
         }[self.kind]  # fmt: skip
         if not self.deck:
@@ -179,11 +208,11 @@ def run_round(seed, operations, trouble, backend=BACKEND, directory=None, timeou
     """One round, ended after `seconds` where they are given; returns what it counted and the verdicts that are not ok,
     as text."""
     tight = trouble in ("timeouts", "everything")
-    watched = tight or trouble in ("database", "errors")
+    watched = tight or trouble in ("database", "errors", "reads")
     settings = {"storage_timeout": timeout} if tight else {"storage_timeout": "20s"}
     small = trouble in ("evictions", "everything")
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        if trouble == "errors":
+        if trouble in ("errors", "reads"):
             node = Failing(Path(scratch), pools=[FILLER], flags=["-I", "1m"], **settings)
         else:
             node = Node(

@@ -61,6 +61,14 @@ def test_with_a_disk_that_fails(tmp_path):
     assert counts.get("unknown", 0) + counts.get("refused", 0) > 0
 
 
+@pytest.mark.skipif(BACKEND != "rocksdb", reason="it is the files of RocksDB that cannot be read")
+def test_with_a_disk_that_cannot_be_read(tmp_path):
+    """EIO from reads of sorted files: an error is no miss, and nobody writes until the restart."""
+    counts = judge(run_round(SEED, 30_000, "reads", directory=tmp_path))
+    assert counts["read errors"] >= 1
+    assert counts.get("refused", 0) > 0
+
+
 @pytest.mark.parametrize("trouble", FAULTS)
 def test_a_long_round_without_its_trouble_shows_nothing(trouble):
     counts = {name: 1 for names in FAULTS[trouble] for name in names}
