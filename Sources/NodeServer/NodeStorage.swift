@@ -309,11 +309,7 @@ final class CopiesInEngine: CachedCopies {
 
     func drop(key: [UInt8], hash: UInt64) { remove(key.span, hash, now: clock.now()) }
 
-    func forgetRow(key: [UInt8], hash: UInt64) {
-        let now = clock.now()
-        let key = key.span
-        engine.withShard(hash) { $0.forgetRow(hash, key: key, now: now) }
-    }
+    func removeAll() { engine.removeAll() }
 
     private func remove(_ key: Span<UInt8>, _ hash: UInt64, now: UInt32) {
         engine.withShard(hash) { shard in

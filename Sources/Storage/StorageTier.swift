@@ -146,6 +146,14 @@ package final class StorageTier: StorageSink {
         for index in 0..<stripes.count { step(index) { machine, _, _ in machine.flush() } }
     }
 
+    /// The rows are another database's from now on: copies of those before go, and nothing that was read or written
+    /// before is cached.
+    package func rowsReplaced() {
+        noteFlush()
+        copies.removeAll()
+        noteFlush()
+    }
+
     /// A stream said that there is no row any more that is not newer than `version`: as ``noteFlush()``, and reads that
     /// are sent later and find older rows are not cached for a while, either.
     package func noteEmptied(version: UInt64) {

@@ -293,6 +293,26 @@ struct RaceTests {
         }
     }
 
+    /// A database took the place of another one while its rows and answers were on their way.
+    @Test func nothingOfADatabaseThatWasReplacedIsCached() throws {
+        let bed = try TierBed()
+        bed.seed("read", "old")
+        bed.seed("cached", "old")
+        let first = bed.read("cached")
+        bed.store.answerRead()
+        #expect(bed.answer(first) == "old" && bed.cached("cached") == "old")
+        let get = bed.read("read")
+        let set = bed.write(.set, "written", "old")
+        bed.tier.rowsReplaced()
+        #expect(bed.cached("cached") == nil)
+        bed.store.answerAll()
+        #expect(bed.answer(get) == "old" && bed.answers.writes[set] != nil)
+        #expect(bed.cached("read") == nil && bed.cached("written") == nil)
+        bed.read("read")
+        bed.store.answerAll()
+        #expect(bed.cached("read") == "old", "what is asked later is cached")
+    }
+
     /// R11: a get that comes after an acked write does not share a read that began before it.
     @Test func aGetDoesNotJoinAReadFromBeforeAWrite() throws {
         try expect(.joins) { guards in

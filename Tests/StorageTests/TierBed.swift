@@ -94,6 +94,7 @@ final class PlainCopies: CachedCopies, @unchecked Sendable {
     func install(_ row: StoredRow, key: [UInt8], hash: UInt64, pool: Int) { put(key, .found(row)) }
     func installAbsent(key: [UInt8], hash: UInt64, pool: Int) { put(key, .absent) }
     func drop(key: [UInt8], hash: UInt64) { put(key, nil) }
+    func removeAll() { copies = [:] }
 
     private func put(_ key: [UInt8], _ copy: ReadOutcome?) {
         copies[key] = copy

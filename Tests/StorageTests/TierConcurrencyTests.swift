@@ -19,6 +19,7 @@ struct TierConcurrencyTests {
 
         func installAbsent(key: [UInt8], hash: UInt64, pool: Int) { drop(key: key, hash: hash) }
         func drop(key: [UInt8], hash: UInt64) { copies.withLock { $0[key] = nil } }
+        func removeAll() { copies.withLock { $0 = [:] } }
         func row(_ key: [UInt8]) -> StoredRow? { copies.withLock { $0[key] } }
     }
 
