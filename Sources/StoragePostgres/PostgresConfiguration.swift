@@ -8,7 +8,7 @@ package struct PostgresConfiguration: Sendable {
     /// Where the database is: a libpq URL or connection string. May hold a password; it is never put in a message.
     package var url: String
     /// What names this node to the database, the same over restarts: the sessions of its earlier processes are found by
-    /// it, and ended. Printable ASCII.
+    /// it, and ended. Printable ASCII without slashes.
     package var instance = "node"
     /// Connections that write: 1 to 32. A key's writes go over one of them, in their order.
     package var writers = 2
@@ -94,8 +94,9 @@ package struct PostgresConfiguration: Sendable {
     /// What is wrong with the settings, in words; nil when nothing is.
     package var complaint: String? {
         if url.isEmpty { return "storage.url is empty: postgresql://user@host/database" }
-        if instance.isEmpty || !instance.utf8.allSatisfy({ (33...126).contains($0) }) {
-            return "storage.instance: expected printable ASCII without spaces"
+        // A slash ends the name in that of a session.
+        if instance.isEmpty || !instance.utf8.allSatisfy({ (33...126).contains($0) && $0 != UInt8(ascii: "/") }) {
+            return "storage.instance: expected printable ASCII without spaces and slashes"
         }
         if !(1...32).contains(writers) { return "writers are 1 to 32 connections" }
         if !(1...64).contains(readers) { return "readers are 1 to 64 connections" }

@@ -53,7 +53,9 @@ extension PostgresConfiguration {
         waitingMilliseconds = settings.backendMilliseconds
         queueTargetNanoseconds = settings.queueTargetNanoseconds
         (isShared, hasLargeRows) = (settings.isShared, settings.itemBytes > 1 << 20)
-        instance = settings.instance ?? ProcessControl.hostName + ":" + settings.address
+        // Of a unix socket it is a path, whose slashes would end the name in that of a session.
+        let place = ProcessControl.hostName + ":" + settings.address
+        instance = settings.instance ?? String(place.map { $0 == "/" ? "_" : $0 })
     }
 }
 
