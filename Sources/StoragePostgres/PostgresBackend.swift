@@ -199,10 +199,23 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
                 + "writes captured (`martletctl storage init --capture=on`)")
     }
 
+    /// Says so where a failover cannot be noticed.
+    private func noteSilence() {
+        guard let lineage = core.lineage.current, lineage.system == nil || lineage.timeline == nil else { return }
+        let missing = [
+            lineage.system == nil ? "pg_control_system()" : nil, lineage.timeline == nil ? "pg_walfile_name()" : nil,
+        ].compactMap { $0 }.joined(separator: " and ")
+        early.withLock {
+            $0 =
+                "the database does not say by \(missing) which server it is: behind a failover that lost writes, copies of them may be shown, and an old primary that still "
+                + "runs may be asked"
+        }
+    }
+
     /// Fails where the role lacks a right that it needs later, and nobody would hear of it then. Changes nothing.
     private func requireRights(_ connection: borrowing SQLConnection) throws(SQLFailure) {
         let (nothing, zero) = (SQLColumns(), BinaryParameter.bigint(0))
-        _ = try connection.run([nothing.blind, nothing.guarded, SQLCall(.reap, [zero, zero, zero])])
+        _ = try connection.run([nothing.blind, nothing.guarded, SQLCall(.reap, [zero, zero, zero, zero])])
         _ = try connection.run(texts: [PostgresSchema.markRights])
         guard configuration.keepsOutbox else { return }
         _ = try connection.run(texts: StreamSchema.rights + HomeSchema.rights)

@@ -86,7 +86,7 @@ enum PostgresSchema {
             case .identity: []
             case .gone, .terminate: [OID.integer, OID.bigint]
             case .earlier, .endEarlier: [OID.text, OID.text]
-            case .reap: [OID.bigint, OID.bigint, OID.bigint]
+            case .reap: [OID.bigint, OID.bigint, OID.bigint, OID.bigint]
             case .share, .newest: []
             case .home: [OID.bigint]
             case .fence: [OID.bigint, OID.text, OID.bigint]
@@ -134,14 +134,20 @@ enum PostgresSchema {
                 // Each kind by its own index, oldest first. Rows that somebody holds are left for later: to wait for
                 // them would hold up the writes behind.
                 """
-                WITH e AS (SELECT k FROM martlet_kv WHERE exp <> 0 AND exp <= $1 AND ver < $1 << 16
+                WITH e AS (SELECT k FROM martlet_kv WHERE exp <> 0 AND exp <= \(Self.expired) AND ver < \(Self.expired) << 16
                   ORDER BY exp LIMIT $3 FOR UPDATE SKIP LOCKED),
-                t AS (SELECT k FROM martlet_kv WHERE del AND ver < $2 ORDER BY ver LIMIT $3 FOR UPDATE SKIP LOCKED),
+                t AS (SELECT k FROM martlet_kv WHERE del AND ver < \(Self.deleted) << 16 ORDER BY ver LIMIT $3
+                  FOR UPDATE SKIP LOCKED),
                 d AS (DELETE FROM martlet_kv WHERE k IN (SELECT k FROM e UNION ALL SELECT k FROM t) RETURNING 1)
                 SELECT count(*) FROM d
                 """
             }
         }
+
+        private static let now = "(extract(epoch FROM now()) * 1000)::bigint"
+        /// What expired by then is deleted, and tombstones that were written by then, in milliseconds.
+        private static let expired = "LEAST($1, \(now) - 60000)"
+        private static let deleted = "GREATEST(0, LEAST($2, \(now) - $4))"
 
         /// Sessions of this node's earlier processes: their name begins with the node's, and is not this process's. A
         /// session is listed until its transaction is over.

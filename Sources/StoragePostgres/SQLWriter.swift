@@ -383,8 +383,8 @@ struct SQLWriter: ~Copyable {
         let began = Clock.monotonicNanoseconds()
         nextReap = began + UInt64(core.configuration.reapMilliseconds) * 1_000_000
         let now = core.configuration.now()
-        let oldest = UInt64(max(0, now - core.configuration.tombstoneMilliseconds)) << 16
-        let parameters = [now - 60_000, Int64(bitPattern: oldest), Int64(core.configuration.reapLimit)]
+        let keeps = core.configuration.tombstoneMilliseconds
+        let parameters = [now - 60_000, now - keeps, Int64(core.configuration.reapLimit), keeps]
         let count: Int64
         do throws(SQLFailure) {
             let rows = try session.run([SQLCall(.reap, parameters.map(BinaryParameter.bigint))])

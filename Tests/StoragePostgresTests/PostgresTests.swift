@@ -377,6 +377,7 @@ struct PostgresTests {
             $0.reapMilliseconds = 50
             $0.tombstoneMilliseconds = 1_000_000
         }
+        bed.clock.fallBehind()
         bed.write(.set, "short", "v") { $0.expiryMilliseconds = bed.clock.now + 1_000 }
         bed.write(.set, "long", "v") { $0.expiryMilliseconds = bed.clock.now + 90_000_000 }
         bed.write(.set, "gone", "v")
@@ -409,6 +410,7 @@ struct PostgresTests {
             $0.reapMilliseconds = 1_500
             $0.reapLimit = 250
         }
+        bed.clock.fallBehind()
         try bed.server.sql(
             """
             INSERT INTO martlet_kv SELECT convert_to('expired' || g, 'UTF8'), 1, \(bed.clock.now), 0, false, '' FROM

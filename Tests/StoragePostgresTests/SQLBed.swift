@@ -74,6 +74,9 @@ final class TestClock: Sendable {
         get { milliseconds.withLock { $0 } }
         set { milliseconds.withLock { $0 = newValue } }
     }
+
+    /// Two hours behind the database's clock, by which no row is deleted that is alive.
+    func fallBehind() { now = Int64(Date().timeIntervalSince1970 * 1_000) - 7_200_000 }
 }
 
 /// A server with a backend, and calls that wait for their answers.
