@@ -64,6 +64,7 @@ enum PostgresSchema {
             SELECT set_config('statement_timeout', '\(timeout)', false), set_config('lock_timeout', '0', false),
               set_config('idle_in_transaction_session_timeout', '30000', false),
               set_config('default_transaction_isolation', 'read committed', false),
+              set_config('standard_conforming_strings', 'on', false),
               set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') = 'off' THEN 'on'
                 ELSE current_setting('synchronous_commit') END, false),
               \(CaptureSchema.session(keepsOutbox: configuration.keepsOutbox))
