@@ -136,6 +136,8 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
         _ connection: borrowing SQLConnection, _ walk: inout Walk, _ isGoing: inout Bool
     ) throws(SQLFailure) {
         walk.nextTrim = Clock.monotonicNanoseconds() + trimNanoseconds
+        // How many rounds in a row failed for what passes.
+        var passing = 0
         while !isStopping.load(ordering: .acquiring) {
             let ticket = parking.ticket
             var found = (isWhole: false, isIdle: false)
@@ -143,10 +145,15 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
                 found = try round(connection, &walk)
                 try trim(connection, &walk)
                 try answerQuestion(connection)
-                if !isGoing { core.note(.stream, failure: nil) }
-                isGoing = true
-            } catch .refused(let state, _) where Self.isPassing(state) {
-                // Somebody held the lock for long: the connection is as good as another.
+                if !isGoing || passing > 0 { core.note(.stream, failure: nil) }
+                (isGoing, passing) = (true, 0)
+            } catch .refused(let state, let reason) where Self.isPassing(state) {
+                // Somebody held the lock for long: the connection is as good as another. Unless that goes on.
+                passing += 1
+                if passing >= Self.passingLimit {
+                    core.counters.streamFailures.add(1)
+                    core.note(.stream, failure: "\(reason) (SQLSTATE \(state))")
+                }
                 pause(milliseconds: configuration.firstRetryMilliseconds)
                 continue
             }
@@ -155,6 +162,9 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
             parking.wait(ticket, timeoutNanoseconds: UInt64(pause) * 1_000_000)
         }
     }
+
+    /// So many such failures in a row are told.
+    private static let passingLimit = 3
 
     /// A statement that took too long, or met another's: canceled, lock not available, or class 40.
     private static func isPassing(_ state: String) -> Bool {
