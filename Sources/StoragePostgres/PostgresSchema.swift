@@ -130,6 +130,8 @@ enum PostgresSchema {
             case .earlier: "SELECT count(*) FROM \(Self.earlierSessions)"
             case .endEarlier: "SELECT pg_terminate_backend(pid) FROM \(Self.earlierSessions)"
             case .reap:
+                // By the earlier of two clocks: the node's and, from the times that its settings say, the database's. A
+                // node whose clock is ahead must not delete what is alive for all others.
                 // An expired row whose version is ahead of the clock stays: without it, the key's next version could be
                 // lower.
                 // Each kind by its own index, oldest first. Rows that somebody holds are left for later: to wait for
