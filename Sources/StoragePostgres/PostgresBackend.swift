@@ -26,7 +26,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
     package init(_ configuration: PostgresConfiguration) {
         self.configuration = configuration
         core = SQLCore(configuration)
-        leases = PostgresLeases(configuration, sessionName: core.name.full)
+        leases = PostgresLeases(core)
         scans = PostgresScans(core)
         followed = configuration.keepsOutbox ? PostgresChanges(core) : nil
     }
@@ -56,7 +56,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
     ) throws(StorageStartError) {
         let complaint: String?
         do throws(SQLFailure) {
-            let connection = try SQLConnection(configuration, name: "martlet init")
+            let connection = try SQLConnection.open(configuration, name: "martlet init", SQLHosts(configuration.url))
             // Asked before anything is changed.
             try connection.requireSessions()
             let isThere = try connection.run(texts: [PostgresSchema.isThere]).first?.first?.first ?? nil
@@ -68,7 +68,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
         if let complaint { throw StorageStartError(complaint) }
     }
 
-    private static func complaint(format: Int64) -> String? {
+    static func complaint(format: Int64) -> String? {
         if format > PostgresSchema.format {
             return "storage: the tables have format \(format); this version knows formats up to "
                 + "\(PostgresSchema.format): use the newer version that made them"
@@ -80,7 +80,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
         return nil
     }
 
-    private static func meta(_ connection: borrowing SQLConnection) throws(SQLFailure) -> [String: Int64] {
+    static func meta(_ connection: borrowing SQLConnection) throws(SQLFailure) -> [String: Int64] {
         var found: [String: Int64] = [:]
         for row in try connection.run(texts: ["SELECT name, number FROM martlet_meta"]).first ?? [] {
             guard row.count == 2, let name = row[0], let number = row[1] else { continue }
@@ -134,7 +134,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
     private func readMark() throws(StorageStartError) -> UInt64 {
         let rows: [String: Int64]
         do throws(SQLFailure) {
-            let connection = try SQLConnection(configuration, name: core.name.full)
+            let connection = try core.connect()
             try connection.requireSessions()
             if let format = try Self.meta(connection)["format"], let complaint = Self.complaint(format: format) {
                 throw .lostBefore(reason: complaint)
@@ -149,6 +149,7 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
                 core.homeEpoch.store(BinaryParameter.number(newest) ?? 0, ordering: .relaxed)
             }
             if configuration.isShared { _ = try connection.run(texts: [FleetSchema.check]) }
+            noteSilence()
             try requireRights(connection)
             try endEarlierSessions(connection)
             // After them: what they committed last may have moved the mark.
@@ -247,8 +248,11 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
     /// Whether sessions of this node's earlier processes were still there when it started: they may commit yet.
     package var mayHaveEarlierWrites: Bool { core.hasEarlier.load(ordering: .relaxed) }
 
-    /// The number that the tables were made with, and the epoch of their stream.
-    package var identity: String? { name.withLock { $0 } }
+    /// The number that the tables were made with, the epoch of their stream, and whose rows they are: another one behind
+    /// a failover, a recovery to a point in time, and where tables or databases were made anew.
+    package var identity: String? {
+        name.withLock { name in name.map { $0 + "-" + (core.lineage.current?.word ?? "") } }
+    }
 
     /// Looks rows up. What finds no room is answered `notSent`.
     package func read(_ reads: [StorageRead]) {

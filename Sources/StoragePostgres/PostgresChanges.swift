@@ -107,7 +107,7 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
         var isGoing = false
         while !isStopping.load(ordering: .acquiring) {
             do throws(SQLFailure) {
-                let connection = try SQLConnection(configuration, name: core.name.full)
+                let connection = try core.connect()
                 _ = try connection.run(texts: [PostgresSchema.session(configuration)])
                 try begin(connection, &walk)
                 state.withLock { $0.isConnected = true }
@@ -142,6 +142,7 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
             let ticket = parking.ticket
             var found = (isWhole: false, isIdle: false)
             do throws(SQLFailure) {
+                try core.requireCurrent(connection)
                 found = try round(connection, &walk)
                 try trim(connection, &walk)
                 try answerQuestion(connection)
@@ -212,6 +213,7 @@ final class PostgresChanges: ChangeSource, ChangeIntake {
         if !entries.isEmpty { tail.append(entries) }
         // Another region may be home, and have more.
         let isFenced = results[5].first?.first == Array("t".utf8)
+        try core.requireCurrent(connection)
         if isWhole, !isFenced {
             state.withLock { state in (state.whole, state.proven) = (round, found.last) }
             tail.append([])

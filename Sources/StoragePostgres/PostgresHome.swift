@@ -8,6 +8,7 @@ package import Storage
 /// also to a standby. Safe to use from any thread.
 package final class PostgresHome: HomeDatabase {
     private let configuration: PostgresConfiguration
+    private let hosts: SQLHosts
 
     /// The database of `configuration`. Nothing is connected yet.
     package init(_ configuration: PostgresConfiguration) {
@@ -16,6 +17,7 @@ package final class PostgresHome: HomeDatabase {
         own.statementTimeoutMilliseconds = 3_000
         own.connectTimeoutMilliseconds = 2_000
         self.configuration = own
+        hosts = SQLHosts(own.url)
     }
 
     private func connected<R>(
@@ -24,7 +26,7 @@ package final class PostgresHome: HomeDatabase {
         var own = configuration
         if let timeoutMilliseconds { own.statementTimeoutMilliseconds = timeoutMilliseconds }
         do throws(SQLFailure) {
-            let connection = try SQLConnection(own, name: "martlet home")
+            let connection = try SQLConnection.open(own, name: "martlet home", hosts)
             _ = try connection.run(texts: [PostgresSchema.session(own)])
             return try body(connection)
         } catch {

@@ -9,8 +9,8 @@ internal import Synchronization
 /// The authority of a fleet in its database: see ``FleetSchema``. A thread of its own with a connection of its own, so
 /// that no write holds a lease up.
 final class PostgresLeases: LeaseAuthority {
+    private let core: SQLCore
     private let configuration: PostgresConfiguration
-    private let sessionName: String
     private let desk = QuestionDesk<LeaseRequest, Result<LeaseReply, StorageFailure>>()
     private let parking = Parking()
     private let isStopping = Atomic<Bool>(false)
@@ -18,13 +18,13 @@ final class PostgresLeases: LeaseAuthority {
     /// The name that is given back at the end.
     private let leaving = Guarded<(name: String, token: UInt64)?>(nil)
 
-    init(_ configuration: PostgresConfiguration, sessionName: String) {
-        var own = configuration
+    init(_ core: SQLCore) {
+        var own = core.configuration
         // What comes later than a lease lasts is of no use.
-        own.statementTimeoutMilliseconds = min(1_000, configuration.statementTimeoutMilliseconds)
-        own.connectTimeoutMilliseconds = min(2_000, configuration.connectTimeoutMilliseconds)
-        self.configuration = own
-        self.sessionName = sessionName
+        own.statementTimeoutMilliseconds = min(1_000, own.statementTimeoutMilliseconds)
+        own.connectTimeoutMilliseconds = min(2_000, own.connectTimeoutMilliseconds)
+        configuration = own
+        self.core = core
     }
 
     func exchange(_ request: LeaseRequest) throws(StorageFailure) -> LeaseReply {
@@ -50,7 +50,7 @@ final class PostgresLeases: LeaseAuthority {
                 continue
             }
             do throws(SQLFailure) {
-                let connection = try SQLConnection(configuration, name: sessionName)
+                let connection = try core.connect(configuration)
                 _ = try connection.run(texts: [PostgresSchema.session(configuration)])
                 try answer(connection)
             } catch {
@@ -70,7 +70,10 @@ final class PostgresLeases: LeaseAuthority {
             }
             if let complaint = connection.complaint() { throw .lostBefore(reason: complaint) }
             do throws(SQLFailure) {
-                desk.answer(number, .success(try exchange(request, connection)))
+                try core.requireCurrent(connection)
+                let reply = try exchange(request, connection)
+                try core.requireCurrent(connection)
+                desk.answer(number, .success(reply))
             } catch .refused(let state, let reason) where state != "25006" {
                 desk.answer(number, .failure(StorageFailure(.refused, reason)))
             }

@@ -66,7 +66,7 @@ final class PostgresScans: Sendable {
             var answered = 0
             do throws(SQLFailure) {
                 let known = core.reconnections.load(ordering: .acquiring)
-                let connection = try SQLConnection(core.configuration, name: core.name.full)
+                let connection = try core.connect()
                 _ = try connection.run(texts: [PostgresSchema.session(core.configuration)])
                 try answer(connection, reconnections: known, &answered)
                 isSecondTry = false
@@ -101,7 +101,10 @@ final class PostgresScans: Sendable {
             }
             if let complaint = connection.complaint() { throw .lostBefore(reason: complaint) }
             do throws(SQLFailure) {
-                desk.answer(number, .success(try page(connection, question)))
+                try core.requireCurrent(connection)
+                let page = try page(connection, question)
+                try core.requireCurrent(connection)
+                desk.answer(number, .success(page))
             } catch .refused(let state, let reason) where state != "25006" {
                 desk.answer(number, .failure(StorageFailure(.refused, reason)))
             }

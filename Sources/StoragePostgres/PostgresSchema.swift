@@ -119,7 +119,7 @@ enum PostgresSchema {
             case .blind: Self.blindText(keepsOutbox)
             case .guarded: Self.guardedText(keepsOutbox)
             case .mark: "UPDATE martlet_meta SET number = GREATEST(number, $1) WHERE name = 'version_mark'"
-            case .identity: "SELECT \(Self.startTime) FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+            case .identity: "SELECT pid, \(Self.startTime) FROM pg_stat_activity WHERE pid = pg_backend_pid()"
             case .gone: "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND \(Self.startTime) = $2"
             case .terminate:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND \(Self.startTime) = $2"

@@ -64,19 +64,25 @@ struct SQLConnection: ~Copyable {
     private let connection: OpaquePointer
     private let poller: Poller
     private let timeoutMilliseconds: Int
-    /// The server's process that serves this connection.
-    let serverProcess: Int32
+    /// What the session belongs to: see ``KnownLineage``.
+    private(set) var generation: UInt64 = 0
 
-    /// Connects, by a name that the server shows. Blocks until there is a connection, or the time is over.
-    init(_ configuration: PostgresConfiguration, name: String) throws(SQLFailure) {
-        if let complaint = SQLConnection.complaint(about: configuration.url) { throw .lostBefore(reason: complaint) }
-        // What stands before the URL is for it to change. A host that is not there must leave time for the next one.
-        let parameters = [
-            ("keepalives_idle", "10"), ("keepalives_interval", "3"), ("keepalives_count", "3"),
-            ("tcp_user_timeout", "\(max(1_000, configuration.connectTimeoutMilliseconds / 2))"),
-            ("dbname", configuration.url), ("application_name", name), ("client_encoding", "UTF8"),
-            ("target_session_attrs", configuration.allowsStandby ? "any" : "read-write"),
-        ]
+    /// Connects to one of the servers that the URL names, by a name that the server shows. Blocks until there is a
+    /// connection, or the time `end` is there.
+    init(
+        _ configuration: PostgresConfiguration, name: String, to target: SQLHosts.Target, until end: UInt64
+    ) throws(SQLFailure) {
+        // What stands before the URL is for it to change. While a statement waits in the server, a batch may fill its
+        // window: that must not end the session before the server has given the statement up.
+        let patience = max(
+            configuration.connectTimeoutMilliseconds / 2, configuration.statementTimeoutMilliseconds + 500)
+        let parameters =
+            [
+                ("keepalives_idle", "10"), ("keepalives_interval", "3"), ("keepalives_count", "3"),
+                ("tcp_user_timeout", "\(patience)"),
+                ("dbname", configuration.url), ("application_name", name), ("client_encoding", "UTF8"),
+                ("target_session_attrs", configuration.allowsStandby ? "any" : "read-write"),
+            ] + target.parameters
         let poller: Poller
         do throws(SystemError) { poller = try Poller(capacity: 4) } catch {
             throw .lostBefore(reason: error.description)
@@ -87,7 +93,6 @@ struct SQLConnection: ~Copyable {
             }
         }
         guard let opened = unsafe opened else { throw .lostBefore(reason: "no memory for a connection") }
-        let end = Clock.monotonicNanoseconds() + UInt64(configuration.connectTimeoutMilliseconds) * 1_000_000
         if let reason = unsafe SQLConnection.establish(opened, poller, end) {
             unsafe PQfinish(opened)
             throw .lostBefore(reason: reason)
@@ -95,10 +100,17 @@ struct SQLConnection: ~Copyable {
         unsafe connection = opened
         self.poller = poller
         timeoutMilliseconds = configuration.statementTimeoutMilliseconds + 2_000
-        unsafe serverProcess = PQbackendPID(opened)
+    }
+
+    /// Asks the server whose rows it has, and has that taken note of. Throws where it is not to be used.
+    mutating func admit(to known: LineageCheck) throws(SQLFailure) {
+        generation = try known.lineage.admit(SQLLineage.look(self), replaced: known.replaced)
     }
 
     deinit { unsafe PQfinish(connection) }
+
+    /// What is said of a server that nothing is heard of.
+    static let silence = "the server did not answer in time"
 
     /// Drives the handshake; nil when it is done, else what went wrong.
     private static func establish(_ connection: OpaquePointer, _ poller: borrowing Poller, _ end: UInt64) -> String? {
@@ -115,7 +127,7 @@ struct SQLConnection: ~Copyable {
             }
             let isReady = wait(poller, until: end)
             poller.remove(socket)
-            guard isReady else { return "the server did not answer in time" }
+            guard isReady else { return silence }
             unsafe polling = PQconnectPoll(connection)
         }
         guard unsafe PQsetnonblocking(connection, 1) == 0, unsafe PQenterPipelineMode(connection) == 1 else {
@@ -180,12 +192,19 @@ struct SQLConnection: ~Copyable {
         reason: "the server does not list its sessions in pg_stat_activity, as PostgreSQL does and CockroachDB does "
             + "not: nobody could say when an unknown outcome is settled")
 
-    /// What names the session to the server. A server that does not list it could not say either when it is gone.
+    /// What names the session to the server. A server that does not list it could not say either when it is gone. The
+    /// process is asked for: behind a pooler, the one that the library knows is not the server's.
     func identity() throws(SQLFailure) -> SQLSessionIdentity {
-        guard let start = BinaryParameter.number(try run([SQLCall(.identity, [])]).first?.first?.first ?? nil) else {
-            throw Self.unlisted
+        guard let row = try run([SQLCall(.identity, [])]).first?.first, row.count == 2,
+            let process = BinaryParameter.number(row[0]).flatMap({ Int32(exactly: $0) })
+        else { throw Self.unlisted }
+        guard let start = BinaryParameter.number(row[1]) else {
+            throw .lostBefore(
+                reason: "the role of the statements may not see when its own session began, so nobody could say when "
+                    + "an unknown outcome is settled: GRANT pg_read_all_stats to the role that SET role names, or log "
+                    + "in as it")
         }
-        return SQLSessionIdentity(process: serverProcess, startMicroseconds: start)
+        return SQLSessionIdentity(process: process, startMicroseconds: start)
     }
 
     /// What a server takes in one message: a GiB with all that stands around the parameters. Source: PostgreSQL 15,

@@ -27,6 +27,9 @@ final class SQLCore: Sendable {
     let homeEpoch = Atomic<Int64>(0)
     /// How often a writer had to connect again: another server may be the primary since.
     let reconnections = Atomic<UInt64>(0)
+    /// Whose rows are the newest that were seen.
+    let lineage = KnownLineage()
+    private let hosts: SQLHosts
     private let receiver = Guarded<(any StorageSink)?>(nil)
     /// A connection that is not there.
     private struct Outage {
@@ -48,6 +51,7 @@ final class SQLCore: Sendable {
 
     init(_ configuration: PostgresConfiguration) {
         self.configuration = configuration
+        hosts = SQLHosts(configuration.url)
         name = Self.sessionName(of: configuration.instance, process: UInt64.random(in: 0...UInt64.max))
         let limit = QueueLimit.Configuration(
             target: configuration.queueTargetNanoseconds, waitingMilliseconds: configuration.waitingMilliseconds)
@@ -74,6 +78,19 @@ final class SQLCore: Sendable {
         let hash = instance.utf8.count > 36 ? stableHash(Array(instance.utf8).span) : 0
         let prefix = "martlet \(hash == 0 ? instance : String(hash, radix: 16))/"
         return (prefix, prefix + String(process, radix: 36))
+    }
+
+    /// A connection to a server that takes writes, and whose place none took that is known. Where it took another's
+    /// place itself, the cache is empty when this returns. With other settings than the core's where they are given.
+    /// Blocks.
+    func connect(_ settings: PostgresConfiguration? = nil) throws(SQLFailure) -> SQLConnection {
+        let check = LineageCheck(lineage: lineage) { [self] in sink?.rowsReplaced() }
+        return try SQLConnection.open(settings ?? configuration, name: name.full, hosts, check)
+    }
+
+    /// Fails where a server took the place of the one that a connection leads to.
+    func requireCurrent(_ connection: borrowing SQLConnection) throws(SQLFailure) {
+        guard connection.generation == lineage.generation else { throw .lostBefore(reason: KnownLineage.replaced) }
     }
 
     /// The names as parameters of the statements about earlier sessions.

@@ -26,6 +26,8 @@ struct SQLSession: ~Copyable {
     private var reconnections: UInt64 = 0
     private var wasConnected = false
     private var connection: SQLConnection?
+    /// What the connection belongs to: see ``KnownLineage``.
+    private var generation: UInt64 = 0
     private var retryMilliseconds: Int
     private var nextTry: UInt64 = 0
     /// How many connections the backend had made when this one's last attempt failed.
@@ -53,6 +55,8 @@ struct SQLSession: ~Copyable {
             // A writer may have found another primary: what was answered since is read there.
             drop()
         }
+        // It asks a server whose place another one took.
+        if isUp, !isCurrent { drop() }
         if isUp {
             guard let complaint = connection?.complaint() else { return true }
             wait(complaint)
@@ -63,9 +67,10 @@ struct SQLSession: ~Copyable {
         }
         do throws(SQLFailure) {
             let known = core.reconnections.load(ordering: .acquiring)
-            let fresh = try SQLConnection(core.configuration, name: core.name.full)
+            let fresh = try core.connect()
             try fresh.prepare(core.configuration)
             identity = try fresh.identity()
+            generation = fresh.generation
             connection = consume fresh
             isUp = true
             reconnections = known
@@ -93,11 +98,19 @@ struct SQLSession: ~Copyable {
         core.note(index, down: "stopped")
     }
 
-    /// Runs statements as one transaction. A connection that is lost by it is closed.
+    /// Whether no server took the place of the one that is asked, as far as is known.
+    private var isCurrent: Bool { core.lineage.generation == generation }
+
+    /// Runs statements as one transaction. A connection that is lost by it is closed. What a server did whose place
+    /// another one took meanwhile counts for nothing: what it committed may be there or not.
     mutating func run(_ calls: [SQLCall]) throws(SQLFailure) -> [SQLRows] {
         guard isUp else { throw .lostBefore(reason: reason) }
         do throws(SQLFailure) {
-            return try connection?.run(calls) ?? []
+            guard isCurrent else { throw .lostBefore(reason: KnownLineage.replaced) }
+            let rows = try connection?.run(calls) ?? []
+            // Behind the answer: what is asked later is asked behind the emptying of the cache.
+            guard isCurrent else { throw .lostAfter(reason: KnownLineage.replaced) }
+            return rows
         } catch {
             switch error {
             // A server that became a standby: another one is the primary now.
