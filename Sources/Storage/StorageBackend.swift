@@ -116,8 +116,8 @@ package protocol StorageSink: AnyObject, Sendable {
     /// The session that an unknown outcome belongs to is gone, so that the outcome cannot change any more: from now on
     /// a read shows what became of every write that was answered `unknownOutcome` before.
     func unknownOutcomesSettled()
-    /// Another database took the place of the one that was asked, and may lack rows that were answered: every copy goes,
-    /// and no answer to what was submitted before is kept. When it returns, none is left.
+    /// Another database took the place of the one that was asked, and may lack rows that were answered: every copy
+    /// goes, and no answer to what was submitted before is kept. When it returns, none is left.
     func rowsReplaced()
     /// Returns when those who wait for rows have taken most of what they were given, or after a second. For threads
     /// that read, before they read more. Blocks.

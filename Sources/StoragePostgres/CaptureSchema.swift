@@ -23,65 +23,100 @@ enum CaptureSchema {
     private static let isUnrecorded = isOther + " OR current_setting('martlet.outbox', true) = 'none'"
     private static let now = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
-    private static func function(_ name: String, _ body: String) -> String {
+    /// A function that finds what it names in `schema` and nowhere else: whoever may write rows may make tables of his
+    /// own that are only his session's, and names that have no schema would be found there first.
+    private static func function(_ name: String, _ body: String, in schema: String) -> String {
         """
-        CREATE OR REPLACE FUNCTION \(name)() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-          SET search_path FROM CURRENT AS $martlet$ BEGIN \(body) END $martlet$
+        CREATE OR REPLACE FUNCTION \(schema).\(name)() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+          SET search_path = pg_catalog, \(schema), pg_temp AS $martlet$ BEGIN \(body) END $martlet$
         """
     }
 
+    /// The schema that the tables are in, in quotes where it needs them.
+    static let schema =
+        "SELECT quote_ident(nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        + "WHERE c.oid = to_regclass('martlet_kv')"
+
+    /// Whether there are functions of an earlier version that this role may replace.
+    static let isOutdated = """
+        SELECT EXISTS (SELECT 1 FROM pg_proc WHERE proname IN ('martlet_advance', 'martlet_capture')
+          AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('martlet_kv'))
+          AND pg_has_role(proowner, 'USAGE')
+          AND NOT coalesce(array_to_string(proconfig, ',') LIKE '%pg_catalog, %, pg_temp', false))
+        """
+
     /// Where a record's slot is not known: SQL has no function for it. Who publishes works it out.
-    private static func record(_ operation: String, _ key: String, _ version: String, _ expiry: String) -> String {
-        "INSERT INTO martlet_outbox (op, pool, slot, k, ver, exp, ts) "
+    private static func record(
+        _ operation: String, _ key: String, _ version: String, _ expiry: String, _ schema: String
+    ) -> String {
+        "INSERT INTO \(schema).martlet_outbox (op, pool, slot, k, ver, exp, ts) "
             + "VALUES (\(operation), -1, -1, \(key), \(version), \(expiry), \(now));"
     }
 
-    /// Makes the triggers.
-    static let creation = [
-        "ALTER TABLE martlet_kv ALTER COLUMN ver SET DEFAULT 0, ALTER COLUMN exp SET DEFAULT 0, "
-            + "ALTER COLUMN flags SET DEFAULT 0, ALTER COLUMN del SET DEFAULT false",
-        function(
-            "martlet_advance",
+    /// The functions of the triggers. No table is locked for them.
+    static func functions(in schema: String) -> [String] {
+        func add(_ operation: String, _ key: String, _ version: String, _ expiry: String) -> String {
+            record(operation, key, version, expiry, schema)
+        }
+        return [
+            function(
+                "martlet_advance",
+                """
+                IF TG_OP = 'UPDATE' AND NEW.k = OLD.k THEN
+                  NEW.ver := GREATEST(OLD.ver + 1, CASE WHEN NEW.ver > OLD.ver THEN NEW.ver ELSE 0 END, \(now) << 16);
+                ELSE
+                  NEW.ver := GREATEST(NEW.ver, \(now) << 16);
+                END IF;
+                RETURN NEW;
+                """, in: schema),
+            function(
+                "martlet_capture",
+                """
+                IF TG_OP = 'DELETE' AND current_setting('martlet.writer', true) = 'node' THEN
+                  -- A node deletes only what has expired, and tombstones past their time.
+                  RETURN NULL;
+                END IF;
+                IF TG_OP = 'TRUNCATE' THEN
+                  \(add("\(captured + 3)", "''", "\(now) << 16", "0"))
+                  RETURN NULL;
+                END IF;
+                IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND NEW.k <> OLD.k) THEN
+                  \(add("\(captured + 1)", "OLD.k", "GREATEST(OLD.ver + 1, \(now) << 16)", "0"))
+                END IF;
+                IF TG_OP <> 'DELETE' THEN
+                  \(add("CASE WHEN NEW.del THEN \(captured + 1) ELSE \(captured) END", "NEW.k", "NEW.ver", "NEW.exp"))
+                END IF;
+                RETURN NULL;
+                """, in: schema),
+        ]
+    }
+
+    /// Makes the triggers, behind their functions: where one of them is missing, off, or of an earlier version.
+    static func triggers(in schema: String) -> [PostgresSchema.Part] {
+        let isThere = "\(working) = \(triggers) AND \(recording) = \(recordingTriggers)"
+        let texts = [
             """
-            IF TG_OP = 'UPDATE' AND NEW.k = OLD.k THEN
-              NEW.ver := GREATEST(OLD.ver + 1, CASE WHEN NEW.ver > OLD.ver THEN NEW.ver ELSE 0 END, \(now) << 16);
-            ELSE
-              NEW.ver := GREATEST(NEW.ver, \(now) << 16);
-            END IF;
-            RETURN NEW;
-            """),
-        function(
-            "martlet_capture",
+            CREATE OR REPLACE TRIGGER martlet_advance BEFORE INSERT OR UPDATE ON martlet_kv FOR EACH ROW
+              WHEN (\(isOther)) EXECUTE FUNCTION \(schema).martlet_advance()
+            """,
             """
-            IF TG_OP = 'DELETE' AND current_setting('martlet.writer', true) = 'node' THEN
-              -- A node deletes only what has expired, and tombstones past their time.
-              RETURN NULL;
-            END IF;
-            IF TG_OP = 'TRUNCATE' THEN
-              \(record("\(captured + 3)", "''", "\(now) << 16", "0"))
-              RETURN NULL;
-            END IF;
-            IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND NEW.k <> OLD.k) THEN
-              \(record("\(captured + 1)", "OLD.k", "GREATEST(OLD.ver + 1, \(now) << 16)", "0"))
-            END IF;
-            IF TG_OP <> 'DELETE' THEN
-              \(record("CASE WHEN NEW.del THEN \(captured + 1) ELSE \(captured) END", "NEW.k", "NEW.ver", "NEW.exp"))
-            END IF;
-            RETURN NULL;
-            """),
-        """
-        CREATE OR REPLACE TRIGGER martlet_advance BEFORE INSERT OR UPDATE ON martlet_kv FOR EACH ROW
-          WHEN (\(isOther)) EXECUTE FUNCTION martlet_advance()
-        """,
-        """
-        CREATE OR REPLACE TRIGGER martlet_capture AFTER INSERT OR UPDATE OR DELETE ON martlet_kv FOR EACH ROW
-          WHEN (\(isUnrecorded)) EXECUTE FUNCTION martlet_capture()
-        """,
-        """
-        CREATE OR REPLACE TRIGGER martlet_capture_all AFTER TRUNCATE ON martlet_kv FOR EACH STATEMENT
-          WHEN (\(isUnrecorded)) EXECUTE FUNCTION martlet_capture()
-        """,
-    ]
+            CREATE OR REPLACE TRIGGER martlet_capture AFTER INSERT OR UPDATE OR DELETE ON martlet_kv FOR EACH ROW
+              WHEN (\(isUnrecorded)) EXECUTE FUNCTION \(schema).martlet_capture()
+            """,
+            """
+            CREATE OR REPLACE TRIGGER martlet_capture_all AFTER TRUNCATE ON martlet_kv FOR EACH STATEMENT
+              WHEN (\(isUnrecorded)) EXECUTE FUNCTION \(schema).martlet_capture()
+            """,
+        ]
+        return [defaults] + texts.map { PostgresSchema.Part(isThere: isThere, text: $0) }
+    }
+
+    /// Other programs need not know the columns.
+    private static let defaults = PostgresSchema.Part(
+        isThere: "(SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('martlet_kv') AND atthasdef "
+            + "AND attname IN ('ver', 'exp', 'flags', 'del')) = 4",
+        text: "ALTER TABLE martlet_kv ALTER COLUMN ver SET DEFAULT 0, ALTER COLUMN exp SET DEFAULT 0, "
+            + "ALTER COLUMN flags SET DEFAULT 0, ALTER COLUMN del SET DEFAULT false")
 
     private static func working(_ names: String) -> String {
         "(SELECT count(*) FROM pg_trigger WHERE tgrelid = 'martlet_kv'::regclass AND tgenabled IN ('O', 'A') "
@@ -96,13 +131,17 @@ enum CaptureSchema {
     static let recordingTriggers: Int64 = 2
     static let recording = working("pg_get_triggerdef(oid) LIKE '%martlet.outbox%'")
 
-    /// Takes them away.
-    static let removal = [
-        "DROP TRIGGER IF EXISTS martlet_advance ON martlet_kv",
-        "DROP TRIGGER IF EXISTS martlet_capture ON martlet_kv",
-        "DROP TRIGGER IF EXISTS martlet_capture_all ON martlet_kv",
-        "DROP FUNCTION IF EXISTS martlet_advance(), martlet_capture()",
-    ]
+    /// Takes them away: what is "there" is that one is not.
+    static let removal =
+        ["martlet_advance", "martlet_capture", "martlet_capture_all"].map { name in
+            PostgresSchema.Part(
+                isThere: "NOT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass('martlet_kv') "
+                    + "AND tgname = '\(name)')",
+                text: "DROP TRIGGER IF EXISTS \(name) ON martlet_kv")
+        } + [
+            PostgresSchema.Part(
+                isThere: "false", text: "DROP FUNCTION IF EXISTS martlet_advance(), martlet_capture()")
+        ]
 
     /// Records whose slot is to be worked out, at most `limit`.
     static func unplaced(limit: Int) -> String {

@@ -12,12 +12,11 @@ internal import Storage
 /// lease is from before a change unless it was there when the change was made.
 enum FleetSchema {
     /// What makes the tables, where they are missing.
-    static let creation = [
-        "CREATE TABLE IF NOT EXISTS martlet_ring (epoch bigint PRIMARY KEY, members bytea NOT NULL)",
-        """
-        CREATE TABLE IF NOT EXISTS martlet_lease (name text PRIMARY KEY, token bigint NOT NULL, epoch bigint NOT NULL,
-          seen timestamptz NOT NULL)
-        """,
+    static let parts = [
+        PostgresSchema.Part.table("martlet_ring", "epoch bigint PRIMARY KEY, members bytea NOT NULL"),
+        .table(
+            "martlet_lease",
+            "name text PRIMARY KEY, token bigint NOT NULL, epoch bigint NOT NULL, seen timestamptz NOT NULL"),
     ]
 
     /// Fails where the tables are missing.

@@ -13,11 +13,10 @@ enum HomeSchema {
     /// What makes the table. `fenced` says that another region is to be home, or is; `whole`, beside that, that this
     /// promotion is in its last step. Of a home `previous`, `included` and `whole` are the succession of the stream's
     /// numbering; `seen` is up to when nothing is missing.
-    static let creation = """
-        CREATE TABLE IF NOT EXISTS martlet_home (epoch bigint PRIMARY KEY, region text NOT NULL,
-          fenced boolean NOT NULL, previous bigint NOT NULL, included text NOT NULL, whole boolean NOT NULL,
-          at bigint NOT NULL, seen bigint NOT NULL)
-        """
+    static let part = PostgresSchema.Part.table(
+        "martlet_home",
+        "epoch bigint PRIMARY KEY, region text NOT NULL, fenced boolean NOT NULL, previous bigint NOT NULL, "
+            + "included text NOT NULL, whole boolean NOT NULL, at bigint NOT NULL, seen bigint NOT NULL")
 
     /// Fails where the table is missing.
     static let check = "SELECT count(*) FROM martlet_home"

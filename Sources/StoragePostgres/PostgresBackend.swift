@@ -48,26 +48,6 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
 
     deinit { stop() }
 
-    /// Makes the tables where they are missing, and adds what this version has more; a database of a newer format, or
-    /// of none that is known, is refused and left as it is. With `captures`, changes of other programs are put into the
-    /// stream from now on, or are not any more; nil leaves it as it is. Blocks.
-    package static func createTables(
-        _ configuration: PostgresConfiguration, captures: Bool? = nil
-    ) throws(StorageStartError) {
-        let complaint: String?
-        do throws(SQLFailure) {
-            let connection = try SQLConnection.open(configuration, name: "martlet init", SQLHosts(configuration.url))
-            // Asked before anything is changed.
-            try connection.requireSessions()
-            let isThere = try connection.run(texts: [PostgresSchema.isThere]).first?.first?.first ?? nil
-            let format = isThere == Array("t".utf8) ? try meta(connection)["format"] : nil
-            complaint = format.flatMap { Self.complaint(format: $0) }
-            let capture = captures.map { $0 ? CaptureSchema.creation : CaptureSchema.removal } ?? []
-            if complaint == nil { _ = try connection.run(texts: PostgresSchema.creation + capture) }
-        } catch { throw StorageStartError("storage: the tables cannot be made: \(error.reason)") }
-        if let complaint { throw StorageStartError(complaint) }
-    }
-
     static func complaint(format: Int64) -> String? {
         if format > PostgresSchema.format {
             return "storage: the tables have format \(format); this version knows formats up to "
@@ -208,8 +188,8 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
         ].compactMap { $0 }.joined(separator: " and ")
         early.withLock {
             $0 =
-                "the database does not say by \(missing) which server it is: behind a failover that lost writes, copies of them may be shown, and an old primary that still "
-                + "runs may be asked"
+                "the database does not say by \(missing) which server it is: behind a failover that lost writes, "
+                + "copies of them may be shown, and an old primary that still runs may be asked"
         }
     }
 
@@ -248,8 +228,8 @@ package final class PostgresBackend: StorageBackend, FollowedStore, SharedStore,
     /// Whether sessions of this node's earlier processes were still there when it started: they may commit yet.
     package var mayHaveEarlierWrites: Bool { core.hasEarlier.load(ordering: .relaxed) }
 
-    /// The number that the tables were made with, the epoch of their stream, and whose rows they are: another one behind
-    /// a failover, a recovery to a point in time, and where tables or databases were made anew.
+    /// The number that the tables were made with, the epoch of their stream, and whose rows they are: another one
+    /// behind a failover, a recovery to a point in time, and where tables or databases were made anew.
     package var identity: String? {
         name.withLock { name in name.map { $0 + "-" + (core.lineage.current?.word ?? "") } }
     }

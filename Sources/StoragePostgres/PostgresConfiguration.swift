@@ -91,6 +91,10 @@ package struct PostgresConfiguration: Sendable {
     /// The store at `url`, with defaults.
     package init(url: String) { self.url = url }
 
+    /// What a node at an address is called: of a unix socket it is a path, whose slashes would end the name in that of
+    /// a session.
+    package static func instance(_ address: String) -> String { String(address.map { $0 == "/" ? "_" : $0 }) }
+
     /// What is wrong with the settings, in words; nil when nothing is.
     package var complaint: String? {
         if url.isEmpty { return "storage.url is empty: postgresql://user@host/database" }

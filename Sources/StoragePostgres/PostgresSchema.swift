@@ -17,47 +17,81 @@ enum PostgresSchema {
     static let sessions = "SELECT count(*) FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 
     /// Whether somebody made tables already.
-    static let isThere = "SELECT to_regclass('martlet_meta') IS NOT NULL"
+    static let isThere = "to_regclass('martlet_meta') IS NOT NULL"
 
     /// Needs the right to raise the mark, and changes nothing.
     static let markRights = "UPDATE martlet_meta SET number = number WHERE false"
 
-    /// What makes the tables, where they are missing, and adds what earlier versions of the format did not have.
-    /// Statements behind each other, in one transaction.
-    static let creation = tables + FleetSchema.creation + [HomeSchema.creation]
+    /// Something that a database of this version has: in the catalog it is found by `isThere`, and `text` makes it.
+    /// Made only where it is missing: also `IF NOT EXISTS` waits for a lock on a table that is in use, and whoever
+    /// writes waits behind it.
+    struct Part {
+        var isThere: String
+        var text: String
+
+        static func relation(_ name: String, _ text: String) -> Part {
+            Part(isThere: "to_regclass('\(name)') IS NOT NULL", text: text)
+        }
+
+        static func table(_ name: String, _ columns: String) -> Part {
+            relation(name, "CREATE TABLE IF NOT EXISTS \(name) (\(columns))")
+        }
+
+        static func column(_ table: String, _ name: String, _ type: String) -> Part {
+            Part(
+                isThere: "EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('\(table)') "
+                    + "AND attname = '\(name)' AND NOT attisdropped)",
+                text: "ALTER TABLE \(table) ADD COLUMN IF NOT EXISTS \(name) \(type)")
+        }
+    }
+
+    /// What a database of this version consists of. What comes later needs what comes before.
+    static let parts = tables + FleetSchema.parts + [HomeSchema.part]
 
     private static let tables = [
-        "CREATE TABLE IF NOT EXISTS martlet_meta (name text PRIMARY KEY, number bigint NOT NULL)",
-        """
-        CREATE TABLE IF NOT EXISTS martlet_kv (k bytea PRIMARY KEY, ver bigint NOT NULL, exp bigint NOT NULL,
-          flags bigint NOT NULL, del boolean NOT NULL, val bytea NOT NULL)
-        """,
-        "CREATE INDEX IF NOT EXISTS martlet_kv_exp ON martlet_kv (exp) WHERE exp <> 0",
-        "CREATE INDEX IF NOT EXISTS martlet_kv_del ON martlet_kv (ver) WHERE del",
-        """
-        CREATE TABLE IF NOT EXISTS martlet_outbox (id bigserial PRIMARY KEY, op smallint NOT NULL,
-          pool integer NOT NULL, k bytea NOT NULL, ver bigint NOT NULL, exp bigint NOT NULL, ts bigint NOT NULL)
-        """,
-        "ALTER TABLE martlet_outbox ADD COLUMN IF NOT EXISTS slot smallint NOT NULL DEFAULT 0",
-        "CREATE INDEX IF NOT EXISTS martlet_outbox_unplaced ON martlet_outbox (id) WHERE slot < 0",
-        "ALTER TABLE martlet_outbox ADD COLUMN IF NOT EXISTS trace text",
-        "CREATE SEQUENCE IF NOT EXISTS martlet_stream_pub",
-        """
-        CREATE TABLE IF NOT EXISTS martlet_stream (pub bigint PRIMARY KEY, slot smallint NOT NULL, seq bigint NOT NULL,
-          op smallint NOT NULL, pool integer NOT NULL, k bytea NOT NULL, ver bigint NOT NULL, exp bigint NOT NULL,
-          ts bigint NOT NULL, at bigint NOT NULL, UNIQUE (slot, seq))
-        """,
-        "ALTER TABLE martlet_stream ADD COLUMN IF NOT EXISTS trace text",
-        "CREATE TABLE IF NOT EXISTS martlet_stream_slot (slot smallint PRIMARY KEY, last bigint NOT NULL, "
-            + "kept bigint NOT NULL)",
-        "INSERT INTO martlet_stream_slot SELECT g, 0, 0 FROM generate_series(0, 63) g ON CONFLICT (slot) DO NOTHING",
-        """
-        INSERT INTO martlet_meta VALUES ('format', \(format)), ('version_mark', 0), ('stream_epoch', 1),
-          ('stream_source', (random() * 9e18)::bigint) ON CONFLICT (name) DO NOTHING
-        """,
+        Part.table("martlet_meta", "name text PRIMARY KEY, number bigint NOT NULL"),
+        .table(
+            "martlet_kv",
+            "k bytea PRIMARY KEY, ver bigint NOT NULL, exp bigint NOT NULL, flags bigint NOT NULL, "
+                + "del boolean NOT NULL, val bytea NOT NULL"),
+        .relation("martlet_kv_exp", "CREATE INDEX IF NOT EXISTS martlet_kv_exp ON martlet_kv (exp) WHERE exp <> 0"),
+        .relation("martlet_kv_del", "CREATE INDEX IF NOT EXISTS martlet_kv_del ON martlet_kv (ver) WHERE del"),
+        .table(
+            "martlet_outbox",
+            "id bigserial PRIMARY KEY, op smallint NOT NULL, pool integer NOT NULL, k bytea NOT NULL, "
+                + "ver bigint NOT NULL, exp bigint NOT NULL, ts bigint NOT NULL"),
+        .column("martlet_outbox", "slot", "smallint NOT NULL DEFAULT 0"),
+        .relation(
+            "martlet_outbox_unplaced",
+            "CREATE INDEX IF NOT EXISTS martlet_outbox_unplaced ON martlet_outbox (id) WHERE slot < 0"),
+        .column("martlet_outbox", "trace", "text"),
+        .relation("martlet_stream_pub", "CREATE SEQUENCE IF NOT EXISTS martlet_stream_pub"),
+        .table(
+            "martlet_stream",
+            "pub bigint PRIMARY KEY, slot smallint NOT NULL, seq bigint NOT NULL, op smallint NOT NULL, "
+                + "pool integer NOT NULL, k bytea NOT NULL, ver bigint NOT NULL, exp bigint NOT NULL, "
+                + "ts bigint NOT NULL, at bigint NOT NULL, UNIQUE (slot, seq)"),
+        .column("martlet_stream", "trace", "text"),
+        .table("martlet_stream_slot", "slot smallint PRIMARY KEY, last bigint NOT NULL, kept bigint NOT NULL"),
     ]
 
-    /// What a session is told first. A server whose commits are not durable by default makes ours durable.
+    /// Rows that are there, in the same way. Behind ``parts``.
+    static let rows = [
+        Part(
+            isThere: "(SELECT count(*) FROM martlet_stream_slot WHERE slot BETWEEN 0 AND 63) = 64",
+            text: "INSERT INTO martlet_stream_slot SELECT g, 0, 0 FROM generate_series(0, 63) g "
+                + "ON CONFLICT (slot) DO NOTHING"),
+        Part(
+            isThere: "(SELECT count(*) FROM martlet_meta "
+                + "WHERE name IN ('format', 'version_mark', 'stream_epoch', 'stream_source')) = 4",
+            text: """
+                INSERT INTO martlet_meta VALUES ('format', \(format)), ('version_mark', 0), ('stream_epoch', 1),
+                  ('stream_source', (random() * 9e18)::bigint) ON CONFLICT (name) DO NOTHING
+                """),
+    ]
+
+    /// What a session is told first. A server whose commits are not durable by default makes ours durable; one that
+    /// takes backslashes in literals for escapes would take our bytes for others.
     static func session(_ configuration: PostgresConfiguration) -> String {
         let timeout = configuration.statementTimeoutMilliseconds
         return """
@@ -137,7 +171,8 @@ enum PostgresSchema {
                 // Each kind by its own index, oldest first. Rows that somebody holds are left for later: to wait for
                 // them would hold up the writes behind.
                 """
-                WITH e AS (SELECT k FROM martlet_kv WHERE exp <> 0 AND exp <= \(Self.expired) AND ver < \(Self.expired) << 16
+                WITH e AS (SELECT k FROM martlet_kv
+                  WHERE exp <> 0 AND exp <= \(Self.expired) AND ver < \(Self.expired) << 16
                   ORDER BY exp LIMIT $3 FOR UPDATE SKIP LOCKED),
                 t AS (SELECT k FROM martlet_kv WHERE del AND ver < \(Self.deleted) << 16 ORDER BY ver LIMIT $3
                   FOR UPDATE SKIP LOCKED),

@@ -85,8 +85,8 @@ final class SQLHosts: Sendable {
             && !host.utf8.allSatisfy { (48...57).contains($0) || $0 == 46 }
     }
 
-    /// That one of them was reached, at an address: it is tried first from now on. Two servers that both take writes are
-    /// not asked in turns.
+    /// That one of them was reached, at an address: it is tried first from now on. Two servers that both take writes
+    /// are not asked in turns.
     func noteReached(_ target: Target, at address: String?) {
         choice.withLock { $0 = Choice(first: targets.firstIndex(of: target) ?? 0, address: address) }
     }

@@ -76,8 +76,8 @@ enum StreamSchema {
         ((SELECT number FROM martlet_meta WHERE name = 'stream_epoch') << 32 | \(timeline))
         """
 
-    /// The timeline that a primary writes on, from the moment on that it takes writes. (`pg_control_checkpoint` tells it
-    /// a checkpoint later.)
+    /// The timeline that a primary writes on, from the moment on that it takes writes. (`pg_control_checkpoint` tells
+    /// it a checkpoint later.)
     static let timeline = "('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint"
 
     /// The table's part of the epoch behind a promotion. Two standbys of one server that are both promoted have one

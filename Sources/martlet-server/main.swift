@@ -53,9 +53,7 @@ extension PostgresConfiguration {
         waitingMilliseconds = settings.backendMilliseconds
         queueTargetNanoseconds = settings.queueTargetNanoseconds
         (isShared, hasLargeRows) = (settings.isShared, settings.itemBytes > 1 << 20)
-        // Of a unix socket it is a path, whose slashes would end the name in that of a session.
-        let place = ProcessControl.hostName + ":" + settings.address
-        instance = settings.instance ?? String(place.map { $0 == "/" ? "_" : $0 })
+        instance = settings.instance ?? PostgresConfiguration.instance(ProcessControl.hostName + ":" + settings.address)
     }
 }
 
