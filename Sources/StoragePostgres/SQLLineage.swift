@@ -13,7 +13,7 @@ struct SQLLineage: Sendable, Equatable {
     /// Grows with each standby that takes over, and with each recovery to a point in time.
     var timeline: Int64?
     var database: Int64
-    /// The table of rows; another one behind a `pg_restore --clean`.
+    /// The table of rows; another one behind a `pg_restore --clean`. Not told where a view is in its place.
     var table: Int64?
 
     /// What one is beside another that is known.
@@ -58,7 +58,7 @@ struct SQLLineage: Sendable, Equatable {
 
     private static let place =
         "SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::bigint, "
-        + "to_regclass('martlet_kv')::oid::bigint"
+        + "(SELECT oid FROM pg_class WHERE oid = to_regclass('martlet_kv') AND relkind IN ('r', 'p'))::bigint"
     private static let system = "SELECT system_identifier FROM pg_control_system()"
     private static let timeline = "SELECT \(StreamSchema.timeline)"
 
