@@ -29,26 +29,40 @@ struct ClockWatch {
 
 extension NodeStorage {
     /// Forgets every copy that has a time, and every word that there is no row: by the clock as it is now, they may be
-    /// wrong. `pause` is called between shards, and ends it where it is false.
-    func forgetTimedCopies(_ engine: CacheEngine, _ pause: () -> Bool) {
+    /// wrong. `goesOn` is called between shards, and ends it where it is false.
+    func forgetTimedCopies(_ engine: CacheEngine, _ goesOn: () -> Bool) {
         tier.noteFlush()
+        copies.forget(goesOn) {
+            $0.expiry != 0 || $0.isAbsent
+        } how: {
+            copies.forgetRow(key: $0, hash: $1)
+        }
+        tier.noteFlush()
+    }
+}
+
+extension CopiesInEngine {
+    /// Walks over the copies in pools with storage, and forgets those that are wanted, as `how` does it. `goesOn` is
+    /// called between shards, and ends it where it is false.
+    func forget(
+        _ goesOn: () -> Bool = { true }, where isWanted: (Item) -> Bool, how: (_ key: [UInt8], _ hash: UInt64) -> Void
+    ) {
         for shard in 0..<engine.shardCount {
             var bucket = 0
             var keys: [[UInt8]] = []
             while true {
                 keys.removeAll(keepingCapacity: true)
                 let isThere = engine.forEachItem(shard: shard, bucket: bucket) { item in
-                    guard item.expiry != 0 || item.isAbsent else { return }
+                    guard isWanted(item) else { return }
                     keys.append(item.bytes.slice(item.keyOffset, item.keyLength).withSpan { [UInt8](copying: $0) })
                 }
                 guard isThere else { break }
                 for key in keys where pools.pool(of: key.span) != nil {
-                    copies.forgetRow(key: key, hash: stableHash(key.span, seed: engine.hashSeed))
+                    how(key, stableHash(key.span, seed: engine.hashSeed))
                 }
                 bucket += 1
             }
-            if !pause() { return }
+            if !goesOn() { return }
         }
-        tier.noteFlush()
     }
 }

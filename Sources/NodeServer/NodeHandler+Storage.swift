@@ -116,9 +116,11 @@ extension NodeHandler {
         guard let intake = node.storage?.intake else { return }
         let standing = uploads.standing(at: now) { id in
             guard case .store? = states[id.slot].pending?.target else { return nil }
-            var filled: Int?
-            loop.withConnection(id) { connection, _ in filled = connection.filledCount }
-            return filled
+            var found: (bytes: Int, isKeptWaiting: Bool)?
+            loop.withConnection(id) { connection, _ in
+                found = (connection.filledCount, connection.isPaused || connection.pendingOutput > 0)
+            }
+            return found
         }
         guard intake.isFull(at: now) else { return }
         for id in standing {

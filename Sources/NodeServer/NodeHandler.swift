@@ -94,9 +94,12 @@ final class NodeHandler: ReactorHandler {
         }
         var parser = states[slot].parser
         var done = 0
+        var isFull = false
         steps: while true {
             switch runner.run(&connection, &parser, input, at: &offset, &output, &done) {
-            case .goOn: if runner.executor.parks.count >= runner.executor.parkLimit { break steps }
+            case .goOn:
+                isFull = runner.executor.parks.count >= runner.executor.parkLimit
+                if isFull { break steps }
             case .stop: break steps
             case .receive(let pending):
                 states[slot].pending = pending
@@ -118,7 +121,7 @@ final class NodeHandler: ReactorHandler {
         if runner.executor.defers {
             settleReplies(&connection, from: mark, &output)
             // Stopped for the sake of what waits, and nothing waits any more.
-            if offset < input.count, !connection.isPaused, !connection.isClosing { connection.yield() }
+            if isFull, offset < input.count, !connection.isPaused, !connection.isClosing { connection.yield() }
         }
         return offset
     }

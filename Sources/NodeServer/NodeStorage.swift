@@ -182,9 +182,9 @@ extension NodeClock {
 
 /// The engine as the copies in front of the store.
 final class CopiesInEngine: CachedCopies {
-    private let engine: CacheEngine
+    let engine: CacheEngine
     private let clock: NodeClock
-    private let pools: StoragePools
+    let pools: StoragePools
     /// Where rows that are cached are noted, of keys that changed lately.
     private let trace: ChangeTrace?
     private let fills: SlotTimes?
@@ -309,7 +309,23 @@ final class CopiesInEngine: CachedCopies {
 
     func drop(key: [UInt8], hash: UInt64) { remove(key.span, hash, now: clock.now()) }
 
-    func removeAll() { engine.removeAll() }
+    func forgetRow(key: [UInt8], hash: UInt64) {
+        let now = clock.now()
+        let key = key.span
+        engine.withShard(hash) { $0.forgetRow(hash, key: key, now: now) }
+    }
+
+    /// Of pools with storage: what others hold is nobody's copy.
+    func removeAll() {
+        guard pools.pools.allSatisfy(\.hasStorage) else {
+            return forget { _ in
+                true
+            } how: {
+                drop(key: $0, hash: $1)
+            }
+        }
+        engine.removeAll()
+    }
 
     private func remove(_ key: Span<UInt8>, _ hash: UInt64, now: UInt32) {
         engine.withShard(hash) { shard in

@@ -89,16 +89,16 @@ struct Uploads<ID: Hashable> {
     /// One begins, on a connection that has no other.
     mutating func begin(_ id: ID, at now: UInt64) { all[id] = Upload(since: now, bytes: 0) }
 
-    /// Looks at all of them, and gives those that stand still. `filled` says how many bytes one has; nil when it is
-    /// over.
-    mutating func standing(at now: UInt64, _ filled: (ID) -> Int?) -> [ID] {
+    /// Looks at all of them, and gives those that stand still. `look` says how many bytes one has, and whether it is
+    /// us who do not take more; nil when it is over.
+    mutating func standing(at now: UInt64, _ look: (ID) -> (bytes: Int, isKeptWaiting: Bool)?) -> [ID] {
         var standing: [ID] = []
         for (id, upload) in all {
-            guard let bytes = filled(id) else {
+            guard let (bytes, isKeptWaiting) = look(id) else {
                 all[id] = nil
                 continue
             }
-            if bytes - upload.bytes >= Self.paceBytes {
+            if isKeptWaiting || bytes - upload.bytes >= Self.paceBytes {
                 all[id] = Upload(since: now, bytes: bytes)
             } else if now >= upload.since &+ limitNanoseconds {
                 standing.append(id)

@@ -13,7 +13,8 @@ package func makeDirectory(_ path: String, mode: UInt32 = 0o755) throws(SystemEr
         made += made.isEmpty && !path.hasPrefix("/") ? String(part) : "/" + part
         // SAFETY: a terminated copy for the call.
         if unsafe mkdir(made, mode) == 0 {
-            try syncDirectory(above)
+            // One that may be written to, but not read, cannot be synced by us.
+            do throws(SystemError) { try syncDirectory(above) } catch { if error.code != EACCES { throw error } }
             continue
         }
         let code = martlet_errno()

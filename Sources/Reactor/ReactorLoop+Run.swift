@@ -170,7 +170,9 @@ extension ReactorLoop {
         if !readiness.isDisjoint(with: [.hangup, .error]) {
             // Both directions are down: nobody will read what we write. But what the peer sent before it left is to be
             // done as soon as the handler takes input again. Until then epoll tells of such a socket once.
-            if unsafe connection.pointee.backlog == nil && !connection.pointee.isClosing && holdsInput(connection) {
+            if unsafe connection.pointee.backlog == nil && connection.pointee.stream == nil
+                && !connection.pointee.isClosing && holdsInput(connection)
+            {
                 unsafe watch(connection, .edge)
             } else {
                 unsafe close(connection, .peer)
@@ -185,7 +187,7 @@ extension ReactorLoop {
 
     /// Whether input waits that no handler has seen.
     private func holdsInput(_ connection: UnsafeMutablePointer<Connection>) -> Bool {
-        if unsafe connection.pointee.flags.contains(.hasUnseenInput) { return true }
+        if unsafe !connection.pointee.flags.isDisjoint(with: [.hasUnseenInput, .hasHiddenInput]) { return true }
         return unsafe !connection.pointee.flags.contains(.inputEnded)
             && StreamSocket.hasUnreadInput(connection.pointee.fd)
     }

@@ -29,20 +29,29 @@ struct ValueIntakeTests {
         let pace = Uploads<Int>.paceBytes
         for id in 1...3 { uploads.begin(id, at: 0) }
         var filled = [1: 10, 2: pace - 1, 3: pace]
-        #expect(uploads.standing(at: 1_999) { filled[$0] }.isEmpty)
-        #expect(Set(uploads.standing(at: 2_000) { filled[$0] }) == [1, 2])
+        var keptWaiting: Set<Int> = []
+        func look(_ id: Int) -> (bytes: Int, isKeptWaiting: Bool)? {
+            filled[id].map { (bytes: $0, isKeptWaiting: keptWaiting.contains(id)) }
+        }
+        #expect(uploads.standing(at: 1_999) { look($0) }.isEmpty)
+        #expect(Set(uploads.standing(at: 2_000) { look($0) }) == [1, 2])
         // The third had its pace at 1,999.
-        #expect(Set(uploads.standing(at: 3_998) { filled[$0] }) == [1, 2])
-        #expect(Set(uploads.standing(at: 3_999) { filled[$0] }) == [1, 2, 3])
+        #expect(Set(uploads.standing(at: 3_998) { look($0) }) == [1, 2])
+        #expect(Set(uploads.standing(at: 3_999) { look($0) }) == [1, 2, 3])
         filled[3] = 2 * pace
         filled[1] = nil
-        #expect(uploads.standing(at: 4_000) { filled[$0] } == [2])
+        #expect(uploads.standing(at: 4_000) { look($0) } == [2])
         // The next one of a connection has its own time.
         uploads.begin(2, at: 4_000)
         filled[2] = 0
-        #expect(uploads.standing(at: 5_999) { filled[$0] }.isEmpty)
-        #expect(Set(uploads.standing(at: 6_000) { filled[$0] }) == [2, 3])
+        #expect(uploads.standing(at: 5_999) { look($0) }.isEmpty)
+        #expect(Set(uploads.standing(at: 6_000) { look($0) }) == [2, 3])
+        // Whose input is not taken by us begins anew when it is.
+        keptWaiting = [3]
+        #expect(uploads.standing(at: 8_000) { look($0) } == [2])
+        keptWaiting = []
+        #expect(uploads.standing(at: 8_500) { look($0) } == [2])
         filled = [:]
-        #expect(uploads.standing(at: 9_000) { filled[$0] }.isEmpty && uploads.isEmpty)
+        #expect(uploads.standing(at: 9_000) { look($0) }.isEmpty && uploads.isEmpty)
     }
 }

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from bed import Client, Closed, free_port
+from bed import Client, Closed, free_port, until
 from behaviour.test_start import run
 
 
@@ -93,6 +93,22 @@ def test_a_long_pipeline_over_tls(start, authority, leaf):
         client.send(b"".join(b"set k%d 0 0 5\r\nhello\r\nget k%d\r\n" % (n, n) for n in range(3000)))
         for number in range(3000):
             assert [client.line() for _ in range(4)] == ["STORED", f"VALUE k{number} 0 5", "hello", "END"]
+
+
+@pytest.mark.parametrize("storage", [False, True])
+def test_what_came_before_a_client_left_is_done(start, original, authority, leaf, storage):
+    """A record a command, more than wait for a store at one time, and a socket that is closed with tickets unread in it."""
+    if original and storage:
+        pytest.skip("a memcached has no storage")
+    server = start(options(leaf) + ["-m", "64"] + (["--storage-backend", "memory"] if storage else []))
+    for turn in range(5):
+        client = connect(server, context(authority))
+        for number in range(3000):
+            client.socket.sendall(b"set k%d 0 0 1 noreply\r\n%d\r\n" % (number, turn))
+        client.socket.close()
+        with connect(server, context(authority)) as other:
+            until(lambda: other.get("k2999") == b"%d" % turn, 20, "the last of the sets")
+            assert [number for number in range(3000) if other.get(f"k{number}") != b"%d" % turn] == []
 
 
 def test_plain_text_on_a_tls_port_is_closed(start, leaf):
