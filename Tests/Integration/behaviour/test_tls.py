@@ -101,7 +101,7 @@ def test_what_came_before_a_client_left_is_done(start, original, authority, leaf
     if original and storage:
         pytest.skip("a memcached has no storage")
     server = start(options(leaf) + ["-m", "64"] + (["--storage-backend", "memory"] if storage else []))
-    for turn in range(5):
+    for turn in range(2):
         client = connect(server, context(authority))
         for number in range(3000):
             client.socket.sendall(b"set k%d 0 0 1 noreply\r\n%d\r\n" % (number, turn))
