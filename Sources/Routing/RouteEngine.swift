@@ -17,6 +17,32 @@ package struct RouteClock: Sendable {
     var seconds: Double { Double(nowNanoseconds) / 1e9 }
 }
 
+/// Expiries as memcached has them: up to 30 days they count from now, beyond they are a Unix time.
+extension RouteClock {
+    private static var relativeMaximum: Int64 { 30 * 24 * 3600 }
+
+    /// The expiry that says so many seconds from now: every one that a route makes comes from here. 0 is for ever, below
+    /// 0 is expired already. What can only be a Unix time, in configurations of mcrouter's, stays one.
+    func exptime(inSeconds seconds: Int64) -> Int64 {
+        guard seconds > Self.relativeMaximum else { return seconds }
+        let now = Int64(unixSeconds)
+        return min(seconds >= now ? seconds : now + seconds, Int64(Int32.max))
+    }
+
+    /// How many seconds an expiry leaves: 0 for one that is for ever, below 0 for one that has passed.
+    func secondsLeft(of exptime: Int64) -> Int64 {
+        guard exptime > Self.relativeMaximum else { return exptime }
+        let left = exptime - Int64(unixSeconds)
+        return left > 0 ? left : -1
+    }
+
+    /// An expiry that is as early as one of so many seconds: the client's own, unless that is later.
+    func exptime(_ own: Int64, atMostSeconds limit: Int64) -> Int64 {
+        let left = secondsLeft(of: own)
+        return left == 0 || left > limit ? exptime(inSeconds: limit) : own
+    }
+}
+
 /// A request that an outstanding limit held back and now lets go.
 package struct RouteTicket: Sendable, Equatable {
     /// The request's identifier.

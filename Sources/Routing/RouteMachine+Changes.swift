@@ -34,8 +34,8 @@ extension RouteMachine {
         let own = forms[form].exptime ?? request.exptime
         let wanted: Int64
         switch change {
-        case .set(let exptime): wanted = exptime
-        case .atMost(let limit): wanted = own == 0 || own > limit ? limit : own
+        case .set(let exptime): wanted = turn.clock.exptime(inSeconds: exptime)
+        case .atMost(let limit): wanted = turn.clock.exptime(own, atMostSeconds: limit)
         }
         guard wanted != own else { return begin(child, form, place, &turn) }
         var changed = forms[form]

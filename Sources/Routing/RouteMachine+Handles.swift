@@ -239,8 +239,10 @@ extension RouteMachine {
     ) {
         if outcome.result.isHit || outcome.result == .ok { return finish(frame, outcome, &turn) }
         let best = frames[frame].best
+        // A lease is the first's to give, as it is stored to.
+        let isLeased = best?.hasLease ?? false
         let isWorse = returnsBest && best.map { outcome.result.isWorse(than: $0.result) } ?? false
-        if !isWorse { frames[frame].best = outcome }
+        if !isWorse, !isLeased { frames[frame].best = outcome }
         frames[frame].phase += 1
         guard frames[frame].phase < children.count else { return finish(frame, frames[frame].best ?? outcome, &turn) }
         let kind: SubRequest.Kind = frames[frame].place.kind == .shadow ? .shadow : .failover

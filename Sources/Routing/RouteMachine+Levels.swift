@@ -29,10 +29,17 @@ extension RouteMachine {
             casToken: casToken, isSame: false)
     }
 
+    /// A form that stores what a reply holds for so many seconds; 0 is for ever.
+    private func write(
+        _ operation: RouteOperation, of outcome: Outcome, _ form: Int, seconds: UInt32, _ clock: RouteClock
+    ) -> Form? {
+        write(operation, of: outcome, form, exptime: clock.exptime(inSeconds: Int64(seconds)))
+    }
+
     /// The expiry to store with, from what is left of a value's time; nil when it must not be stored.
-    private static func expiry(_ outcome: Outcome) -> Int64? {
+    private static func expiry(_ outcome: Outcome, _ clock: RouteClock) -> Int64? {
         guard outcome.result.isHit, let left = outcome.exptime else { return nil }
-        return left < 0 ? 0 : left == 0 ? nil : left
+        return left < 0 ? 0 : left == 0 ? nil : clock.exptime(inSeconds: left)
     }
 
     mutating func continueChain(
@@ -45,7 +52,7 @@ extension RouteMachine {
             finish(frame, outcome, &turn)
         case .expiry(let target, var write):
             finish(frame, outcome, &turn)
-            guard let exptime = Self.expiry(outcome) else { return }
+            guard let exptime = Self.expiry(outcome, turn.clock) else { return }
             write.exptime = exptime
             begin(target, add(write), place.nobody, &turn)
         case .refresh(let target, let levels):
@@ -53,7 +60,8 @@ extension RouteMachine {
             let form = frames[frame].form
             let copied =
                 outcome.result.isHit
-                ? write(.set, of: outcome, form, exptime: Int64(levels.upgradingExptime)) : missMark(.set, form, levels)
+                ? write(.set, of: outcome, form, seconds: levels.upgradingExptime, turn.clock)
+                : missMark(.set, form, levels, turn.clock)
             if let copied { begin(target, add(copied), place.nobody, &turn) }
         case .sentinel(let target, let text):
             let isThere = outcome.result.isHit && outcome.flags & SizeSplit.flag != 0 && outcome.text == text
@@ -83,7 +91,7 @@ extension RouteMachine {
         case 1: continueWarm(frame, cold, warm, exptime, outcome, &turn)
         case 2:
             // How long the value lives in the warm pool.
-            guard let left = Self.expiry(outcome), let found = warmOutcome(frame) else {
+            guard let left = Self.expiry(outcome, turn.clock), let found = warmOutcome(frame) else {
                 return giveUpWarm(frame, &turn)
             }
             fill(frame, cold, found, exptime: left, &turn)
@@ -102,9 +110,8 @@ extension RouteMachine {
         case .metaGet: finish(frame, outcome, &turn)
         case .get:
             finish(frame, outcome, &turn)
-            guard outcome.result.isHit, let write = write(.add, of: outcome, form, exptime: Int64(exptime ?? 0)) else {
-                return
-            }
+            guard outcome.result.isHit, let write = write(.add, of: outcome, form, seconds: exptime ?? 0, turn.clock)
+            else { return }
             let nobody = frames[frame].place.nobody
             guard exptime == nil else { return begin(cold, add(write), nobody, &turn) }
             let chain = open(frames[frame].handle, form, nobody, .chain(.expiry(target: cold, write: write)))
@@ -114,7 +121,9 @@ extension RouteMachine {
             fill(frame, cold, outcome, exptime: forms[form].exptime ?? request.exptime, &turn)
         default:
             guard outcome.result.isHit else { return giveUpWarm(frame, &turn) }
-            if let exptime { return fill(frame, cold, outcome, exptime: Int64(exptime), &turn) }
+            if let exptime {
+                return fill(frame, cold, outcome, exptime: turn.clock.exptime(inSeconds: Int64(exptime)), &turn)
+            }
             frames[frame].work = .found(outcome)
             frames[frame].phase = 2
             begin(warm, read(form, .metaGet), child(of: frame), &turn)
@@ -159,6 +168,7 @@ extension RouteMachine {
         if frames[frame].phase == 0 {
             guard outcome.result.isHit else {
                 frames[frame].phase = 1
+                frames[frame].best = outcome.hasLease ? outcome : nil
                 return begin(second, form, child(of: frame), &turn)
             }
             guard outcome.flags & TwoLevels.missFlag != 0 else { return finish(frame, outcome, &turn) }
@@ -169,20 +179,25 @@ extension RouteMachine {
             }
             return
         }
-        finish(frame, outcome, &turn)
+        // The first level's lease: what the second has fills it, else it is the client's.
+        let lease = frames[frame].best
+        finish(frame, outcome.result.isHit ? outcome : lease ?? outcome, &turn)
         guard forms[form].operation != .metaGet, !isValueless(form) else { return }
         var copied: Form?
-        if outcome.result.isHit {
-            copied = write(.add, of: outcome, form, exptime: Int64(levels.upgradingExptime))
-        } else if outcome.result.isMiss, levels.missPeriod > 0 {
-            copied = missMark(.add, form, levels)
+        if outcome.result.isHit, let lease {
+            let exptime = turn.clock.exptime(inSeconds: Int64(levels.upgradingExptime))
+            copied = write(.leaseSet, of: outcome, form, exptime: exptime, casToken: lease.casToken)
+        } else if outcome.result.isHit {
+            copied = write(.add, of: outcome, form, seconds: levels.upgradingExptime, turn.clock)
+        } else if outcome.result.isMiss, lease == nil, levels.missPeriod > 0 {
+            copied = missMark(.add, form, levels, turn.clock)
         }
         if let copied { begin(first, add(copied), nobody, &turn) }
     }
 
-    private func missMark(_ operation: RouteOperation, _ form: Int, _ levels: TwoLevels) -> Form {
+    private func missMark(_ operation: RouteOperation, _ form: Int, _ levels: TwoLevels, _ clock: RouteClock) -> Form {
         Form(
-            operation: operation, key: forms[form].key, exptime: Int64(levels.missExptime),
+            operation: operation, key: forms[form].key, exptime: clock.exptime(inSeconds: Int64(levels.missExptime)),
             value: .bytes(TwoLevels.missValue), flags: TwoLevels.missFlag, isSame: false)
     }
 }

@@ -19,7 +19,7 @@ extension RouteMachine {
         if isValueless(form) { return begin(first, form, place, &turn) }
         let number = UInt32(truncatingIfNeeded: turn.engine.random.next())
         let isRead = operation.group == .get
-        if !isRead, isShort(form, split) { return begin(first, form, place, &turn) }
+        if !isRead, isShort(form, split, turn.clock) { return begin(first, form, place, &turn) }
         let frame = open(handle, form, place, .sizeSplit(number: number, retries: split.retries))
         if isRead { return begin(first, form, child(of: frame), &turn) }
         if split.storesBoth {
@@ -37,11 +37,11 @@ extension RouteMachine {
     /// What stands between a key and the number of its long value.
     private static func suffix(_ number: [UInt8]) -> [UInt8] { Array("|==|".utf8) + number }
 
-    private func isShort(_ form: Int, _ split: SizeSplit) -> Bool {
+    private func isShort(_ form: Int, _ split: SizeSplit, _ clock: RouteClock) -> Bool {
         guard forms[form].value == .request else { return true }
-        let exptime = forms[form].exptime ?? request.exptime
+        let seconds = clock.secondsLeft(of: forms[form].exptime ?? request.exptime)
         return split.thresholdBytes == 0 || valueCount < split.thresholdBytes
-            || (split.ttlThreshold != 0 && exptime < split.ttlThreshold)
+            || (split.ttlThreshold != 0 && seconds < split.ttlThreshold)
             || key(of: form).count + 24 > Self.maximumKeyBytes
     }
 
@@ -72,8 +72,7 @@ extension RouteMachine {
                 mark.flags = (mark.flags ?? request.flags) | SizeSplit.flag
                 mark.value = .bytes(isLease ? Array(String(number).utf8) : [])
             } else {
-                let exptime = mark.exptime ?? request.exptime
-                if exptime > split.failureTTL || exptime == 0 { mark.exptime = split.failureTTL }
+                mark.exptime = turn.clock.exptime(mark.exptime ?? request.exptime, atMostSeconds: split.failureTTL)
             }
             begin(first, add(mark), child(of: frame), &turn)
         default: finish(frame, outcome, &turn)

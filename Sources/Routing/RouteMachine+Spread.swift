@@ -36,8 +36,8 @@ extension RouteMachine {
         guard read.isMissing, outcome.result == .found, let token = outcome.token else { return }
         let fill = add(
             Form(
-                operation: .add, exptime: Int64(request.copyTTL), value: .reply(token), flags: outcome.flags,
-                isSame: false))
+                operation: .add, exptime: turn.clock.exptime(inSeconds: Int64(request.copyTTL)), value: .reply(token),
+                flags: outcome.flags, isSame: false))
         var nobody = Place.client.nobody
         nobody.kind = .fill
         send(fill, to: destinations[read.copy], pool: read.pool, nobody, &turn)

@@ -32,6 +32,44 @@ struct CacheRouteTests {
         }
     }
 
+    /// A thing of more than 30 days is said as the time that it ends, or servers would take it for one of 1970.
+    @Test func longTimesAreSaidAsTheyEnd() {
+        let (now, month) = (Int64(1_700_000_000), Int64(30 * 86_400))
+        let clock = RouteClock(nowNanoseconds: 1_000_000_000, unixSeconds: UInt64(now))
+        let long = 60 * 86_400 as Int64
+        for (seconds, expected) in [(month, month), (month + 1, now + month + 1), (long, now + long)] {
+            var warm = Self.warmUp(exptime: nil)
+            warm.clock = clock
+            let answers = ["get@warm": Answer(.found), "metaget@warm": Answer(.found, ttl: seconds)]
+            #expect(warm.route(.get, "k", answers).sent.last?.hasPrefix("add k@cold ttl=\(expected) ") == true)
+            var given = Self.warmUp(exptime: UInt32(seconds))
+            given.clock = clock
+            for operation in [RouteOperation.get, .gets] {
+                #expect(given.route(operation, "k", ["warm": "found"]).sent[2].hasPrefix("add k@cold ttl=\(expected) "))
+            }
+            var levels = TwoLevels(upgradingExptime: UInt32(seconds))
+            (levels.missExptime, levels.missPeriod) = (UInt32(seconds), 3)
+            var two = RouteBench.of("l1", "l2") { .l1l2(l1: $0[0], l2: $0[1], levels) }
+            two.clock = clock
+            #expect(two.route(.get, "k", ["l2": "found"]).sent[2].hasPrefix("add k@l1 ttl=\(expected) "))
+            #expect(two.route(.get, "k").sent[2].hasPrefix("add k@l1 ttl=\(expected) "))
+        }
+    }
+
+    @Test func whoeverMissesOnlyTheFirstOfSeveralPoolsGetsWhatTheOthersHave() {
+        let (won, other) = (Answer(.notFound, cas: 8, lease: true), Answer(.notFound, cas: 9, lease: true))
+        var bench = RouteBench.of("a", "b") { .missFailover($0, returnsBestOnError: false) }
+        #expect(bench.route(.leaseGet, "k", ["a": won, "b": "found"]).answer == "found@b")
+        // What nobody has is stored to the first, with its lease.
+        #expect(bench.route(.leaseGet, "k", ["a": won, "b": other]).answer == "notFound@a")
+        var levels = Self.twoLevels(period: 3)
+        let found = levels.route(.leaseGet, "k", ["l1": won, "l2": "found"])
+        #expect(found.sent == ["lease-get k@l1", "lease-get k@l2", "lease-set k@l1 ttl=60 value=#1 flags=0 cas=8 *"])
+        #expect(found.answer == "found@l2")
+        let miss = levels.route(.leaseGet, "k", ["l1": won, "l2": other])
+        #expect(miss.sent == ["lease-get k@l1", "lease-get k@l2"] && miss.answer == "notFound@l1")
+    }
+
     @Test func warmUpOfGetsStoresBeforeItAsksAgain() {
         for operation in [RouteOperation.gets, .gat, .gats] {
             var bench = Self.warmUp(exptime: 600)

@@ -58,6 +58,28 @@ struct ChangingRouteTests {
         }
     }
 
+    @Test func expiriesAreComparedByTheTimeThatIsLeft() {
+        let (now, month) = (Int64(1_700_000_000), Int64(30 * 86_400))
+        for (limit, own, expected) in [
+            (100, now + 5, ""), (100, now + 100, ""), (100, now + 101, " ttl=100"), (100, now - 5, ""),
+            (100, 0, " ttl=100"), (100, month, " ttl=100"), (100, -1, ""), (2 * month, 0, " ttl=\(now + 2 * month)"),
+            (2 * month, month, ""), (2 * month, now + 3 * month, " ttl=\(now + 2 * month)"),
+        ] as [(Int64, Int64, String)] {
+            var bench = RouteBench.of("a") { .modifyExptime($0[0], .atMost(limit)) }
+            bench.clock = RouteClock(nowNanoseconds: 1_000_000_000, unixSeconds: UInt64(now))
+            let request = RouteRequest(.set, exptime: own)
+            #expect(bench.route(.set, "k", ["a": "stored"], request: request).sent == ["set k@a\(expected)"])
+        }
+    }
+
+    @Test(arguments: [(60 * 86_400, 1_705_184_000), (1_900_000_000, 1_900_000_000), (9, 9), (0, 0), (-1, -1)])
+    func anExpiryBeyondAMonthIsATime(_ given: Int64, _ expected: Int64) {
+        var bench = RouteBench.of("a") { .modifyExptime($0[0], .set(given)) }
+        bench.clock = RouteClock(nowNanoseconds: 1_000_000_000, unixSeconds: 1_700_000_000)
+        let request = RouteRequest(.set, exptime: 77)
+        #expect(bench.route(.set, "k", ["a": "stored"], request: request).sent == ["set k@a ttl=\(expected)"])
+    }
+
     @Test(
         arguments: [
             (.get, 999, ["a"]), (.get, 1_000, ["a"]), (.get, 1_099, ["a"]), (.get, 1_200, ["b"]),
