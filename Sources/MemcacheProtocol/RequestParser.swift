@@ -309,6 +309,8 @@ extension RequestParser {
     func refuse(_ error: ErrorReply, _ request: inout Request) -> ParseOutcome {
         request.verb = .protocolError
         request.error = error
+        // Nobody looks for the key of what is refused.
+        request.traits.remove(.keyIsDecoded)
         return .complete
     }
 }

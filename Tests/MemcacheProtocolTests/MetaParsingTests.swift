@@ -131,6 +131,7 @@ import Testing
         #expect(only("me Zm9v b\r\n").keyText == "Zm9v")
         #expect(only("me\r\n").error == .badCommandLine)
         #expect(only("me abc b q\r\n").error == .badCommandLine)
+        #expect(only("me !!!! b q\r\n").error == .badCommandLine && only("me !!!! b q\r\n").traits == [])
         #expect(only("me k -\r\n").error == .badCommandLine)
     }
 
