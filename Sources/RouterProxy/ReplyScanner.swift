@@ -57,6 +57,12 @@ enum ReplyScanner {
         }
     }
 
+    /// Whether a line says that something went wrong.
+    static func isError(_ input: Span<UInt8>, at start: Int) -> Bool {
+        input.holds("SERVER_ERROR", at: start) || input.holds("CLIENT_ERROR", at: start)
+            || input.holds("ERROR", at: start)
+    }
+
     private static func line(_ input: Span<UInt8>, at start: Int) -> ReplyStep {
         let end = min(input.count, start &+ lineLimit)
         guard let feed = input.firstOffset(of: UInt8(ascii: "\n"), from: start, to: end) else {

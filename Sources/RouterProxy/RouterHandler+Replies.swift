@@ -71,7 +71,7 @@ extension RouterHandler {
                     append(call, input, start, line)
                     finishPart(lane, call, input, at: line)
                 } else if shape == .values {
-                    endValues(lane, call, input, start, line, offset)
+                    guard endValues(lane, call, input, start, line, offset) else { return .broken }
                 } else {
                     finish(lane, call, input, start, offset, isBlock: false)
                 }
@@ -127,14 +127,18 @@ extension RouterHandler {
         if isMid { tickets[ticket].traits.insert(.midValue) } else { tickets[ticket].traits.remove(.midValue) }
     }
 
-    /// The line that ends the values of a get: `END`, or an error.
+    /// The line that ends the values of a get: `END`, or an error. False when it is neither.
     @inline(__always)
-    private func endValues(_ lane: Int, _ call: Int, _ input: Span<UInt8>, _ start: Int, _ line: Int, _ end: Int) {
+    private func endValues(
+        _ lane: Int, _ call: Int, _ input: Span<UInt8>, _ start: Int, _ line: Int, _ end: Int
+    ) -> Bool {
         let ticket = Int(calls[call].ticket)
         if calls[call].isHotRead { keepHot(call, input.extracting(start..<(end &- line == 5 ? line : start))) }
         if end &- line == 5, input[line] == UInt8(ascii: "E"), input[line &+ 1] == UInt8(ascii: "N") {
             // A get of several keys has its END behind the last part.
             append(call, input, start, ticket >= 0 && tickets[ticket].traits.contains(.partOfGet) ? line : end)
+        } else if !ReplyScanner.isError(input, at: line) {
+            return false
         } else if calls[call].routed >= 0 {
             noteRefusal(lane, call, input, line)
             append(call, input, start, end)
@@ -145,6 +149,7 @@ extension RouterHandler {
             if ticket >= 0 { errorOfGet(ticket, input.extracting(line..<end)) }
         }
         complete(lane, call)
+        return true
     }
 
     /// A whole reply that is no get's.
