@@ -6,9 +6,14 @@ internal import Memory
 internal import Routing
 
 extension RoutedRequest.Part {
-    /// Reads what came back.
-    mutating func read() {
+    /// Reads what came back for a client's request.
+    mutating func read(_ request: Request) {
         (reply, value) = form == .binary ? Self.packet(bytes.span) : Self.text(bytes.span, operation)
+        // memcached makes an item without a value for whoever gets the lease of a miss. (What is `recached` has one.)
+        guard isSame, reply.hasLease, reply.result == .found, request.options.contains(.vivify) else { return }
+        if value.isEmpty, request.options.contains(.value) || !request.options.contains(.recache) {
+            reply.result = .notFound
+        }
     }
 
     private static func text(_ input: Span<UInt8>, _ operation: RouteOperation) -> (RouteReply, Range<Int>) {
@@ -129,7 +134,7 @@ struct ReplyWriter {
         switch request.form {
         case .classic: return true
         case .meta:
-            if result.isError { return false }
+            if result.isError || hasLease { return false }
             return request.verb == .metaGet
                 ? result.isMiss : result.isStored || result == .deleted || result == .touched
         case .binary:
@@ -211,16 +216,19 @@ struct ReplyWriter {
     private func appendMeta(to output: inout OutputBuffer, _ routed: RoutedRequest, _ value: Span<UInt8>) {
         if result.isError { return appendError(to: &output) }
         let request = routed.request
-        let isMiss = result == .notFound || result == .notFoundHot
+        // Whoever has the lease of a miss finds what memcached makes of it: a value without bytes.
+        let isLeased = hasLease && request.verb == .metaGet && result == .notFound
+        let isFound = isFound || isLeased
+        let isMiss = !isLeased && (result == .notFound || result == .notFoundHot)
         let withValue = !isMiss && request.options.contains(.value) && (isFound || result.isStored)
         if withValue {
             output.appendMetaValue(length: value.count)
         } else if request.verb == .metaGet, isMiss {
             output.append("EN")
         } else {
-            output.append(code)
+            output.append(isLeased ? "HD" : code)
         }
-        if !isMiss || request.verb != .metaGet { appendFlags(to: &output, routed, value) }
+        if !isMiss || request.verb != .metaGet { appendFlags(to: &output, routed, value, isFound: isFound) }
         output.append("\r\n")
         guard withValue else { return }
         output.append(value)
@@ -236,7 +244,9 @@ struct ReplyWriter {
         }
     }
 
-    private func appendFlags(to output: inout OutputBuffer, _ routed: RoutedRequest, _ value: Span<UInt8>) {
+    private func appendFlags(
+        to output: inout OutputBuffer, _ routed: RoutedRequest, _ value: Span<UInt8>, isFound: Bool
+    ) {
         let request = routed.request
         var steps = request.steps
         walk: while true {

@@ -275,7 +275,7 @@ extension RouterHandler {
         if routedRequests[index].parts[token].isOverflowing {
             routedRequests[index].parts[token].reply = RouteReply(.busy)
         } else {
-            routedRequests[index].parts[token].read()
+            routedRequests[index].parts[token].read(routedRequests[index].request)
         }
         if planFollowsOwners, followOwner(routed: index, token) { return }
         if routedRequests[index].parts[token].reply.result.isMissed, keep(routed: index, token) { return }
