@@ -63,6 +63,9 @@ package enum Base64 {
         return decoded
     }
 
+    /// How many letters say that many bytes.
+    package static func length(of bytes: Int) -> Int { (bytes + 2) / 3 * 4 }
+
     /// Appends `bytes` as base64.
     package static func encode(_ bytes: Span<UInt8>, into output: inout OutputBuffer) {
         var index = 0

@@ -9,7 +9,11 @@ extension OutputBuffer {
     /// Appends a server's meta or binary reply under the client's key and opcode.
     mutating func appendRenamed(_ part: RoutedRequest.Part, _ routed: RoutedRequest) {
         let (bytes, key) = (part.bytes, routed.key)
-        guard part.form == .binary else { return append(metaReply: bytes.span, key: key, without: part.added) }
+        guard part.form == .binary else {
+            return append(
+                metaReply: bytes.span, key: key, isDecoded: routed.request.keyIsDecoded, without: part.added,
+                withheldKey: routed.asksNoKey ? key : nil)
+        }
         let at = count
         let extras = BinaryHeader.bytes + Int(bytes[4])
         let length = Int(bytes.span.bigEndian(at: 2, as: UInt16.self))
@@ -21,9 +25,13 @@ extension OutputBuffer {
         patch(bigEndian: UInt32(truncatingIfNeeded: count - at - BinaryHeader.bytes), at: at + 8)
     }
 
-    /// Appends a meta reply with another key where it names one, and without the flags of these letters.
-    mutating func append(metaReply reply: Span<UInt8>, key: [UInt8]?, without letters: [UInt8]) {
-        let end = reply.firstOffset(of: UInt8(ascii: "\r"), from: 0, to: reply.count) ?? reply.count
+    /// Appends a meta reply with another key where it names one, and without the flags of these letters; with the key
+    /// that was not asked for.
+    mutating func append(
+        metaReply reply: Span<UInt8>, key: [UInt8]?, isDecoded: Bool = false, without letters: [UInt8],
+        withheldKey: [UInt8]? = nil
+    ) {
+        let end = reply.lineTextEnd
         // `VA` has the length behind it, `ME` the key.
         let namesKey = reply.holds("ME ", at: 0)
         let fixed = reply.holds("VA ", at: 0) || namesKey ? 2 : 1
@@ -38,7 +46,7 @@ extension OutputBuffer {
             if words <= fixed {
                 if namesKey, words == 2, let key {
                     append(UInt8(ascii: " "))
-                    append(key.span)
+                    if isDecoded { appendBase64(key.span) } else { append(key.span) }
                 } else {
                     append(reply.extracting(start..<index))
                 }
@@ -52,6 +60,7 @@ extension OutputBuffer {
                 append(reply.extracting(start..<index))
             }
         }
+        if let withheldKey { appendMetaKey(withheldKey.span, isBinary: true) }
         append(reply.extracting(end..<reply.count))
     }
 

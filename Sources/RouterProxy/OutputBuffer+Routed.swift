@@ -7,14 +7,13 @@ internal import Routing
 
 /// Commands that routes make: the client's own with another key or expiry, or others.
 extension OutputBuffer {
-    /// Appends the client's own command under `key`, with an expiry of the route's if there is one. A meta get asks for
-    /// the flags `added` too.
-    mutating func appendOwn(
-        _ routed: RoutedRequest, key: Span<UInt8>, isClientsKey: Bool, exptime: Int64?, added: [UInt8]
-    ) {
+    /// Appends the client's own command, under another key if there is one, and with an expiry of the route's. A meta
+    /// get asks for the flags `added` too.
+    mutating func appendOwn(_ routed: RoutedRequest, key other: CommandKey?, exptime: Int64?, added: [UInt8]) {
         var request = routed.request
         let bytes = routed.bytes
         if let exptime { request.exptime = exptime }
+        let key = other?.bytes ?? routed.key
         switch request.form {
         case .classic:
             switch request.verb {
@@ -24,41 +23,44 @@ extension OutputBuffer {
                 } else {
                     appendTouchingGet(request.verb, exptime: request.exptime)
                 }
-                append(key)
+                append(key.span)
                 append("\r\n")
-            default: appendForwarded(request, key: key, bytes.span)
+            default: appendForwarded(request, key: key.span, bytes.span)
             }
         case .meta:
-            if isClientsKey, exptime == nil, added.isEmpty {
-                appendForwarded(request, key: key, bytes.span)
+            if other == nil, exptime == nil, added.isEmpty, !routed.asksNoKey {
+                appendForwarded(request, key: key.span, bytes.span)
             } else {
                 appendMetaLine(
-                    request, bytes.span, key: isClientsKey ? nil : [UInt8](copying: key), exptime: exptime,
-                    added: added)
+                    request, bytes.span, key: other, exptime: exptime, added: added, asksNoKey: routed.asksNoKey)
             }
-        case .binary: appendPacket(request, bytes.span, key: key, exptime: exptime)
+        case .binary: appendPacket(request, bytes.span, key: key.span, exptime: exptime)
         }
     }
 
-    /// A meta command's tokens without `q`, under another key, and with another `T`.
+    /// A meta command's tokens without `q`, under another key, and with another `T`. As in servers nothing but a space
+    /// ends a token, and nothing but a line feed the line; how long a value is, is said as it was understood.
     private mutating func appendMetaLine(
-        _ request: Request, _ line: Span<UInt8>, key: [UInt8]?, exptime: Int64?, added: [UInt8]
+        _ request: Request, _ line: Span<UInt8>, key: CommandKey?, exptime: Int64?, added: [UInt8], asksNoKey: Bool
     ) {
         var index = 0
         var tokens = 0
-        let isDecoded = request.keyIsDecoded
-        while index < line.count {
-            while index < line.count, line[index] == UInt8(ascii: " ") { index += 1 }
+        let end = line.lineTextEnd
+        while index < end {
+            while index < end, line[index] == UInt8(ascii: " ") { index += 1 }
             let start = index
-            while index < line.count, line[index] > 0x20 { index += 1 }
+            while index < end, line[index] != UInt8(ascii: " ") { index += 1 }
             guard index > start else { break }
             tokens += 1
             let isFlag = tokens > (request.verb == .metaSet ? 3 : 2)
             if isFlag, line[start] == UInt8(ascii: "q") { continue }
             if isFlag, line[start] == UInt8(ascii: "T"), exptime != nil { continue }
+            if isFlag, line[start] == UInt8(ascii: "k"), asksNoKey { continue }
             if tokens > 1 { append(UInt8(ascii: " ")) }
             if tokens == 2, let key {
-                if isDecoded { Base64.encode(key.span, into: &self) } else { append(key.span) }
+                append(key)
+            } else if tokens == 3, request.verb == .metaSet {
+                append(decimal: UInt64(request.valueLength))
             } else {
                 append(line.extracting(start..<index))
             }
@@ -97,62 +99,12 @@ extension OutputBuffer {
                 bigEndian: UInt32(truncatingIfNeeded: exptime), at: at + BinaryHeader.bytes + extras - 4)
         }
     }
+}
 
-    /// Appends a command of a route's own making, in text.
-    mutating func appendMade(
-        _ sub: SubRequest, key: Span<UInt8>, value: Span<UInt8>, exptime: Int64, flags: UInt32, casToken: UInt64,
-        delta: UInt64
-    ) {
-        switch sub.operation {
-        case .get: append("get ")
-        case .gets: append("gets ")
-        case .gat: appendTouchingGet(.gat, exptime: exptime)
-        case .gats: appendTouchingGet(.gats, exptime: exptime)
-        case .metaGet, .leaseGet: append("mg ")
-        case .set: append("set ")
-        case .add: append("add ")
-        case .replace: append("replace ")
-        case .append: append("append ")
-        case .prepend: append("prepend ")
-        case .cas: append("cas ")
-        case .leaseSet: append("ms ")
-        case .delete: append("delete ")
-        case .increment: append("incr ")
-        case .decrement: append("decr ")
-        case .touch: append("touch ")
-        }
-        append(key)
-        switch sub.operation {
-        case .metaGet: append(" t f s c")
-        case .leaseGet: append(" v f c")
-        case .set, .add, .replace, .append, .prepend, .cas:
-            for number in [Int64(flags), exptime, Int64(value.count)] {
-                append(UInt8(ascii: " "))
-                append(decimal: number)
-            }
-            if sub.operation == .cas {
-                append(UInt8(ascii: " "))
-                append(decimal: casToken)
-            }
-        case .leaseSet:
-            append(UInt8(ascii: " "))
-            append(decimal: UInt64(value.count))
-            for (letter, number) in [("T", exptime), ("F", Int64(flags)), ("C", Int64(bitPattern: casToken))] {
-                append(UInt8(ascii: " "))
-                append(string: letter)
-                append(decimal: UInt64(bitPattern: number))
-            }
-        case .increment, .decrement:
-            append(UInt8(ascii: " "))
-            append(decimal: delta)
-        case .touch:
-            append(UInt8(ascii: " "))
-            append(decimal: exptime)
-        case .get, .gets, .gat, .gats, .delete: break
-        }
-        append("\r\n")
-        guard sub.operation.group == .update else { return }
-        append(value)
-        append("\r\n")
+extension Span<UInt8> {
+    /// Where the text of the line ends that begins here: before its line feed, and a carriage return just before that.
+    var lineTextEnd: Int {
+        guard let feed = firstOffset(of: UInt8(ascii: "\n"), from: 0, to: count) else { return count }
+        return feed > 0 && self[feed - 1] == UInt8(ascii: "\r") ? feed - 1 : feed
     }
 }

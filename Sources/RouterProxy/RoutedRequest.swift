@@ -39,6 +39,9 @@ final class RoutedRequest {
     var bytes: [UInt8] = []
     /// The key, decoded, with its routing prefix.
     var key: [UInt8] = []
+    /// Whether servers are not asked for the key that the client wants to see again (`k`): memcached gives a key that a
+    /// binary client stored as it is, so one with a line feed would look like several replies.
+    var asksNoKey = false
     /// When it came, in monotonic nanoseconds.
     var started: UInt64 = 0
     /// The handle that it entered the routes by; below 0 when there are several.
@@ -65,6 +68,8 @@ final class RoutedRequest {
         let isSame: Bool
         /// Flags of a meta get that the route asked for and the client did not.
         var added: [UInt8] = []
+        /// The key that was sent; nil for the client's own command as it came.
+        let key: CommandKey?
         let destination: Int
         /// Whether it is a read that was asked of another server before.
         var isHedge = false
@@ -95,9 +100,15 @@ final class RoutedRequest {
         self.ticket = Int32(truncatingIfNeeded: ticket)
         self.context = context
         self.operation = operation
+        parts.removeAll(keepingCapacity: true)
+        keep(request, key: key, input)
+    }
+
+    /// Keeps the client's command.
+    func keep(_ request: Request, key: Span<UInt8>, _ input: Span<UInt8>) {
         self.request = request
         self.key = [UInt8](copying: key)
-        parts.removeAll(keepingCapacity: true)
+        asksNoKey = request.breaksReplies(key: key)
         let start = request.lineOffset
         let end = Self.end(of: request, input)
         bytes = [UInt8](copying: input.extracting(start..<end))
@@ -143,6 +154,14 @@ final class RoutedRequest {
 }
 
 extension Request {
+    /// Whether it is a meta get that asks for a key with a line feed in it.
+    func breaksReplies(key: Span<UInt8>) -> Bool {
+        guard keyIsDecoded, verb == .metaGet, options.contains(MetaOptions(letter: UInt8(ascii: "k"))) else {
+            return false
+        }
+        return key.firstOffset(of: UInt8(ascii: "\n"), from: 0, to: key.count) != nil
+    }
+
     /// What it is to routes; nil for what has no key, or is about one server.
     var routeOperation: RouteOperation? {
         switch verb {

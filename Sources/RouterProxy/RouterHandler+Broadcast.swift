@@ -65,7 +65,7 @@ extension RouterHandler {
     /// One server's answer came.
     func finishPart(_ lane: Int, _ call: Int, _ input: Span<UInt8>, at start: Int) {
         if calls[call].isInvalidation {
-            invalidated(calls[call], succeeded: isGone(input, at: start))
+            invalidated(calls[call], succeeded: Self.isGone(input, at: start, calls[call].shape))
             lanes[lane].meter.counters.add(.replies)
             return removeFirst(lane, call)
         }
@@ -80,11 +80,12 @@ extension RouterHandler {
             ? input.bigEndian(at: start &+ 6, as: UInt16.self) == BinaryStatus.success.rawValue
             : input.holds(calls[call].shape == .statistics ? "END" : "OK", at: start)
         let (ticket, isReplay, token) = (Int(calls[call].ticket), calls[call].isReplay, Int(calls[call].token))
+        let shape = calls[call].shape
         lanes[lane].meter.counters.add(.replies)
         removeFirst(lane, call)
         if isReplay {
             noteAnswer(lane)
-            return finish(replay: token, succeeded: isGone(input, at: start))
+            return finish(replay: token, succeeded: Self.isGone(input, at: start, shape))
         }
         if ticket >= 0 { answered(broadcast: ticket, isDone ? .none : .lost) }
     }

@@ -130,9 +130,11 @@ extension RouterHandler {
     private func deleteCopies(_ key: Span<UInt8>, _ hash: UInt64) {
         guard let pool = spreadingPool(key) else { return router.copies.distrust(hash, until: copyEnd) }
         let places = plan.routes.copies(router.hotKeys.copies, ofKey: [UInt8](copying: key), pool: pool)
+        let said = CommandKey(made: [UInt8](copying: key))
+        let isBinary = said.spelling == .packet
         for place in places.dropFirst() {
-            let lane = laneOfDestination[plan.routes.pools[pool].destinations[place]]
-            guard let call = makeCall(lane, .line, .invalidation, isOwn: true).0 else {
+            let lane = laneOfDestination[plan.routes.pools[pool].destinations[place]] + (isBinary ? 1 : 0)
+            guard let call = makeCall(lane, isBinary ? .binary : .line, .invalidation, isOwn: true).0 else {
                 router.copies.distrust(hash, until: copyEnd)
                 continue
             }
@@ -140,7 +142,7 @@ extension RouterHandler {
             calls[call].hash = hash
             calls[call].isInvalidation = true
             calls[call].isPartOfBroadcast = true
-            lanes[lane].pending.appendDelete(key)
+            lanes[lane].pending.appendDelete(said)
         }
     }
 

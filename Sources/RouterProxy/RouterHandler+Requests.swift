@@ -262,7 +262,12 @@ extension RouterHandler {
         if request.verb.stores, request.valueLength > limits.valueBytes {
             return refuse(slot, request, .tooLarge, &output)
         }
-        guard let operation = request.routeOperation else { return refuse(slot, request, .error, &output) }
+        guard let operation = request.routeOperation, !isMistaken(request, key) else {
+            return refuse(slot, request, .badCommandLine, &output)
+        }
+        if request.keyIsDecoded, request.breaksReplies(key: key) {
+            return route(slot, request, key: key, input, operation)
+        }
         let text = operation == .delete && spool.keeps ? deletingLane(key) : textLane(key, operation)
         guard text >= 0 else { return route(slot, request, key: key, input, operation) }
         let isBinary = request.form == .binary
@@ -281,6 +286,17 @@ extension RouterHandler {
             lanes[lane].pending.appendForwarded(request, key: key, input)
         }
         if spreadsHotKeys, operation.group != .get { dropCopies(key, stableHash(key)) }
+    }
+
+    /// Whether a server may take a command, or its reply, for another than it is: memcached 1.6.18 reads a line to a NUL
+    /// only, and then the value as commands; and whatever key `me` asks for is given as a binary client stored it.
+    @inline(__always)
+    private func isMistaken(_ request: Request, _ key: Span<UInt8>) -> Bool {
+        if request.form == .binary { return false }
+        if request.keyIsDecoded {
+            return request.verb == .metaDebug && key.firstOffset(of: UInt8(ascii: "\n"), from: 0, to: key.count) != nil
+        }
+        return request.verb.stores && key.firstOffset(of: 0, from: 0, to: key.count) != nil
     }
 
     private func count(_ request: Request) {

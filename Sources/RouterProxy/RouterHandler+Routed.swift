@@ -150,15 +150,18 @@ extension RouterHandler {
         let routed = routedRequests[index]
         guard let context = routed.context else { return }
         let isOwn = sub.isSame && sub.value == .request && sub.flags == nil && sub.casToken == nil
-        let form = isOwn ? routed.request.form : sub.operation.isMetaOnly ? .meta : .classic
         let isClientsKey = sub.key == .request(from: 0)
+        let key = isOwn && isClientsKey ? nil : commandKey(sub, routed, isOwn: isOwn)
+        let made = isOwn ? routed.request.form : key?.form(sub.operation)
+        let form = made ?? .classic
         let added = isOwn ? routed.added(context.engine.plan) : []
         precondition(sub.token == routed.parts.count, "tokens count up")
         routed.parts.append(
             RoutedRequest.Part(
                 operation: sub.operation, form: form, isVerbatim: isOwn && isClientsKey, isSame: isOwn,
-                added: added, destination: sub.destination,
+                added: added, key: key, destination: sub.destination,
                 spoolKey: sub.operation == .delete && keepsDeletes(sub, context) ? sentKey(sub, routed) : nil))
+        guard made != nil, isClientsKey && isOwn || key != nil else { return refuseKey(routed: index, sub.token) }
         if planFollowsOwners, context.plan.routes.pools[sub.pool].followsOwners {
             routed.parts[sub.token].command = sub
         }
@@ -203,7 +206,7 @@ extension RouterHandler {
         if traces, ticket >= 0, tickets[ticket].span >= 0 {
             beginSpan(of: call, below: Int(tickets[ticket].span), lane)
         }
-        write(sub, routed, lane, isOwn: part.isSame, isClientsKey: sub.key == .request(from: 0))
+        write(sub, routed, lane)
         if calls[call].span >= 0 { carry(call, lane, from: start) }
     }
 
@@ -218,12 +221,16 @@ extension RouterHandler {
         spool.keeps && context.plan.routes.pools[sub.pool].spool != nil
     }
 
-    private func write(_ sub: SubRequest, _ routed: RoutedRequest, _ lane: Int, isOwn: Bool, isClientsKey: Bool) {
-        let key = sentKey(sub, routed)
-        if isOwn {
-            return lanes[lane].pending.appendOwn(
-                routed, key: key.span, isClientsKey: isClientsKey, exptime: sub.exptime,
-                added: routed.parts[sub.token].added)
+    /// The key as the command says it; nil when it cannot be said.
+    private func commandKey(_ sub: SubRequest, _ routed: RoutedRequest, isOwn: Bool) -> CommandKey? {
+        let bytes = sentKey(sub, routed)
+        return isOwn ? CommandKey(bytes, asIn: routed.request) : CommandKey(made: bytes)
+    }
+
+    private func write(_ sub: SubRequest, _ routed: RoutedRequest, _ lane: Int) {
+        let part = routed.parts[sub.token]
+        guard !part.isSame, let key = part.key else {
+            return lanes[lane].pending.appendOwn(routed, key: part.key, exptime: sub.exptime, added: part.added)
         }
         let value: [UInt8] =
             switch sub.value {
@@ -233,10 +240,11 @@ extension RouterHandler {
             case .reply(let token): Array(routed.parts[token].bytes[routed.parts[token].value])
             case .bytes(let bytes): bytes
             }
-        lanes[lane].pending.appendMade(
-            sub, key: key.span, value: value.span, exptime: sub.exptime ?? routed.request.exptime,
-            flags: sub.flags ?? routed.request.clientFlags, casToken: sub.casToken ?? routed.request.cas,
-            delta: routed.request.delta)
+        lanes[lane].pending.append(
+            MadeCommand(
+                operation: sub.operation, key: key, value: value, exptime: sub.exptime ?? routed.request.exptime,
+                flags: sub.flags ?? routed.request.clientFlags, casToken: sub.casToken ?? routed.request.cas,
+                delta: routed.request.delta))
     }
 
     // MARK: What came of it
@@ -290,6 +298,13 @@ extension RouterHandler {
         routedRequests[index].parts[token].value = 0..<0
         routedRequests[index].parts[token].reply = RouteReply(failure.result)
         if keep(routed: index, token) { return }
+        routedEvents.append(RoutedEvent(routed: index, token: token))
+        settleRouted()
+    }
+
+    /// There is no way to say a key to a server.
+    private func refuseKey(routed index: Int, _ token: Int) {
+        routedRequests[index].parts[token].reply = RouteReply(.badKey)
         routedEvents.append(RoutedEvent(routed: index, token: token))
         settleRouted()
     }
@@ -367,7 +382,9 @@ extension RouterHandler {
         if case .token = final.source, isUnchanged, let source, !source.bytes.isEmpty {
             let form = routed.request.form
             if source.isVerbatim || (final.result.isError && source.form == form) {
-                return appendVerbatim(source, routed.request, isPartOfGet: isPartOfGet, to: &output)
+                return appendVerbatim(
+                    source, routed.request, withheldKey: routed.asksNoKey ? routed.key : nil,
+                    isPartOfGet: isPartOfGet, to: &output)
             }
             let isWhole = final.result == source.reply.result && final.hasLease == source.reply.hasLease
             if source.isSame, source.form == form, form != .classic, isWhole {
@@ -379,7 +396,8 @@ extension RouterHandler {
 
     /// A reply as the server gave it; of a classic get that has more keys without `END`.
     private func appendVerbatim(
-        _ part: RoutedRequest.Part, _ request: Request, isPartOfGet: Bool, to output: inout OutputBuffer
+        _ part: RoutedRequest.Part, _ request: Request, withheldKey: [UInt8]?, isPartOfGet: Bool,
+        to output: inout OutputBuffer
     ) {
         let bytes = part.bytes
         if request.form == .binary {
@@ -387,8 +405,8 @@ extension RouterHandler {
             output.append(request.opcode)
             return output.append(bytes.span.extracting(2..<bytes.count))
         }
-        if !part.added.isEmpty, !part.reply.result.isError {
-            return output.append(metaReply: bytes.span, key: nil, without: part.added)
+        if !part.added.isEmpty || withheldKey != nil, !part.reply.result.isError {
+            return output.append(metaReply: bytes.span, key: nil, without: part.added, withheldKey: withheldKey)
         }
         let isCut = isPartOfGet && !part.reply.result.isError && bytes.count >= 5
         output.append(bytes.span.extracting(0..<(isCut ? bytes.count - 5 : bytes.count)))
@@ -399,9 +417,4 @@ extension RouterHandler {
 struct RoutedEvent {
     let routed: Int
     let token: Int
-}
-
-extension RouteOperation {
-    /// Whether only a meta command says it.
-    var isMetaOnly: Bool { self == .metaGet || self == .leaseGet || self == .leaseSet }
 }

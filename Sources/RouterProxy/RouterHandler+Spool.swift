@@ -60,12 +60,14 @@ extension RouterHandler {
     private func begin(_ replay: RouterSpool.Replay) {
         let destination = plan.backends.firstIndex { $0.name == replay.server }
         guard let destination else { return spool.replayed(replay, succeeded: false) }
-        let lane = laneOfDestination[destination]
+        let textLane = laneOfDestination[destination]
         let run = replays.firstIndex { $0 == nil } ?? replays.count
         if run == replays.count { replays.append(nil) }
         replays[run] = ReplayRun(replay: replay, left: replay.keys.count)
-        for key in replay.keys {
-            let (call, _) = makeCall(lane, .line, isOwn: true)
+        for bytes in replay.keys {
+            let key = CommandKey(made: bytes)
+            let (lane, shape) = key.spelling == .packet ? (textLane + 1, ReplyShape.binary) : (textLane, .line)
+            let (call, _) = makeCall(lane, shape, isOwn: true)
             guard let call else {
                 finish(replay: run, succeeded: false)
                 continue
@@ -73,7 +75,7 @@ extension RouterHandler {
             calls[call].isReplay = true
             calls[call].isPartOfBroadcast = true
             calls[call].token = Int32(truncatingIfNeeded: run)
-            lanes[lane].pending.appendDelete(key.span)
+            lanes[lane].pending.appendDelete(key)
         }
     }
 
@@ -86,10 +88,14 @@ extension RouterHandler {
         if state.left == 0 { spool.replayed(state.replay, succeeded: !state.hasFailed) }
     }
 
-    /// Whether the reply at `start` says that the key is gone. One that refuses the command itself would do so for
-    /// ever.
-    func isGone(_ input: Span<UInt8>, at start: Int) -> Bool {
-        !input.holds("SERVER_ERROR", at: start)
+    /// Whether the reply at `start` to a delete says that the key is gone.
+    static func isGone(_ input: Span<UInt8>, at start: Int, _ shape: ReplyShape) -> Bool {
+        guard shape == .binary else {
+            return input.holds("DELETED\r", at: start) || input.holds("NOT_FOUND\r", at: start)
+                || input.holds("HD\r", at: start) || input.holds("NF\r", at: start)
+        }
+        let status = BinaryStatus(rawValue: input.bigEndian(at: start + 6, as: UInt16.self))
+        return status == .success || status == .notFound
     }
 }
 
@@ -109,15 +115,4 @@ extension RouteResult {
 extension RouteOperation {
     /// Whether its reply shows what the server has.
     var readsValue: Bool { group == .get || group == .arithmetic }
-}
-
-extension OutputBuffer {
-    /// A delete of `key`, which may hold any byte.
-    mutating func appendDelete(_ key: Span<UInt8>) {
-        var isPlain = key.count <= 250
-        for index in 0..<key.count where key[index] <= 32 || key[index] == 127 { isPlain = false }
-        append(isPlain ? "delete " : "md ")
-        if isPlain { append(key) } else { Base64.encode(key, into: &self) }
-        append(isPlain ? "\r\n" : " b\r\n")
-    }
 }
