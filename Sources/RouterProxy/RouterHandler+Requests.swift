@@ -104,7 +104,9 @@ extension RouterHandler {
             return false
         }
         if isShort { meter.counters.add(.overflowed) }
-        refuse(slot, request, isShort ? .outOfMemoryStoring : .tooLarge, &output)
+        let range = request.keyOffset..<request.keyOffset + request.keyLength
+        let key = request.keyIsDecoded ? Self.decodedKey(request, decoded) : [UInt8](copying: input.extracting(range))
+        refuseValue(slot, request, key: key.span, isShort ? .outOfMemoryStoring : .tooLarge, &output)
         skip(expected, &connection, input, at: &offset)
         return offset < input.count
     }
@@ -260,7 +262,7 @@ extension RouterHandler {
         count(request)
         if request.verb.stores, !request.error.isNone { return refuse(slot, request, request.error, &output) }
         if request.verb.stores, request.valueLength > limits.valueBytes {
-            return refuse(slot, request, .tooLarge, &output)
+            return refuseValue(slot, request, key: key, .tooLarge, &output)
         }
         guard let operation = request.routeOperation, !isMistaken(request, key) else {
             return refuse(slot, request, .badCommandLine, &output)
@@ -297,6 +299,25 @@ extension RouterHandler {
             return request.verb == .metaDebug && key.firstOffset(of: UInt8(ascii: "\n"), from: 0, to: key.count) != nil
         }
         return request.verb.stores && key.firstOffset(of: 0, from: 0, to: key.count) != nil
+    }
+
+    private static func decodedKey(_ request: Request, _ decoded: borrowing FixedArray<OutputBuffer>) -> [UInt8] {
+        [UInt8](copying: decoded[0].span.extracting(request.keyOffset..<request.keyOffset + request.keyLength))
+    }
+
+    /// There is no room for a value. As servers have it, the one that it should have replaced goes; but not below a
+    /// store, and not where the key could not be said in text.
+    private func refuseValue(
+        _ slot: Int, _ request: Request, key: Span<UInt8>, _ error: ErrorReply, _ output: inout OutputBuffer
+    ) {
+        let isCache = plan.routes.tree.pools.allSatisfy { $0.consistency == .lookAside }
+        if isCache, request.replaces, CommandKey(made: [UInt8](copying: key)).spelling == .plain {
+            var delete = Request()
+            (delete.verb, delete.keyLength) = (.delete, key.count)
+            delete.traits.insert(.quiet)
+            forward(slot, delete, key: key, key, &output)
+        }
+        refuse(slot, request, error, &output)
     }
 
     private func count(_ request: Request) {
@@ -454,6 +475,9 @@ extension RouterHandler {
 }
 
 extension Request {
+    /// Whether it stores whatever is there before.
+    var replaces: Bool { verb == .set || (verb == .metaSet && storeVerb == .set) }
+
     /// Whether it goes to the server of its key.
     var isRouted: Bool {
         switch verb {

@@ -299,6 +299,22 @@ def test_leases_of_real_servers_go_past_the_first_pool(routed, pair):
             assert a.get(name) == b"new"
 
 
+def test_what_a_value_that_is_too_large_should_have_replaced_is_gone(route, start, memcached):
+    servers = [start("-m 64 -t 1 -I 4m", command=memcached) for _ in range(2)]
+    router = route(servers, "--limits-value=1m")
+    with router.client() as one:
+        limit = 1 << 20
+        for command in ("set {} 0 0 {}", "ms {} {}"):
+            assert one.set("k", "old") == "STORED"
+            size = 2 * limit
+            one.send(command.format("k", size) + "\r\n" + "v" * size + "\r\n")
+            assert "too large" in one.line()
+            assert one.get("k") is None
+        assert one.set("k", "old") == "STORED"
+        one.send(f"add k 0 0 {size}\r\n" + "v" * size + "\r\n")
+        assert "too large" in one.line() and one.get("k") == b"old"
+
+
 def test_what_is_no_reply_breaks_the_connection_and_reaches_nobody(route):
     def talk(connection):
         for line in lines(connection):
