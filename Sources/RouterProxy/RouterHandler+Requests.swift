@@ -290,7 +290,7 @@ extension RouterHandler {
         if spreadsHotKeys, operation.group != .get { dropCopies(key, stableHash(key)) }
     }
 
-    /// Whether a server may take a command, or its reply, for another than it is: memcached 1.6.18 reads a line to a NUL
+    /// Whether a command, or its reply, may be taken for another than it is: memcached 1.6.18 reads a line to a NUL
     /// only, and then the value as commands; and whatever key `me` asks for is given as a binary client stored it.
     @inline(__always)
     private func isMistaken(_ request: Request, _ key: Span<UInt8>) -> Bool {

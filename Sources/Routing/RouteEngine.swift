@@ -21,8 +21,8 @@ package struct RouteClock: Sendable {
 extension RouteClock {
     private static var relativeMaximum: Int64 { 30 * 24 * 3600 }
 
-    /// The expiry that says so many seconds from now: every one that a route makes comes from here. 0 is for ever, below
-    /// 0 is expired already. What can only be a Unix time, in configurations of mcrouter's, stays one.
+    /// The expiry that says so many seconds from now: every one that a route makes comes from here. 0 is for ever, and
+    /// below it expired already. What can only be a Unix time, in configurations of mcrouter's, stays one.
     func exptime(inSeconds seconds: Int64) -> Int64 {
         guard seconds > Self.relativeMaximum else { return seconds }
         let now = Int64(unixSeconds)

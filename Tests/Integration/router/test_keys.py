@@ -1,7 +1,7 @@
 # Martlet
 # SPDX-License-Identifier: Apache-2.0
-"""Keys of any bytes, and what real memcacheds make of commands with them: nothing of a client's becomes a command that it
-did not send, and no other client gets a reply that is not its own."""
+"""Keys of any bytes, and what real memcacheds make of commands with them: nothing of a client's becomes a command that
+it did not send, and no other client gets a reply that is not its own."""
 
 import base64
 import signal
