@@ -102,9 +102,18 @@ struct SQLConnection: ~Copyable {
         timeoutMilliseconds = configuration.statementTimeoutMilliseconds + 2_000
     }
 
-    /// Asks the server whose rows it has, and has that taken note of. Throws where it is not to be used.
-    mutating func admit(to known: LineageCheck) throws(SQLFailure) {
-        generation = try known.lineage.admit(SQLLineage.look(self), replaced: known.replaced)
+    /// Asks the server whose rows it has, until `end`, and has that taken note of. Throws where it is not to be used.
+    mutating func admit(to known: LineageCheck, until end: UInt64) throws(SQLFailure) {
+        generation = try known.lineage.admit(SQLLineage.look(self, until: end), replaced: known.replaced)
+    }
+
+    /// Whether the server is a standby. One of 14 and later has said so already.
+    func isInRecovery(until end: UInt64) throws(SQLFailure) -> Bool {
+        if let said = unsafe PQparameterStatus(connection, "in_hot_standby") {
+            return unsafe String(cString: said) == "on"
+        }
+        let answer = try run(texts: ["SELECT pg_is_in_recovery()"], until: end).first?.first?.first ?? nil
+        return answer == Array("t".utf8)
     }
 
     deinit { unsafe PQfinish(connection) }
@@ -241,19 +250,20 @@ struct SQLConnection: ~Copyable {
         return try finish(calls.count)
     }
 
-    /// Runs statements without parameters as one transaction; columns come as text, or in binary form.
-    func run(texts: [String], isBinary: Bool = false) throws(SQLFailure) -> [SQLRows] {
+    /// Runs statements without parameters as one transaction; columns come as text, or in binary form. Waits until
+    /// `end`, or for as long as a statement may take.
+    func run(texts: [String], isBinary: Bool = false, until end: UInt64? = nil) throws(SQLFailure) -> [SQLRows] {
         for text in texts {
             guard unsafe PQsendQueryParams(connection, text, 0, nil, nil, nil, nil, isBinary ? 1 : 0) == 1 else {
                 throw .lostBefore(reason: unsafe Self.words(connection))
             }
         }
-        return try finish(texts.count)
+        return try finish(texts.count, until: end)
     }
 
     /// Ends the transaction, and collects what the server says of each of `count` statements.
-    private func finish(_ count: Int) throws(SQLFailure) -> [SQLRows] {
-        let end = Clock.monotonicNanoseconds() + UInt64(timeoutMilliseconds) * 1_000_000
+    private func finish(_ count: Int, until end: UInt64? = nil) throws(SQLFailure) -> [SQLRows] {
+        let end = end ?? Clock.monotonicNanoseconds() + UInt64(timeoutMilliseconds) * 1_000_000
         // From here on the library has what ends the transaction, and may send it in any call, even in the one that
         // closes the connection: whatever goes wrong, nobody knows whether the server got it.
         guard unsafe PQpipelineSync(connection) == 1 else { throw .lostAfter(reason: unsafe Self.words(connection)) }

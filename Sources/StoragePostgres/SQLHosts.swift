@@ -47,19 +47,24 @@ final class SQLHosts: Sendable {
         }
         let (hosts, addresses, ports) = (list("host"), list("hostaddr"), list("port"))
         let count = max(hosts.count, addresses.count)
-        // The library says what is wrong with lists that do not fit.
+        // The library says what is wrong with lists that do not fit. A URL whose hosts have no ports, or some, has a list
+        // of ports with empty places.
         let fits =
             count > 0 && [0, count].contains(hosts.count) && [0, count].contains(addresses.count)
-            && [0, 1, count].contains(ports.count) && !(hosts + addresses + ports).contains("")
+            && [0, 1, count].contains(ports.count) && !(hosts + addresses).contains("")
         targets =
             !fits
             ? [Target()]
             : (0..<count).map { index in
                 Target(
                     host: hosts.isEmpty ? nil : hosts[index], address: addresses.isEmpty ? nil : addresses[index],
-                    port: ports.isEmpty ? nil : ports[ports.count == 1 ? 0 : index])
+                    port: ports.isEmpty ? nil : Self.port(ports[ports.count == 1 ? 0 : index]))
             }
     }
+
+    /// What the library takes an empty place in a list of ports for, whatever `PGPORT` says. It has to be said: the
+    /// list would not fit one host.
+    private static func port(_ text: String) -> String { text.isEmpty ? "5432" : text }
 
     /// All of them in the order in which they are to be tried, the one first that was reached last.
     var ordered: [Target] {
@@ -68,10 +73,13 @@ final class SQLHosts: Sendable {
     }
 
     /// The addresses of one, each as a target; the one first that was reached last. May block on DNS.
-    func addresses(of target: Target) -> [Target] {
-        guard target.address == nil, let host = target.host, Self.isName(host),
-            let found = try? ListeningSocket.resolve(host: host, port: 0, isDatagram: false)
-        else { return [target] }
+    func addresses(of target: Target) throws(SQLFailure) -> [Target] {
+        guard target.address == nil, let host = target.host, Self.isName(host) else { return [target] }
+        let found: [SocketAddress]
+        do throws(SystemError) { found = try ListeningSocket.resolve(host: host, port: 0, isDatagram: false) } catch {
+            // The library would look it up again, for as long.
+            throw .lostBefore(reason: "cannot look up \(error.subject)")
+        }
         // One of a link has a scope, which its digits do not say.
         let digits = found.map(\.host).filter { !$0.isEmpty }
         guard digits.count == found.count, !digits.contains(where: { $0.hasPrefix("fe80") }) else { return [target] }
@@ -101,32 +109,47 @@ final class SQLHosts: Sendable {
 }
 
 extension SQLConnection {
-    /// Connects to the first server that will do, each with its share of the time: see ``init(_:name:to:until:)``.
+    /// Connects to the first server that will do, each with its share of the time: see ``init(_:name:to:until:)``. How
+    /// long names are looked up is in nobody's share. Where a standby will do, it is the second choice.
     static func open(
         _ configuration: PostgresConfiguration, name: String, _ hosts: SQLHosts, _ known: LineageCheck? = nil
     ) throws(SQLFailure) -> SQLConnection {
         if let complaint = complaint(about: configuration.url) { throw .lostBefore(reason: complaint) }
-        let end = Clock.monotonicNanoseconds() + UInt64(configuration.connectTimeoutMilliseconds) * 1_000_000
+        var end = Clock.monotonicNanoseconds() + UInt64(configuration.connectTimeoutMilliseconds) * 1_000_000
         var reasons: [String] = []
+        func add(_ reason: String) { if !reasons.contains(reason) { reasons.append(reason) } }
+        var standby: SQLConnection?
         let ordered = hosts.ordered
         for (index, host) in ordered.enumerated() {
+            let asked = Clock.monotonicNanoseconds()
+            let targets: [SQLHosts.Target]
+            do throws(SQLFailure) { targets = try hosts.addresses(of: host) } catch {
+                end += Clock.monotonicNanoseconds() - asked
+                add(error.reason)
+                continue
+            }
+            end += Clock.monotonicNanoseconds() - asked
             let hostEnd = share(of: end, ordered.count - index)
-            let targets = hosts.addresses(of: host)
             for (place, target) in targets.enumerated() {
+                let targetEnd = share(of: hostEnd, targets.count - place)
                 do throws(SQLFailure) {
-                    var connection = try SQLConnection(
-                        configuration, name: name, to: target, until: share(of: hostEnd, targets.count - place))
-                    if let known { try connection.admit(to: known) }
+                    var connection = try SQLConnection(configuration, name: name, to: target, until: targetEnd)
+                    if configuration.allowsStandby, try connection.isInRecovery(until: targetEnd) {
+                        if standby == nil { standby = consume connection }
+                        continue
+                    }
+                    if let known { try connection.admit(to: known, until: targetEnd) }
                     hosts.noteReached(host, at: target.address)
                     return connection
                 } catch {
                     let isOne = ordered.count * targets.count == 1 || target.label.isEmpty
                     let says = !isOne && !error.reason.contains(target.label)
-                    let reason = says ? "\(target.label): \(error.reason)" : error.reason
-                    if !reasons.contains(reason) { reasons.append(reason) }
+                    add(says ? "\(target.label): \(error.reason)" : error.reason)
                 }
             }
         }
+        // Not the one that is tried first from now on: its primary may be back at once.
+        if let standby = consume standby { return standby }
         hosts.noteUnreached(ordered[0])
         throw .lostBefore(reason: reasons.joined(separator: "; "))
     }

@@ -34,7 +34,9 @@ struct SQLLineage: Sendable, Equatable {
         }
         if let timeline, let other = found.timeline, timeline != other {
             if timeline < other { return .successor }
-            return .refused("it is an old primary, on timeline \(other): another server took over on \(timeline)")
+            return .refused(
+                "it is an old primary, on timeline \(other): another server took over on \(timeline): start the node "
+                    + "again if that one is meant")
         }
         if database != found.database { return .successor }
         if let table, let other = found.table, table != other { return .successor }
@@ -62,15 +64,15 @@ struct SQLLineage: Sendable, Equatable {
     private static let system = "SELECT system_identifier FROM pg_control_system()"
     private static let timeline = "SELECT \(StreamSchema.timeline)"
 
-    /// Asks a server that takes writes. One that refuses to tell one of the numbers, or has no function for it, is
-    /// asked for the others alone.
-    static func look(_ connection: borrowing SQLConnection) throws(SQLFailure) -> SQLLineage {
+    /// Asks a server that takes writes, until `end`. One that refuses to tell one of the numbers, or has no function for
+    /// it, is asked for the others alone.
+    static func look(_ connection: borrowing SQLConnection, until end: UInt64) throws(SQLFailure) -> SQLLineage {
         do throws(SQLFailure) {
-            let answers = try connection.run(texts: [place, system, timeline])
+            let answers = try connection.run(texts: [place, system, timeline], until: end)
             return try lineage(answers[0], number(answers[1]), number(answers[2]))
         } catch .refused(let state, _) where isSilence(state) {
-            let answers = try connection.run(texts: [place])
-            return try lineage(answers[0], try ask(connection, system), try ask(connection, timeline))
+            let answers = try connection.run(texts: [place], until: end)
+            return try lineage(answers[0], try ask(connection, system, end), try ask(connection, timeline, end))
         }
     }
 
@@ -83,8 +85,10 @@ struct SQLLineage: Sendable, Equatable {
         return SQLLineage(system: system, timeline: timeline, database: database, table: table)
     }
 
-    private static func ask(_ connection: borrowing SQLConnection, _ text: String) throws(SQLFailure) -> Int64? {
-        do throws(SQLFailure) { return number(try connection.run(texts: [text]).first ?? []) } catch {
+    private static func ask(
+        _ connection: borrowing SQLConnection, _ text: String, _ end: UInt64
+    ) throws(SQLFailure) -> Int64? {
+        do throws(SQLFailure) { return number(try connection.run(texts: [text], until: end).first ?? []) } catch {
             guard case .refused(let state, _) = error, isSilence(state) else { throw error }
             return nil
         }

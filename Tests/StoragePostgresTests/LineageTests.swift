@@ -54,6 +54,12 @@ struct LineageTests {
         func targets(_ port: String) -> [Target] { [Target(host: "a", port: "6"), Target(host: "b", port: port)] }
         #expect(SQLHosts("postgresql://u@a:6,b:7/d").targets == targets("7"))
         #expect(SQLHosts("host=a,b port=6").targets == targets("6"))
+        // Without ports, or with some, the library has a list with empty places, which it takes for its own port.
+        for (hosts, a, b) in [("a,b", "5432", "5432"), ("a:6,b", "6", "5432"), ("a,b:7", "5432", "7")] {
+            let expected = [Target(host: "a", port: a), Target(host: "b", port: b)]
+            #expect(SQLHosts("postgresql://u@\(hosts)/d").targets == expected, "\(hosts)")
+        }
+        #expect(SQLHosts("host=a,b").targets == [Target(host: "a"), Target(host: "b")])
         #expect(SQLHosts("hostaddr=10.0.0.1,10.0.0.2").targets.map(\.address) == ["10.0.0.1", "10.0.0.2"])
         // The library says what is wrong with these, or has something in their place.
         for odd in ["postgresql:///d", "host=a,,b", "host=a,b port=1,2,3", "host=a,b hostaddr=10.0.0.1", "://"] {
@@ -61,7 +67,7 @@ struct LineageTests {
         }
     }
 
-    @Test func theOneThatWasReachedIsTriedFirst() {
+    @Test func theOneThatWasReachedIsTriedFirst() throws {
         let hosts = SQLHosts("postgresql://u@a:1,b:2,c:3/d")
         func order() -> [String?] { hosts.ordered.map(\.host) }
         #expect(order() == ["a", "b", "c"])
@@ -71,9 +77,13 @@ struct LineageTests {
         #expect(order() == ["b", "c", "a"])
         hosts.noteReached(hosts.targets[2], at: nil)
         #expect(order() == ["c", "a", "b"])
-        #expect(hosts.addresses(of: hosts.targets[0]).count >= 1)
+        let named = SQLHosts("host=localhost,10.0.0.1").targets
+        #expect(try hosts.addresses(of: named[0]).contains { $0.host == "localhost" && $0.address != nil })
+        #expect(try hosts.addresses(of: named[1]) == [named[1]])
         let unix = SQLHosts("host=/tmp,/var/run port=1").targets
-        #expect(hosts.addresses(of: unix[0]) == [unix[0]])
+        #expect(try hosts.addresses(of: unix[0]) == [unix[0]])
+        let unknown = SQLHosts.Target(host: "nowhere.invalid")
+        #expect(throws: SQLFailure.self) { try hosts.addresses(of: unknown) }
     }
 }
 
@@ -92,6 +102,26 @@ struct LineageOfServersTests {
         defer { backend.stop() }
         let said = try #require(backend.notice)
         #expect(said.contains("pg_control_system() and pg_walfile_name()"), "\(said)")
+    }
+
+    /// A standby is asked while the primary cannot be reached, and not any longer.
+    @Test func homeGoesBackToItsPrimary() throws {
+        let (server, standby) = (try TestServer(), try TestServer())
+        for one in [server, standby] { try PostgresBackend.createTables(PostgresConfiguration(url: one.url)) }
+        try standby.becomeStandby()
+        func home(_ servers: TestServer...) -> PostgresHome {
+            let hosts = servers.map(\.directory).joined(separator: ",")
+            let url = "host=\(hosts) port=\(TestServer.number) user=martlet dbname=postgres"
+            return PostgresHome(PostgresConfiguration(url: url))
+        }
+        let (home, other) = (home(server, standby), home(standby, server))
+        #expect(try !other.look().isStandby)
+        #expect(try !home.look().isStandby)
+        try server.stop("fast")
+        #expect(try home.look().isStandby)
+        try server.start()
+        #expect(try !home.look().isStandby)
+        #expect(try !other.look().isStandby)
     }
 
     /// A node whose clock is an hour ahead.

@@ -10,7 +10,7 @@ final class TestServer {
     static let binaries = "/usr/lib/postgresql/15/bin"
     let directory: String
     private(set) var isRunning = false
-    private static let number = Int.random(in: 20_000...30_000)
+    static let number = Int.random(in: 20_000...30_000)
 
     static var isInstalled: Bool { FileManager.default.isExecutableFile(atPath: binaries + "/initdb") }
 
@@ -37,6 +37,15 @@ final class TestServer {
         try asServer(
             "pg_ctl", ["-D", directory + "/data", "-l", directory + "/log", "-w", "-t", "30", "-o", options, "start"])
         isRunning = true
+    }
+
+    /// Starts again as a standby, which follows nobody.
+    func becomeStandby() throws {
+        try stop("fast")
+        let signal = directory + "/data/standby.signal"
+        try Data().write(to: URL(fileURLWithPath: signal))
+        if getuid() == 0 { try require("chown", ["postgres", signal]) }
+        try start()
     }
 
     /// `fast` or `immediate`, which is a crash.

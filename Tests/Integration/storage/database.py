@@ -140,9 +140,9 @@ class Proxy:
     While `is_dark`, whatever is sent vanishes, in both directions, and new connections lead nowhere.
     """
 
-    def __init__(self, port, own=0):
-        self.target = port
-        self.listener = socket.create_server(("127.0.0.1", own))
+    def __init__(self, port, own=0, host="127.0.0.1"):
+        self.target, self.host = port, host
+        self.listener = socket.create_server((host, own))
         self.port = self.listener.getsockname()[1]
         self.kind, self.marker = None, b""
         self.lost = []
