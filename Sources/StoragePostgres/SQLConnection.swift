@@ -116,6 +116,9 @@ struct SQLConnection: ~Copyable {
         return answer == Array("t".utf8)
     }
 
+    /// In which database the session is, and which table the rows are in: what may change while it lasts.
+    func place() throws(SQLFailure) -> SQLLineage { try SQLLineage.place(self) }
+
     deinit { unsafe PQfinish(connection) }
 
     /// What is said of a server that nothing is heard of.

@@ -88,6 +88,11 @@ final class SQLCore: Sendable {
         return try SQLConnection.open(settings ?? configuration, name: name.full, hosts, check)
     }
 
+    /// Takes note of the table of rows that a session of `generation` finds now.
+    func note(_ found: SQLLineage, of generation: UInt64) {
+        lineage.note(found, of: generation) { sink?.rowsReplaced() }
+    }
+
     /// Fails where a server took the place of the one that a connection leads to.
     func requireCurrent(_ connection: borrowing SQLConnection) throws(SQLFailure) {
         guard connection.generation == lineage.generation else { throw .lostBefore(reason: KnownLineage.replaced) }

@@ -76,6 +76,11 @@ struct SQLLineage: Sendable, Equatable {
         }
     }
 
+    /// Asks for the database and the table alone. A server stays who it is for as long as a session lasts.
+    static func place(_ connection: borrowing SQLConnection) throws(SQLFailure) -> SQLLineage {
+        try lineage(try connection.run(texts: [place]).first ?? [], nil, nil)
+    }
+
     private static func lineage(_ rows: SQLRows, _ system: Int64?, _ timeline: Int64?) throws(SQLFailure) -> SQLLineage
     {
         guard let database = number(rows) else {
@@ -131,6 +136,18 @@ final class KnownLineage: Sendable {
             }
             newest = newest.map { found.filled(from: $0) } ?? found
             return generation
+        }
+    }
+
+    /// Takes note of what a session of `generation` has found since it was admitted. One whose place another took
+    /// meanwhile has nothing to tell.
+    func note(_ found: SQLLineage, of generation: UInt64, replaced: () -> Void) {
+        newest.withLock { newest in
+            guard generation == self.generation, let known = newest else { return }
+            guard known.relation(of: found) == .successor else { return }
+            count.add(1, ordering: .sequentiallyConsistent)
+            replaced()
+            newest = found.filled(from: known)
         }
     }
 

@@ -13,6 +13,7 @@ struct SQLReader: ~Copyable {
 
     private let core: SQLCore
     private var session: SQLSession
+    private let isFirst: Bool
     private var waiting: [Waiting<StorageRead>] = []
     private var taken: [StorageRead] = []
     /// How large rows are lately: of large ones it takes fewer at once.
@@ -20,6 +21,7 @@ struct SQLReader: ~Copyable {
 
     init(core: SQLCore, index: Int) {
         self.core = core
+        isFirst = index == 0
         session = SQLSession(core: core, index: core.configuration.writers + index)
     }
 
@@ -28,6 +30,8 @@ struct SQLReader: ~Copyable {
         while true {
             let ticket = core.reads.parking.ticket
             let isClosed = core.reads.isClosed
+            // One looks for all: where it finds another table, all sessions are made again.
+            if isFirst { session.look() }
             let isUp = session.ensure()
             core.sink?.waitForRoom()
             waiting.removeAll(keepingCapacity: true)

@@ -34,6 +34,10 @@ struct SQLSession: ~Copyable {
     private var madeAtFailure: UInt64 = 0
     /// Why there is no connection.
     private(set) var reason = "not connected yet"
+    /// When it is looked again whether another table is in the place of that of rows.
+    private var nextLook: UInt64 = 0
+    /// Whether the database said that a table or a column is missing, and nothing was done since.
+    private var missesRows = false
 
     init(core: SQLCore, index: Int) {
         self.core = core
@@ -73,6 +77,8 @@ struct SQLSession: ~Copyable {
             generation = fresh.generation
             connection = consume fresh
             isUp = true
+            missesRows = false
+            nextLook = Clock.monotonicNanoseconds() + SQLCore.checkNanoseconds
             reconnections = known
             if !isReader, wasConnected { core.reconnections.add(1, ordering: .acquiringAndReleasing) }
             wasConnected = true
@@ -101,26 +107,51 @@ struct SQLSession: ~Copyable {
     /// Whether no server took the place of the one that is asked, as far as is known.
     private var isCurrent: Bool { core.lineage.generation == generation }
 
+    /// Looks, once a second, whether another table took the place of that of rows, by which no session ends.
+    mutating func look() {
+        let now = Clock.monotonicNanoseconds()
+        guard isUp, isCurrent, now >= nextLook else { return }
+        nextLook = now + SQLCore.checkNanoseconds
+        do throws(SQLFailure) { try compare() } catch { wait(error.reason) }
+    }
+
+    /// Has taken note of which table of rows there is now. Fails where the connection is lost.
+    private func compare() throws(SQLFailure) {
+        do throws(SQLFailure) {
+            if let found = try connection?.place() { core.note(found, of: generation) }
+        } catch {
+            switch error {
+            case .refused: break
+            case .lostBefore, .lostAfter: throw .lostBefore(reason: error.reason)
+            }
+        }
+    }
+
     /// Runs statements as one transaction. A connection that is lost by it is closed. What a server did whose place
     /// another one took meanwhile counts for nothing: what it committed may be there or not.
     mutating func run(_ calls: [SQLCall]) throws(SQLFailure) -> [SQLRows] {
         guard isUp else { throw .lostBefore(reason: reason) }
         do throws(SQLFailure) {
+            if missesRows, isCurrent { try compare() }
             guard isCurrent else { throw .lostBefore(reason: KnownLineage.replaced) }
             let rows = try connection?.run(calls) ?? []
             // Behind the answer: what is asked later is asked behind the emptying of the cache.
             guard isCurrent else { throw .lostAfter(reason: KnownLineage.replaced) }
+            missesRows = false
             return rows
         } catch {
             switch error {
             // A server that became a standby: another one is the primary now.
             case .refused(state: "25006", _): wait(error.reason)
-            case .refused: break
+            case .refused(let state, _): if Self.missing.contains(state) { missesRows = true }
             case .lostBefore, .lostAfter: wait(error.reason)
             }
             throw error
         }
     }
+
+    /// No such table, or no such column.
+    private static let missing = ["42P01", "42703"]
 
     /// The database refused `epoch`, the promotion under which this session read or wrote: looks which is the newest.
     /// Whether it is another one, under which the database is used. Another session may have looked before.

@@ -49,6 +49,23 @@ struct LineageTests {
         #expect(replaced == 1 && lineage.current?.timeline == 4)
     }
 
+    @Test func aTableThatASessionFindsLaterTakesThePlaceOfTheOneBefore() throws {
+        let lineage = KnownLineage()
+        var replaced = 0
+        #expect(try lineage.admit(known) { replaced += 1 } == 0)
+        let place = changed { ($0.system, $0.timeline) = (nil, nil) }
+        lineage.note(place, of: 0) { replaced += 1 }
+        #expect(replaced == 0 && lineage.generation == 0)
+        var other = place
+        other.table = 17_000
+        lineage.note(other, of: 0) { replaced += 1 }
+        #expect(replaced == 1 && lineage.generation == 1)
+        #expect(lineage.current == changed { $0.table = 17_000 })
+        // What a session of before says does not count.
+        lineage.note(place, of: 0) { replaced += 1 }
+        #expect(replaced == 1 && lineage.current?.table == 17_000)
+    }
+
     @Test func theServersOfAConnectionString() {
         typealias Target = SQLHosts.Target
         func targets(_ port: String) -> [Target] { [Target(host: "a", port: "6"), Target(host: "b", port: port)] }
@@ -102,6 +119,24 @@ struct LineageOfServersTests {
         defer { backend.stop() }
         let said = try #require(backend.notice)
         #expect(said.contains("pg_control_system() and pg_walfile_name()"), "\(said)")
+    }
+
+    /// As a `pg_restore --clean` does, by which no session ends.
+    @Test func aTableThatTookThePlaceOfTheRowsIsNoticed() throws {
+        let bed = try SQLBed()
+        bed.write(.set, "k", "1")
+        let identity = try #require(bed.backend.identity)
+        try bed.server.sql(
+            "BEGIN; ALTER TABLE martlet_kv RENAME TO before; CREATE TABLE martlet_kv (LIKE before INCLUDING ALL); "
+                + "COMMIT")
+        for _ in 0..<200 where bed.answers.replaced == 0 { usleep(25_000) }
+        #expect(bed.answers.replaced == 1)
+        #expect(bed.backend.identity != identity)
+        #expect(bed.awaitHealth(.ready))
+        #expect(bed.write(.set, "k", "2").version > 0)
+        usleep(2_500_000)
+        #expect(bed.answers.replaced == 1)
+        #expect(bed.text("k") == "2")
     }
 
     /// A standby is asked while the primary cannot be reached, and not any longer.

@@ -16,6 +16,7 @@ final class Answers: StorageSink {
         /// Bytes of the rows that were answered at once, each time.
         var deliveries: [Int] = []
         var settled = 0
+        var replaced = 0
     }
 
     private let state = Guarded(State())
@@ -46,6 +47,9 @@ final class Answers: StorageSink {
         parking.announce()
     }
 
+    func rowsReplaced() { state.withLock { $0.replaced += 1 } }
+
+    var replaced: Int { state.withLock { $0.replaced } }
     var repeated: Int { state.withLock { $0.repeated } }
     var deliveries: [Int] { state.withLock { $0.deliveries } }
     var order: [UInt64] { state.withLock { $0.order } }

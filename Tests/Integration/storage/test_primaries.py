@@ -168,6 +168,30 @@ class TestReplacedRows:
         finally:
             server.clear()
 
+    @pytest.mark.parametrize("options", [["--single-transaction"], []])
+    def test_rows_that_were_restored_below_a_node(self, tmp_path, options):
+        """`pg_restore --clean` makes other tables, and ends no session."""
+        server = database.shared()
+        try:
+            node = Node(tmp_path, backend="postgres")
+            with node, node.client() as client:
+                place = ["-h", "127.0.0.1", "-p", str(server.port), "-U", "martlet", "-d", node.name]
+                dump = f"{server.directory}/{node.name}.dump"
+                assert client.set("k", b"dumped") == "STORED"
+                server.run("pg_dump", *place, "-Fc", "-f", dump)
+                assert client.set("k", b"lost") == "STORED"
+                assert client.set("j", b"lost") == "STORED"
+                identity = node.statistics()["store_identity"]
+                server.run("pg_restore", *place, "--clean", *options, dump)
+                # Whoever asks before it is noticed is shown a copy.
+                until(lambda: node.statistics()["store_identity"] != identity, 10, "other rows to be noticed")
+                until(lambda: client.get("k") == b"dumped")
+                assert client.get("j") is None
+                until(lambda: client.set("j", b"new") == "STORED")
+                until(lambda: node.statistics()["storage_health"] == "ready")
+        finally:
+            server.clear()
+
     def test_another_server_behind_the_same_address(self, tmp_path):
         """Neither its rows nor what was cached of the others: a start says that it is meant."""
         first = Database()
