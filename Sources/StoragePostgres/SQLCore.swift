@@ -137,12 +137,14 @@ final class SQLCore: Sendable {
         return down.withLock { $0[index].flatMap { $0.hasFailed && $0.made == made ? $0.reason : nil } }
     }
 
-    /// The same for reads, which any reader may do.
+    /// The same for reads, which any reader may do: where none has a connection, one that could make none speaks for
+    /// those that are about to find out. It refuses reads itself while it does not try again.
     var outageOfReaders: String? {
         let made = counters.connections.value
         return down.withLock { down in
             let readers = down.suffix(configuration.readers)
-            return readers.allSatisfy { $0?.hasFailed == true && $0?.made == made } ? readers.first??.reason : nil
+            guard readers.allSatisfy({ $0 != nil }) else { return nil }
+            return readers.first { $0?.hasFailed == true && $0?.made == made }??.reason
         }
     }
 

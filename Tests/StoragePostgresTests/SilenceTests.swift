@@ -3,8 +3,9 @@
 
 import Foundation
 import Storage
-import StoragePostgres
 import Testing
+
+@testable import StoragePostgres
 
 /// A server that says nothing, which is worse than one that is not there: nobody may wait for it in vain, and what was
 /// not sent to it is known not to be done.
@@ -50,6 +51,19 @@ struct SilenceTests {
         #expect(bed.text("k") == "0")
         #expect(bed.write(.set, "k", "2").version > 0)
         #expect(bed.answers.repeated == 0)
+    }
+
+    /// One that has lost its session, and is about to find out that it gets none, does not hold up reads.
+    @Test func oneReaderThatCannotConnectSpeaksForTheOthers() {
+        var configuration = PostgresConfiguration(url: "host=a")
+        (configuration.writers, configuration.readers) = (1, 3)
+        let core = SQLCore(configuration)
+        #expect(core.outageOfReaders == nil)
+        core.note(1, down: nil)
+        core.note(2, down: "gone", hasFailed: true)
+        #expect(core.outageOfReaders == nil, "one of them has a connection")
+        core.note(1, down: "lost")
+        #expect(core.outageOfReaders == "gone")
     }
 
     /// Sessions that take what is sent, and answer nothing.
