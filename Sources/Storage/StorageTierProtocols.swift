@@ -11,6 +11,8 @@ package protocol CachedCopies: AnyObject, Sendable {
     func installAbsent(key: [UInt8], hash: UInt64, pool: Int)
     /// Forgets the key.
     func drop(key: [UInt8], hash: UInt64)
+    /// Forgets the copy of the key's row, and that it has none; whoever was told to bring one is still to.
+    func forgetRow(key: [UInt8], hash: UInt64)
     /// Forgets all keys.
     func removeAll()
     /// What the cache says about the key now: its row, that there is none, or nil where it does not know.

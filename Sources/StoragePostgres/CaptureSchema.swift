@@ -41,8 +41,18 @@ enum CaptureSchema {
     static let isOutdated = """
         SELECT EXISTS (SELECT 1 FROM pg_proc WHERE proname IN ('martlet_advance', 'martlet_capture')
           AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('martlet_kv'))
-          AND pg_has_role(proowner, 'USAGE')
-          AND NOT coalesce(array_to_string(proconfig, ',') LIKE '%pg_catalog, %, pg_temp', false))
+          AND pg_has_role(proowner, 'USAGE') AND NOT \(isSafe))
+        """
+
+    private static let isSafe = "coalesce(array_to_string(proconfig, ',') LIKE '%pg_catalog, %, pg_temp', false)"
+
+    /// The names of functions of an earlier version in other schemas, which no trigger calls any more.
+    static let leftovers = """
+        SELECT quote_ident(nspname) || '.' || proname || '()' FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
+          WHERE proname IN ('martlet_advance', 'martlet_capture') AND pronargs = 0 AND prorettype = 'trigger'::regtype
+          AND pronamespace <> (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('martlet_kv'))
+          AND pg_has_role(proowner, 'USAGE') AND NOT \(isSafe)
+          AND NOT EXISTS (SELECT 1 FROM pg_trigger WHERE tgfoid = p.oid)
         """
 
     /// Where a record's slot is not known: SQL has no function for it. Who publishes works it out.
@@ -91,9 +101,13 @@ enum CaptureSchema {
         ]
     }
 
-    /// Makes the triggers, behind their functions: where one of them is missing, off, or of an earlier version.
+    /// Makes the triggers, behind their functions: where one of them is missing, off, of an earlier version, or calls a
+    /// function in another schema.
     static func triggers(in schema: String) -> [PostgresSchema.Part] {
-        let isThere = "\(working) = \(triggers) AND \(recording) = \(recordingTriggers)"
+        let calling = working(
+            "tgname IN (\(names)) AND EXISTS (SELECT 1 FROM pg_proc p JOIN pg_class c ON c.oid = tgrelid "
+                + "WHERE p.oid = tgfoid AND p.pronamespace = c.relnamespace)")
+        let isThere = "\(calling) = \(triggers) AND \(recording) = \(recordingTriggers)"
         let texts = [
             """
             CREATE OR REPLACE TRIGGER martlet_advance BEFORE INSERT OR UPDATE ON martlet_kv FOR EACH ROW
@@ -124,16 +138,17 @@ enum CaptureSchema {
     }
 
     /// How many of the triggers are there and switched on, ``triggers`` if all.
-    static let working = working("tgname IN ('martlet_advance', 'martlet_capture', 'martlet_capture_all')")
+    static let working = working("tgname IN (\(names))")
+    private static let names = "'martlet_advance', 'martlet_capture', 'martlet_capture_all'"
     static let triggers: Int64 = 3
 
     /// How many of them make records of what nodes do that keep no outbox, ``recordingTriggers`` if all.
     static let recordingTriggers: Int64 = 2
     static let recording = working("pg_get_triggerdef(oid) LIKE '%martlet.outbox%'")
 
-    /// Takes them away: what is "there" is that one is not.
+    /// Takes them away: what is "there" is that one is not. Versions grow for as long as there are records of changes.
     static let removal =
-        ["martlet_advance", "martlet_capture", "martlet_capture_all"].map { name in
+        ["martlet_capture", "martlet_capture_all", "martlet_advance"].map { name in
             PostgresSchema.Part(
                 isThere: "NOT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass('martlet_kv') "
                     + "AND tgname = '\(name)')",

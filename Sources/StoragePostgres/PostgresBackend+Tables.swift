@@ -29,7 +29,11 @@ extension PostgresBackend {
             let connection = try SQLConnection.open(own, name: "martlet init", SQLHosts(own.url))
             // Asked before anything is changed.
             try connection.requireSessions()
-            _ = try connection.run(texts: [PostgresSchema.session(own), manners] + watchesClient)
+            _ = try connection.run(texts: [PostgresSchema.session(own), manners])
+            // Alone: one that knows the setting may not have it on its system.
+            do throws(SQLFailure) { _ = try connection.run(texts: watchesClient) } catch {
+                guard case .refused = error else { throw error }
+            }
             // One at a time: of two that make one thing, the second fails at a catalog's key.
             try patiently(connection, [alone])
             let isThere = try isTrue("SELECT \(PostgresSchema.isThere)", connection)
@@ -65,7 +69,12 @@ extension PostgresBackend {
         let found = try connection.run(texts: [CaptureSchema.schema]).first?.first?.first ?? nil
         let schema = found.map { String(decoding: $0, as: UTF8.self) } ?? "public"
         try patiently(connection, CaptureSchema.functions(in: schema))
-        if captures == true { try add(CaptureSchema.triggers(in: schema), connection) }
+        guard captures == true else { return }
+        try add(CaptureSchema.triggers(in: schema), connection)
+        for row in try connection.run(texts: [CaptureSchema.leftovers]).first ?? [] {
+            guard let name = row.first ?? nil else { continue }
+            try patiently(connection, ["DROP FUNCTION IF EXISTS \(String(decoding: name, as: UTF8.self))"])
+        }
     }
 
     /// Makes what is missing, each in a transaction of its own, which holds no other lock.

@@ -47,8 +47,8 @@ final class SQLHosts: Sendable {
         }
         let (hosts, addresses, ports) = (list("host"), list("hostaddr"), list("port"))
         let count = max(hosts.count, addresses.count)
-        // The library says what is wrong with lists that do not fit. A URL whose hosts have no ports, or some, has a list
-        // of ports with empty places.
+        // The library says what is wrong with lists that do not fit. A URL whose hosts have no ports, or some, has a
+        // list of ports with empty places.
         let fits =
             count > 0 && [0, count].contains(hosts.count) && [0, count].contains(addresses.count)
             && [0, 1, count].contains(ports.count) && !(hosts + addresses).contains("")

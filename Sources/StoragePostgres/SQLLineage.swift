@@ -64,8 +64,8 @@ struct SQLLineage: Sendable, Equatable {
     private static let system = "SELECT system_identifier FROM pg_control_system()"
     private static let timeline = "SELECT \(StreamSchema.timeline)"
 
-    /// Asks a server that takes writes, until `end`. One that refuses to tell one of the numbers, or has no function for
-    /// it, is asked for the others alone.
+    /// Asks a server that takes writes, until `end`. One that refuses to tell one of the numbers, or has no function
+    /// for it, is asked for the others alone.
     static func look(_ connection: borrowing SQLConnection, until end: UInt64) throws(SQLFailure) -> SQLLineage {
         do throws(SQLFailure) {
             let answers = try connection.run(texts: [place, system, timeline], until: end)

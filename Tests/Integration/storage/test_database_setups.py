@@ -159,6 +159,19 @@ class TestInit:
         path = "SELECT array_to_string(proconfig, ';') FROM pg_proc WHERE proname = 'martlet_capture'"
         assert server.sql(path, node.name) == "search_path=pg_catalog, public, pg_temp"
 
+    def test_functions_of_capture_in_another_schema_are_left_behind(self, node, server):
+        """Triggers call those beside the table; what an earlier version left elsewhere goes."""
+        initialise(node.url, "--capture=on")
+        server.sql("CREATE SCHEMA other", node.name)
+        for name in ("advance", "capture"):
+            server.sql(f"ALTER FUNCTION martlet_{name}() SET SCHEMA other", node.name)
+            server.sql(f"ALTER FUNCTION other.martlet_{name}() SET search_path TO public", node.name)
+        initialise(node.url, "--capture=on")
+        assert server.sql(
+            "SELECT string_agg(DISTINCT tgfoid::regproc::text, ' ') FROM pg_trigger WHERE tgname LIKE 'martlet%'", node.name
+        ) == "martlet_advance martlet_capture"  # fmt: skip
+        assert server.sql("SELECT count(*) FROM pg_proc WHERE proname LIKE 'martlet%'", node.name) == "2"
+
     def test_tables_in_a_schema_of_their_own(self, node, server):
         """The schema needs quotes, and other programs need not have it in their path."""
         name = node.name
