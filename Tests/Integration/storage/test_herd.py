@@ -80,6 +80,7 @@ def test_a_herd_on_one_missing_copy_reads_storage_once(tmp_path, limit):
         herd = Herd(node.port, HERD)
         with node.client() as client:
             client.set("hot", b"v" * 100, flags=3)
+            shared = 0
             for attempt in range(3):
                 client.ask("flush_all")
                 before = node.statistics()
@@ -90,8 +91,11 @@ def test_a_herd_on_one_missing_copy_reads_storage_once(tmp_path, limit):
                 for name in ("reads_sent", f"{node.backend}_reads"):
                     assert after[name] - before[name] == 1, f"attempt {attempt}: {name}"
                 savings = after["single_flight_savings"] - before["single_flight_savings"]
-                assert 0 < savings < HERD
+                assert savings < HERD
+                shared += savings
                 print(f"{savings:.0f} of {HERD} shared it in flight, the others found the copy")
+            # Where the store answers before the next connection is served, nobody shares it in flight.
+            assert shared > 0
             before = node.statistics()
             assert herd.ask(b"get nothing\r\n", b"END\r\n", node.server) == {b"END\r\n": HERD}
             after = node.statistics()
