@@ -128,12 +128,9 @@ extension NodeConfigurationDraft {
         if storage.backend == .postgres, storage.url == nil {
             problems.append("storage.url: missing; storage.backend postgres needs one, such as postgresql://host/db")
         }
-        // 47 is the slash, which ends the name in that of a session.
-        if let name = storage.instance,
-            name.isEmpty || !name.utf8.allSatisfy({ (33...126).contains($0) && $0 != 47 })
-        {
+        if let name = storage.instance, name.isEmpty || !name.utf8.allSatisfy({ (33...126).contains($0) }) {
             problems.append(
-                "storage.instance: \"\(name)\" is not valid; expected printable ASCII without spaces and slashes")
+                "storage.instance: \"\(name)\" is not valid; expected printable ASCII without spaces")
         }
         configuration.storage = storage
     }

@@ -8,7 +8,7 @@ package struct PostgresConfiguration: Sendable {
     /// Where the database is: a libpq URL or connection string. May hold a password; it is never put in a message.
     package var url: String
     /// What names this node to the database, the same over restarts: the sessions of its earlier processes are found by
-    /// it, and ended. Printable ASCII without slashes.
+    /// it, and ended. Printable ASCII without spaces.
     package var instance = "node"
     /// Connections that write: 1 to 32. A key's writes go over one of them, in their order.
     package var writers = 2
@@ -91,16 +91,19 @@ package struct PostgresConfiguration: Sendable {
     /// The store at `url`, with defaults.
     package init(url: String) { self.url = url }
 
-    /// What a node at an address is called: of a unix socket it is a path, whose slashes would end the name in that of
-    /// a session.
-    package static func instance(_ address: String) -> String { String(address.map { $0 == "/" ? "_" : $0 }) }
+    /// What a node at an address is called: of a unix socket it is a path, which may hold what a name may not.
+    package static func instance(_ address: String) -> String {
+        String(decoding: address.utf8.map { isNameByte($0) ? $0 : UInt8(ascii: "_") }, as: UTF8.self)
+    }
+
+    /// Whether a node's name may hold a byte. A space ends the name in that of a session.
+    package static func isNameByte(_ byte: UInt8) -> Bool { (33...126).contains(byte) }
 
     /// What is wrong with the settings, in words; nil when nothing is.
     package var complaint: String? {
         if url.isEmpty { return "storage.url is empty: postgresql://user@host/database" }
-        // A slash ends the name in that of a session.
-        if instance.isEmpty || !instance.utf8.allSatisfy({ (33...126).contains($0) && $0 != UInt8(ascii: "/") }) {
-            return "storage.instance: expected printable ASCII without spaces and slashes"
+        if instance.isEmpty || !instance.utf8.allSatisfy(Self.isNameByte) {
+            return "storage.instance: expected printable ASCII without spaces"
         }
         if !(1...32).contains(writers) { return "writers are 1 to 32 connections" }
         if !(1...64).contains(readers) { return "readers are 1 to 64 connections" }

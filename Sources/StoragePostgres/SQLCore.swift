@@ -73,10 +73,11 @@ final class SQLCore: Sendable {
         down = Guarded(Array(repeating: outage, count: configuration.writers + configuration.readers))
     }
 
-    /// A name for the sessions of one process of a node; a server keeps 63 bytes of it.
+    /// A name for the sessions of one process of a node; a server keeps 63 bytes of it. A node's name holds no space, so
+    /// that none begins with another's prefix.
     static func sessionName(of instance: String, process: UInt64) -> (prefix: String, full: String) {
         let hash = instance.utf8.count > 36 ? stableHash(Array(instance.utf8).span) : 0
-        let prefix = "martlet \(hash == 0 ? instance : String(hash, radix: 16))/"
+        let prefix = "martlet \(hash == 0 ? instance : String(hash, radix: 16)) "
         return (prefix, prefix + String(process, radix: 36))
     }
 

@@ -267,6 +267,20 @@ struct PostgresTests {
         #expect(bed.figure("writes_unknown") == 1)
     }
 
+    @Test(arguments: ["prod/cache-0", "prod/cache-0/1", String(repeating: "n", count: 64)])
+    func aNodesSessionsAreNotThoseOfOneWhoseNameBeginsWithIts(other: String) {
+        let name = SQLCore.sessionName(of: "prod/cache-0", process: 1)
+        let others = SQLCore.sessionName(of: other, process: 2)
+        #expect(others.full.utf8.count <= 63, "a server cuts off what is longer")
+        #expect(others.full.hasPrefix(others.prefix))
+        #expect(others.full.hasPrefix(name.prefix) == (other == "prod/cache-0"))
+    }
+
+    @Test(arguments: [("host:11211", "host:11211"), ("host:/run/a b/\u{e9}.sock", "host:/run/a_b/__.sock")])
+    func whatANodeIsCalledByItsAddressIsAName(address: String, name: String) {
+        #expect(PostgresConfiguration.instance(address) == name)
+    }
+
     @Test func aSlowStatementIsRefusedAndNothingIsDone() throws {
         let bed = try SQLBed {
             $0.writers = 1
