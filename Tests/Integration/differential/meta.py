@@ -71,10 +71,12 @@ class MetaWords:
         )
 
     def encoded(self, key):
-        """The key in Base64, or something that only looks like it."""
+        """The key in Base64, or something that only looks like it; itself the key of a command without `b`."""
         if self.random.random() < 0.08:
-            return self.random.choice((b"!!!!", b"YQ", b"YQ=", b"=", b"YWFh" * 70, b"Y", b"####", b"YQ==YQ=="))
-        return base64.b64encode(key)
+            return self.use(
+                self.random.choice((b"!!!!", b"YQ", b"YQ=", b"=", b"YWFh" * 70, b"Y", b"####", b"YQ==YQ=="))
+            )
+        return self.use(base64.b64encode(key))
 
     def meta_flags(self, verb, key):
         """A list of flag tokens, and which of them wants the item's CAS id appended."""
