@@ -14,19 +14,9 @@ from storage.node import Node
 
 pytestmark = [
     pytest.mark.ours,
+    pytest.mark.usefixtures("tidied"),
     pytest.mark.skipif(not database.is_installed(), reason="Debian's postgresql-15 is not installed"),
 ]
-
-
-@pytest.fixture(scope="module")
-def server():
-    return database.shared()
-
-
-@pytest.fixture(autouse=True)
-def tidy(server):
-    yield
-    server.clear()
 
 
 def fail_commits(server, name, state, times):

@@ -18,20 +18,10 @@ from storage.node import Node
 
 pytestmark = [
     pytest.mark.ours,
+    pytest.mark.usefixtures("tidied"),
     pytest.mark.skipif(not database.is_installed(), reason="Debian's postgresql-15 is not installed"),
 ]
 TOKEN = "a-token-of-32-bytes-for-the-tests"
-
-
-@pytest.fixture(scope="module")
-def server():
-    return database.shared()
-
-
-@pytest.fixture(autouse=True)
-def tidy(server):
-    yield
-    server.clear()
 
 
 @pytest.fixture

@@ -21,21 +21,11 @@ from streams.region import RegionNode
 
 pytestmark = [
     pytest.mark.ours,
+    pytest.mark.usefixtures("tidied"),
     pytest.mark.skipif(not database.is_installed(), reason="Debian's postgresql-15 is not installed"),
 ]
 SEED = int(os.environ.get("MARTLET_SEED") or time.time_ns() % 100_000)
 LATE = ("SERVER_ERROR outcome unknown", "SERVER_ERROR storage: ")
-
-
-@pytest.fixture(scope="module")
-def server():
-    return database.shared()
-
-
-@pytest.fixture(autouse=True)
-def tidy(server):
-    yield
-    server.clear()
 
 
 @pytest.fixture
