@@ -75,6 +75,8 @@ package final class EtcdRegistration: Sendable {
             var endpoint = 0
             var pause = Backoff(milliseconds: 100...UInt64(configuration.ttlSeconds) * 500)
             var lease: Int64?
+            // The last one, which our key may have: the answer to what wrote it may not have come.
+            var granted: Int64?
             var written: Member?
             while !reporter.isStopped {
                 let endpoints = configuration.address.endpoints
@@ -85,7 +87,7 @@ package final class EtcdRegistration: Sendable {
                     if let kept = lease {
                         if try !keep(call, base, kept, wanted, isNew: written != wanted) { lease = nil }
                     } else {
-                        lease = try register(call, base, wanted)
+                        lease = try register(call, base, wanted, &granted)
                     }
                     guard lease != nil else { continue }
                     written = wanted
@@ -101,7 +103,7 @@ package final class EtcdRegistration: Sendable {
                     if endpoint % endpoints.count == 0 { reporter.wait(milliseconds: pause.next()) }
                 }
             }
-            guard let lease, let call = try? HTTPCall() else { return }
+            guard let lease = granted, let call = try? HTTPCall() else { return }
             let endpoints = configuration.address.endpoints
             _ = try? send(
                 call, endpoints[endpoint % endpoints.count], "/v3/lease/revoke", "{\"ID\":\"\(lease)\"}", isLast: true)
@@ -121,10 +123,11 @@ package final class EtcdRegistration: Sendable {
         }
 
         private func register(
-            _ call: HTTPCall, _ base: String, _ member: Member
+            _ call: HTTPCall, _ base: String, _ member: Member, _ granted: inout Int64?
         ) throws(HTTPCall.Failure) -> Int64 {
-            let granted = try send(call, base, "/v3/lease/grant", "{\"TTL\":\"\(configuration.ttlSeconds)\"}")
-            guard let lease = Etcd.lease(granted) else { throw HTTPCall.Failure(reason: "etcd grants no lease") }
+            let answered = try send(call, base, "/v3/lease/grant", "{\"TTL\":\"\(configuration.ttlSeconds)\"}")
+            guard let lease = Etcd.lease(answered) else { throw HTTPCall.Failure(reason: "etcd grants no lease") }
+            granted = lease.id
             let value = Etcd.value(of: member)
             let answer = try send(call, base, "/v3/kv/txn", Etcd.restoreRequest(key, value, lease: lease.id))
             guard let holder = Etcd.holder(answer), holder != lease.id else { return lease.id }

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -358,6 +359,39 @@ def test_nodes_register_and_answer_with_the_live_set(etcd):
     finally:
         for node in nodes:
             node.stop()
+
+
+class Slow(BaseHTTPRequestHandler):
+    """Between a node and etcd: the answer to what wrote a key does not come before `may_answer`."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        answer = json.dumps(self.server.etcd.call(self.path.removeprefix("/v3/"), json.loads(body))).encode()
+        if self.path == "/v3/kv/txn":
+            self.server.may_answer.wait(20)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_key_goes_whose_writing_was_not_confirmed(etcd, start):
+    between = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    between.etcd, between.may_answer = etcd, threading.Event()
+    threading.Thread(target=between.serve_forever, daemon=True).start()
+    try:
+        node = start([f"--register-at=etcd://127.0.0.1:{between.server_port}/martlet/main", "--register-name=one",
+                      "--register-address=10.0.0.1:11211", "--register-ttl=60s"])  # fmt: skip
+        eventually(lambda: len(etcd.keys("/martlet/main/")), 1)
+        node.signal(signal.SIGTERM)
+        assert node.wait(10) == 0
+        assert not etcd.keys("/martlet/main/"), "it stays for a minute, and clients come to where nobody is"
+    finally:
+        between.may_answer.set()
+        between.shutdown()
 
 
 def test_settings_of_a_registration_are_checked():
