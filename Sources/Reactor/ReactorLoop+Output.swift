@@ -50,12 +50,9 @@ extension ReactorLoop {
             unsafe finish(connection, .handler)
             return false
         }
-        guard unsafe connection.pointee.flags.isDisjoint(with: [.paused, .closeAfterFlush]) else {
+        let takesNoInput = unsafe !connection.pointee.flags.isDisjoint(with: [.paused, .closeAfterFlush])
+        if unsafe takesNoInput || connection.pointee.flags.contains(.inputEnded) {
             // Input that arrives is seen, and then no longer watched for; nothing to do while there is none.
-            unsafe watch(connection, connection.pointee.interest.subtracting(.output))
-            return true
-        }
-        if unsafe connection.pointee.flags.contains(.inputEnded) {
             unsafe watch(connection, connection.pointee.interest.subtracting(.output))
         } else if unsafe !connection.pointee.flags.contains(.readWantsWrite)
             && connection.pointee.interest != Connection.rest
@@ -63,7 +60,7 @@ extension ReactorLoop {
             // One whose socket was emptied stays watched for edges.
             unsafe watch(connection, .input)
         }
-        if unsafe !connection.pointee.flags.isDisjoint(with: [.hasUnseenInput, .hasHiddenInput]) {
+        if unsafe !takesNoInput && !connection.pointee.flags.isDisjoint(with: [.hasUnseenInput, .hasHiddenInput]) {
             unsafe enqueue(connection)
         }
         return true
