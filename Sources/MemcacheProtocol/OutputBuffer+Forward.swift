@@ -1,16 +1,22 @@
 // Martlet
 // SPDX-License-Identifier: Apache-2.0
 
-package import Memory
+public import Memory
 
 /// Requests as servers are asked: always aloud, because a reply is known by its place.
 extension OutputBuffer {
-    /// Appends `gat <exptime> ` or `gats <exptime> `, or `gets ` for that verb.
-    package mutating func appendTouchingGet(_ verb: Verb, exptime: Int64) {
-        if verb == .gets { return append("gets ") }
-        append(verb == .gats ? "gats " : "gat ")
-        append(decimal: exptime)
-        append(UInt8(ascii: " "))
+    /// Appends a get, gets, gat or gats of one key, without the line's end: more keys may follow.
+    @inlinable
+    package mutating func appendGet(_ verb: Verb, exptime: Int64, key: Span<UInt8>) {
+        switch verb {
+        case .get: append("get ")
+        case .gets: append("gets ")
+        default:
+            append(verb == .gats ? "gats " : "gat ")
+            append(decimal: exptime)
+            append(UInt8(ascii: " "))
+        }
+        append(key)
     }
 
     /// Appends a request that goes to one server: classic ones spelled anew, meta ones as they came without `q`, binary
@@ -24,45 +30,18 @@ extension OutputBuffer {
     }
 
     private mutating func appendClassic(_ request: borrowing Request, key: Span<UInt8>, _ input: Span<UInt8>) {
-        append(Self.name(request.verb))
-        append(key)
-        switch request.verb {
-        case .incr, .decr:
-            append(UInt8(ascii: " "))
-            append(decimal: request.delta)
-        case .touch:
-            append(UInt8(ascii: " "))
-            append(decimal: request.exptime)
-        case .set, .add, .replace, .append, .prepend, .cas:
-            append(UInt8(ascii: " "))
-            append(decimal: UInt64(request.clientFlags))
-            append(UInt8(ascii: " "))
-            append(decimal: request.exptime)
-            append(UInt8(ascii: " "))
-            append(decimal: UInt64(request.valueLength))
-            if request.verb == .cas {
-                append(UInt8(ascii: " "))
-                append(decimal: request.cas)
-            }
-            append("\r\n")
+        if let verb = StoreVerb(request.verb) {
+            appendStoreLine(
+                verb, key: key, clientFlags: request.clientFlags, expiry: request.exptime, length: request.valueLength,
+                cas: request.cas)
             append(input.extracting(request.valueOffset..<request.valueOffset &+ request.valueLength))
-        default: break
+            return appendLineEnd()
         }
-        append("\r\n")
-    }
-
-    private static func name(_ verb: Verb) -> StaticString {
-        switch verb {
-        case .set: "set "
-        case .add: "add "
-        case .replace: "replace "
-        case .append: "append "
-        case .prepend: "prepend "
-        case .cas: "cas "
-        case .delete: "delete "
-        case .incr: "incr "
-        case .decr: "decr "
-        case .touch: "touch "
+        switch request.verb {
+        case .delete: appendDelete(key: key)
+        case .incr: appendArithmetic("incr ", key: key, delta: request.delta)
+        case .decr: appendArithmetic("decr ", key: key, delta: request.delta)
+        case .touch: appendTouch(key: key, expiry: request.exptime)
         default: preconditionFailure("not a command with a key")
         }
     }

@@ -19,6 +19,19 @@ package enum StoreVerb: UInt8, BitwiseCopyable, Sendable, CaseIterable {
         case .cas: "cas "
         }
     }
+
+    /// The storage command that a classic verb is; nil of others.
+    package init?(_ verb: Verb) {
+        switch verb {
+        case .set: self = .set
+        case .add: self = .add
+        case .replace: self = .replace
+        case .append: self = .append
+        case .prepend: self = .prepend
+        case .cas: self = .cas
+        default: return nil
+        }
+    }
 }
 
 /// The client's side: requests of the text protocols. Keys are the caller's to check: 1 to 250 bytes above 32, no 127.

@@ -395,10 +395,8 @@ extension RequestExecutor {
         count(.other)
         var command = OutputBuffer(capacity: 256 + request.valueLength)
         if request.isClassicGet {
-            if request.verb == .get { command.append("get ") }
-            if request.verb != .get { command.appendTouchingGet(request.verb, exptime: request.exptime) }
-            command.append(key)
-            command.append("\r\n")
+            command.appendGet(request.verb, exptime: request.exptime, key: key)
+            command.appendLineEnd()
         } else {
             command.appendForwarded(request, key: key, input)
         }

@@ -88,10 +88,7 @@ extension OutputBuffer {
     /// Appends a delete, in the protocol that ``CommandKey/form(_:)`` says.
     mutating func appendDelete(_ key: CommandKey) {
         switch key.spelling {
-        case .plain:
-            append("delete ")
-            append(key)
-            append("\r\n")
+        case .plain: appendDelete(key: key.bytes.span)
         case .base64:
             append("md ")
             append(key)

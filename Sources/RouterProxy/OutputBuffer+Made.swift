@@ -29,51 +29,31 @@ extension OutputBuffer {
     }
 
     private mutating func appendClassic(_ made: MadeCommand) {
-        append(Self.name(made.operation))
-        if made.operation == .gat || made.operation == .gats {
-            append(decimal: made.exptime)
-            append(UInt8(ascii: " "))
-        }
-        append(made.key)
+        let key = made.key.bytes.span
         switch made.operation {
-        case .set, .add, .replace, .append, .prepend, .cas:
-            for number in [Int64(made.flags), made.exptime, Int64(made.value.count)] {
-                append(UInt8(ascii: " "))
-                append(decimal: number)
-            }
-            if made.operation == .cas {
-                append(UInt8(ascii: " "))
-                append(decimal: made.casToken)
-            }
+        case .get, .gets:
+            appendKeyLine(made.operation == .get ? "get " : "gets ", key: key)
+            appendLineEnd()
+        case .gat, .gats:
+            appendGetAndTouch(made.operation == .gat ? "gat " : "gats ", key: key, expiry: made.exptime)
         case .increment, .decrement:
-            append(UInt8(ascii: " "))
-            append(decimal: made.delta)
-        case .touch:
-            append(UInt8(ascii: " "))
-            append(decimal: made.exptime)
-        default: break
-        }
-        append("\r\n")
-        appendValue(made)
-    }
-
-    private static func name(_ operation: RouteOperation) -> StaticString {
-        switch operation {
-        case .get: "get "
-        case .gets: "gets "
-        case .gat: "gat "
-        case .gats: "gats "
-        case .set: "set "
-        case .add: "add "
-        case .replace: "replace "
-        case .append: "append "
-        case .prepend: "prepend "
-        case .cas: "cas "
-        case .increment: "incr "
-        case .decrement: "decr "
-        case .touch: "touch "
+            appendArithmetic(made.operation == .increment ? "incr " : "decr ", key: key, delta: made.delta)
+        case .touch: appendTouch(key: key, expiry: made.exptime)
+        case .set: appendStore(.set, made)
+        case .add: appendStore(.add, made)
+        case .replace: appendStore(.replace, made)
+        case .append: appendStore(.append, made)
+        case .prepend: appendStore(.prepend, made)
+        case .cas: appendStore(.cas, made)
         case .delete, .metaGet, .leaseGet, .leaseSet: preconditionFailure("not a classic command")
         }
+    }
+
+    private mutating func appendStore(_ verb: StoreVerb, _ made: MadeCommand) {
+        appendStoreLine(
+            verb, key: made.key.bytes.span, clientFlags: made.flags, expiry: made.exptime, length: made.value.count,
+            cas: made.casToken)
+        appendValue(made)
     }
 
     private mutating func appendMeta(_ made: MadeCommand) {

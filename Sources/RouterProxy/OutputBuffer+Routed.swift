@@ -18,13 +18,8 @@ extension OutputBuffer {
         case .classic:
             switch request.verb {
             case .get, .gets, .gat, .gats:
-                if request.verb == .get {
-                    append("get ")
-                } else {
-                    appendTouchingGet(request.verb, exptime: request.exptime)
-                }
-                append(key.span)
-                append("\r\n")
+                appendGet(request.verb, exptime: request.exptime, key: key.span)
+                appendLineEnd()
             default: appendForwarded(request, key: key.span, bytes.span)
             }
         case .meta:

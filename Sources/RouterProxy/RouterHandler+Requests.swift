@@ -178,13 +178,8 @@ extension RouterHandler {
         if traces { beginSpan(ticket, request, key: key, input) }
         guard let call = openCall(lane, ticket, .values, isRead: true) else { return dropHot(hotHash) }
         (calls[call].hash, calls[call].isHotRead) = (hotHash, hotHash != 0)
-        switch request.verb {
-        case .get: lanes[lane].pending.append("get ")
-        case .gets: lanes[lane].pending.append("gets ")
-        default: lanes[lane].pending.appendTouchingGet(request.verb, exptime: request.exptime)
-        }
-        lanes[lane].pending.append(key)
-        lanes[lane].pending.append("\r\n")
+        lanes[lane].pending.appendGet(request.verb, exptime: request.exptime, key: key)
+        lanes[lane].pending.appendLineEnd()
     }
 
     /// A read of a hot key was not sent.
@@ -221,12 +216,7 @@ extension RouterHandler {
             lanes[lane].openCall = Int32(truncatingIfNeeded: call)
             lanes[lane].openKeys = 1
             openLanes.append(lane)
-            switch request.verb {
-            case .get: lanes[lane].pending.append("get ")
-            case .gets: lanes[lane].pending.append("gets ")
-            default: lanes[lane].pending.appendTouchingGet(request.verb, exptime: request.exptime)
-            }
-            lanes[lane].pending.append(key)
+            lanes[lane].pending.appendGet(request.verb, exptime: request.exptime, key: key)
         }
         if isLast { endGet(slot, request) }
     }
