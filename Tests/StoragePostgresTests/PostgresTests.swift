@@ -267,13 +267,21 @@ struct PostgresTests {
         #expect(bed.figure("writes_unknown") == 1)
     }
 
-    @Test(arguments: ["prod/cache-0", "prod/cache-0/1", String(repeating: "n", count: 64)])
-    func aNodesSessionsAreNotThoseOfOneWhoseNameBeginsWithIts(other: String) {
-        let name = SQLCore.sessionName(of: "prod/cache-0", process: 1)
-        let others = SQLCore.sessionName(of: other, process: 2)
-        #expect(others.full.utf8.count <= 63, "a server cuts off what is longer")
-        #expect(others.full.hasPrefix(others.prefix))
-        #expect(others.full.hasPrefix(name.prefix) == (other == "prod/cache-0"))
+    /// A node ends the sessions of its earlier processes when it starts.
+    @Test(arguments: ["prod/cache-0/1", "prod/cache-01", String(repeating: "prod/", count: 20)])
+    func sessionsOfANodeAreLeftAloneWhoseNameOnlyBeginsAlike(name: String) throws {
+        let bed = try SQLBed { $0.instance = name }
+        let sessions = try Set(bed.server.sessions())
+        #expect(!sessions.isEmpty)
+        for (instance, areEnded) in [("prod/cache-0", false), (name, true)] {
+            var configuration = bed.configuration
+            configuration.instance = instance
+            let backend = PostgresBackend(configuration)
+            try backend.start(Answers())
+            let left = try sessions.intersection(bed.server.sessions())
+            #expect(areEnded ? left.isEmpty : left == sessions)
+            backend.stop()
+        }
     }
 
     @Test(arguments: [("host:11211", "host:11211"), ("host:/run/a b/\u{e9}.sock", "host:/run/a_b/__.sock")])

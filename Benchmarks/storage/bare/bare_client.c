@@ -74,28 +74,26 @@ static int expect(bare_client *client, int fd, int count, size_t bytes, const ch
     return 1;
 }
 
-// Asks `depth` of each connection, then reads what each has answered, until it was `count` in all.
+// Asks `depth` of each connection, and as many again as soon as it has answered them, until they are `count` in all.
 static uint64_t run(
     bare_client *client, int count, int depth, size_t reply, const char *head,
     size_t (*request)(char *bytes, uint64_t number, size_t value), uint64_t first, uint64_t keys, size_t value) {
     char *bytes = malloc((size_t)depth * (value + 128));
     uint64_t began = now(), number = first;
-    int left = count, isGood = 1;
+    int left = count, waiting = 0, isGood = 1;
     int *asked = calloc((size_t)client->connections, sizeof(int));
-    while (left > 0 && isGood) {
-        for (int index = 0; index < client->connections; index++) {
-            size_t length = 0;
-            asked[index] = left < depth ? left : depth;
-            left -= asked[index];
-            for (int each = 0; each < asked[index]; each++) {
-                length += request(bytes + length, number % keys, value);
-                number += 7919;
-            }
-            isGood = isGood && send_all(client->fds[index], bytes, length);
+    for (int index = 0; isGood && (left > 0 || waiting > 0); index = (index + 1) % client->connections) {
+        isGood = expect(client, client->fds[index], asked[index], reply, head);
+        waiting -= asked[index];
+        asked[index] = left < depth ? left : depth;
+        waiting += asked[index];
+        left -= asked[index];
+        size_t length = 0;
+        for (int each = 0; each < asked[index]; each++) {
+            length += request(bytes + length, number % keys, value);
+            number += 7919;
         }
-        for (int index = 0; index < client->connections && isGood; index++) {
-            isGood = expect(client, client->fds[index], asked[index], reply, head);
-        }
+        isGood = isGood && send_all(client->fds[index], bytes, length);
     }
     uint64_t took = now() - began;
     free(asked);
