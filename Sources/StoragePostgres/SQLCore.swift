@@ -73,7 +73,7 @@ final class SQLCore: Sendable {
         down = Guarded(Array(repeating: outage, count: configuration.writers + configuration.readers))
     }
 
-    /// A name for the sessions of one process of a node; a server keeps 63 bytes of it. No node has a space in its name:
+    /// A name for the sessions of one process of a node; a server keeps 63 bytes of it. A node's name holds no space:
     /// none begins with the prefix of another.
     static func sessionName(of instance: String, process: UInt64) -> (prefix: String, full: String) {
         let hash = instance.utf8.count > 36 ? stableHash(Array(instance.utf8).span) : 0

@@ -240,7 +240,12 @@ struct ModelDriver {
                 want = .notStored
             }
         }
-        let joinedNothing = result.outcome == .stored && result.valueLength != entry.value.count
+        var joinedNothing = result.outcome == .stored && result.valueLength != entry.value.count
+        if scenario.evicts, let old, old.value.isEmpty, entry.flags != fresh.flags || entry.expiry != fresh.expiry {
+            // What was made anew is as long as what was joined to nothing.
+            let got = observe(key)
+            joinedNothing = joinedNothing || got?.flags == fresh.flags && got?.expiry == fresh.expiry
+        }
         if scenario.evicts, old != nil, result.outcome != want || joinedNothing {
             // Making room may have dropped the item that the operation looked for: then it was as if absent.
             return apply(key, mode, nil, fresh, compare, result)
