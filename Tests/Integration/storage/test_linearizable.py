@@ -64,7 +64,11 @@ def test_with_a_disk_that_fails(tmp_path):
 @pytest.mark.skipif(BACKEND != "rocksdb", reason="it is the files of RocksDB that cannot be read")
 def test_with_a_disk_that_cannot_be_read(tmp_path):
     """EIO from reads of sorted files: an error is no miss, and nobody writes until the restart."""
-    counts = judge(run_round(SEED, 30_000, "reads", directory=tmp_path))
+    for turn in range(3):
+        counts = judge(run_round(SEED + turn, 30_000, "reads", directory=tmp_path))
+        if "read errors" in counts:
+            break
+        # On a busy machine the clients may have ended before a read failed.
     assert counts["read errors"] >= 1
     assert counts.get("refused", 0) > 0
 
