@@ -49,6 +49,13 @@ final class HistoryRecorder {
         sealed[number] = (.write(result), world.stamp(), world.unixMilliseconds)
     }
 
+    /// The clock that rows expire by is set.
+    func noteStep() {
+        for number in operations.indices where operations[number].returned == .max && sealed[number] == nil {
+            operations[number].spansStep = true
+        }
+    }
+
     /// Puts what became of writes in the place of answers that never came.
     private func close() {
         for (number, end) in sealed where operations[number].returned == .max {

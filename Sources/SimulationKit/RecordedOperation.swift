@@ -36,6 +36,8 @@ package struct RecordedOperation: Sendable, Equatable {
     package var invokedMilliseconds: Int64
     /// See `invokedMilliseconds`.
     package var returnedMilliseconds: Int64
+    /// That clock was set in between.
+    package var spansStep = false
 
     /// A command with its answer.
     package init(

@@ -19,19 +19,22 @@ struct RegisterModel: Hashable {
 
     /// The states after an operation that was answered so; none where that is impossible here.
     func after(_ operation: RecordedOperation) -> [RegisterModel] {
-        let earliest = max(milliseconds, operation.invokedMilliseconds)
+        // A store decides by the time that it is before it commits: what is committed behind a step of the clock may
+        // have been decided before it, though others have read by then what was there.
+        let mayBeOlder = operation.spansStep && operation.action != .read
+        let earliest = mayBeOlder ? operation.invokedMilliseconds : max(milliseconds, operation.invokedMilliseconds)
         guard earliest <= operation.returnedMilliseconds else { return [] }
         var successors: [RegisterModel] = []
         let mayExpire = value != nil && expiryMilliseconds != 0
         if !mayExpire || earliest < expiryMilliseconds {
             var view = self
-            view.milliseconds = earliest
+            view.milliseconds = max(milliseconds, earliest)
             if let next = view.apply(operation) { successors.append(next) }
         }
         let expired = max(earliest, expiryMilliseconds)
         if mayExpire, expired <= operation.returnedMilliseconds {
             var view = self
-            view.milliseconds = expired
+            view.milliseconds = max(milliseconds, expired)
             view.clear()
             if let next = view.apply(operation) { successors.append(next) }
         }

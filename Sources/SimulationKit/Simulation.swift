@@ -166,6 +166,7 @@ package final class Simulation {
             world.after(random.below(end)) { [self] in
                 world.noteFault("clock step")
                 world.step(milliseconds: milliseconds)
+                history.noteStep()
                 if noticesSteps { node?.forgetTimedCopies() }
             }
         }

@@ -188,6 +188,20 @@ struct LinearizabilityCheckerTests {
         #expect(isPossible([set, late, by(3, 97, 130, write(.replace, "b"), .write(.notStored))]))
     }
 
+    /// Others read what was there behind a step of the clock, while writes are committed that were decided before it.
+    @Test func aWriteMayHaveBeenDecidedBeforeTheClockWasSet() {
+        let old = row("o", version: 1)
+        let before = [by(1, 1, 2, write(.set, "o"), stored(old)), by(2, 120, 121, .read, found(old))]
+        let set = by(1, 97, 130, write(.set, "a", expiry: 100), stored(row("a", version: 2, expiry: 100)))
+        var replace = by(3, 97, 130, write(.replace, "b"), stored(row("b", version: 3)))
+        #expect(isImpossible(before + [set, replace]), "what is set so late has expired at once")
+        replace.spansStep = true
+        #expect(isPossible(before + [set, replace]))
+        #expect(isImpossible(before + [set, replace, by(2, 140, 150, .read, absent)]), "it is done all the same")
+        replace.invokedMilliseconds = 101
+        #expect(isImpossible(before + [set, replace]), "no earlier than it was asked")
+    }
+
     /// Twelve unknown writes at once, and a history that needs the right one of them to happen last.
     @Test func findsItsWayThroughManyUnknownWrites() {
         var history = (1...12).map { by($0, UInt64($0), .max, write(.set, "v\($0)"), .unknown) }
