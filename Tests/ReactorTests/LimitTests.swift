@@ -149,8 +149,7 @@ extension ReactorSuite {
 
         @Test func tenThousandIdleConnectionsCostLittle() throws {
             let descriptors = raiseDescriptorLimit()
-            // Other tests of this process open some meanwhile.
-            let count = min(10_000, (descriptors - 4_000) / 2)
+            let count = min(10_000, (descriptors - 400) / 2)
             try #require(count >= 1_000, "raise the limit on open files")
             let server = try TestServer {
                 $0.threads = 2
